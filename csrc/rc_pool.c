@@ -1,0 +1,399 @@
+#include "rc_pool.h"
+
+#include "rc_memory.h"
+
+/* The worker that this thread is. A thread works for one pool. */
+static _Thread_local struct { const rc_pool *pool; rc_worker *worker; } current;
+
+int rc_pool_init(rc_pool *pool, uint32_t max_workers, uint32_t parallel, int64_t tick, int64_t linger)
+{
+    memset(pool, 0, sizeof *pool);
+    pool->max_workers = max_workers;
+    pool->parallel = parallel;
+    pool->tick = tick;
+    pool->linger = linger;
+    pool->workers = rc_aligned_zalloc(max_workers * sizeof(rc_worker));
+    if (pool->workers == NULL) return -1;
+    if (rc_mutex_init(&pool->mutex) != 0) goto no_mutex;
+    if (rc_park_init(&pool->work) != 0) goto no_work;
+    if (rc_park_init(&pool->watch) != 0) goto no_watch;
+    if (rc_park_init(&pool->progress) != 0) goto no_progress;
+    return 0;
+no_progress:
+    rc_park_destroy(&pool->watch);
+no_watch:
+    rc_park_destroy(&pool->work);
+no_work:
+    rc_mutex_destroy(&pool->mutex);
+no_mutex:
+    rc_aligned_free(pool->workers);
+    return -1;
+}
+
+void rc_pool_destroy(rc_pool *pool)
+{
+    rc_park_destroy(&pool->progress);
+    rc_park_destroy(&pool->watch);
+    rc_park_destroy(&pool->work);
+    rc_mutex_destroy(&pool->mutex);
+    rc_aligned_free(pool->workers);
+}
+
+void rc_task_init(rc_task *task, rc_task_kind kind, void *owner)
+{
+    memset(task, 0, sizeof *task);
+    task->kind = kind;
+    atomic_init(&task->state, kind == RC_LANE ? RC_SHARED : RC_IDLE);
+    task->owner = owner;
+}
+
+/* The functions up to the next rule run under the pool's mutex. */
+
+static void append(rc_queue *queue, rc_task *task)
+{
+    task->next = NULL;
+    if (queue->first == NULL)
+        queue->first = task;
+    else
+        queue->last->next = task;
+    queue->last = task;
+}
+
+static rc_task *pop(rc_queue *queue)
+{
+    rc_task *task = queue->first;
+    if (task != NULL) queue->first = task->next;
+    return task;
+}
+
+static int topic_ready(const rc_pool *pool) { return pool->topics.first != NULL && pool->on_topics < pool->parallel; }
+
+/* Lanes leave one worker for the topics, so that many slow handlers do not stop the quick ones. Workers that wait for
+ * room hold lanes too (may_wait has split their turns) and do not count: the room may have to be made by a lane. */
+static int lane_ready(const rc_pool *pool)
+{
+    uint32_t most = pool->max_workers > 1 ? pool->max_workers - 1 : 1;
+    return pool->lanes.first != NULL && pool->on_lanes - pool->waiting < most;
+}
+
+static int task_ready(const rc_pool *pool) { return topic_ready(pool) || lane_ready(pool); }
+
+static rc_task *hold_next(rc_pool *pool, rc_worker *worker)
+{
+    rc_task *task = NULL;
+    if (topic_ready(pool)) {
+        task = pop(&pool->topics);
+        atomic_fetch_sub_explicit(&pool->topics_queued, 1, memory_order_relaxed);
+        pool->on_topics++;
+    } else if (lane_ready(pool)) {
+        task = pop(&pool->lanes);
+        pool->on_lanes++;
+    }
+    worker->task = task;
+    return task;
+}
+
+static void let_go(rc_pool *pool, rc_worker *worker)
+{
+    if (worker->task->kind == RC_TOPIC)
+        pool->on_topics--;
+    else
+        pool->on_lanes--;
+    worker->task = NULL;
+}
+
+static void enqueue(rc_pool *pool, rc_task *task)
+{
+    if (task->kind == RC_TOPIC) atomic_fetch_add_explicit(&pool->topics_queued, 1, memory_order_relaxed);
+    append(task->kind == RC_TOPIC ? &pool->topics : &pool->lanes, task);
+}
+
+static int spawn_wanted(const rc_pool *pool) { return task_ready(pool) && pool->idle == 0 && pool->alive < pool->max_workers; }
+
+/* More than are needed while nothing is stuck: one of them ends when it has been idle for `linger`. */
+static int too_many(const rc_pool *pool) { return pool->alive - pool->on_lanes > pool->parallel; }
+
+static int busy(const rc_pool *pool) { return pool->on_topics + pool->on_lanes > 0; }
+
+/* What whoever changed the queue does about it, after the mutex: bits of WAKE_. */
+enum { WAKE_WORKER = 1, WAKE_WATCH = 2 };
+
+static int wakes(const rc_pool *pool)
+{
+    int what = 0;
+    if (task_ready(pool) && pool->idle > 0) what |= WAKE_WORKER;
+    /* a watch that is ticking sees by itself that workers are busy, but a spawn shall not wait for its tick */
+    if (spawn_wanted(pool) || (busy(pool) && !pool->watching)) what |= WAKE_WATCH;
+    return what;
+}
+
+static void unlock_and_wake(rc_pool *pool)
+{
+    int what = wakes(pool);
+    rc_mutex_unlock(&pool->mutex);
+    if (what & WAKE_WORKER) rc_park_wake_one(&pool->work);
+    if (what & WAKE_WATCH) rc_park_wake_all(&pool->watch);
+}
+
+/* The turn's subscription goes into a lane of its own, and its topic back to the queue. */
+static int split(rc_pool *pool, rc_worker *worker)
+{
+    uint32_t running = RC_TURN_RUNNING;
+    rc_task *topic = worker->task;
+    if (topic == NULL || topic->kind != RC_TOPIC || pool->max_workers == 1) return 0; /* nobody could take it */
+    /* acq_rel: acquires what rc_turn_begin wrote; from here to the unlock the worker waits in rc_turn_end */
+    if (!atomic_compare_exchange_strong_explicit(&worker->turn, &running, RC_TURN_SPLIT, memory_order_acq_rel,
+                                                 memory_order_relaxed))
+        return 0;
+    let_go(pool, worker);
+    worker->task = worker->lane;
+    pool->on_lanes++;
+    /* relaxed: whoever holds the topic next takes it from the queue, under this mutex */
+    atomic_store_explicit(&worker->lane->state, RC_SCHEDULED, memory_order_relaxed);
+    atomic_fetch_add_explicit(&pool->outstanding, 1, memory_order_relaxed);
+    enqueue(pool, topic);
+    return 1;
+}
+
+/* ------------------------------------------------------------------------------------------------------ */
+
+int rc_pool_push(rc_pool *pool, rc_task *task)
+{
+    rc_mutex_lock(&pool->mutex);
+    if (pool->stopping && pool->alive == 0) {
+        rc_mutex_unlock(&pool->mutex);
+        return 0;
+    }
+    atomic_fetch_add_explicit(&pool->outstanding, 1, memory_order_relaxed); /* counted before it can be done */
+    enqueue(pool, task);
+    unlock_and_wake(pool);
+    return 1;
+}
+
+int rc_pool_schedule(rc_pool *pool, rc_task *task)
+{
+    rc_mutex_lock(&pool->mutex);
+    if ((pool->stopping && pool->alive == 0) || !rc_task_acquire(task)) {
+        rc_mutex_unlock(&pool->mutex);
+        return 0;
+    }
+    atomic_fetch_add_explicit(&pool->outstanding, 1, memory_order_relaxed); /* counted before it can be done */
+    enqueue(pool, task);
+    unlock_and_wake(pool);
+    return 1;
+}
+
+rc_worker *rc_pool_join(rc_pool *pool)
+{
+    rc_worker *worker = NULL;
+    rc_mutex_lock(&pool->mutex);
+    for (uint32_t at = 0; at < pool->max_workers && worker == NULL; at++)
+        if (!pool->workers[at].alive) worker = &pool->workers[at];
+    if (worker != NULL) {
+        worker->alive = 1;
+        pool->alive++;
+        current.pool = pool;
+        current.worker = worker;
+    }
+    rc_mutex_unlock(&pool->mutex);
+    return worker;
+}
+
+int rc_pool_short_of_workers(rc_pool *pool)
+{
+    int short_of;
+    rc_mutex_lock(&pool->mutex);
+    short_of = pool->topics.first != NULL && pool->on_lanes >= pool->max_workers;
+    rc_mutex_unlock(&pool->mutex);
+    return short_of;
+}
+
+rc_worker *rc_pool_current(const rc_pool *pool) { return current.pool == pool ? current.worker : NULL; }
+
+rc_task *rc_pool_take_now(rc_pool *pool, rc_worker *worker)
+{
+    rc_task *task;
+    rc_mutex_lock(&pool->mutex);
+    task = hold_next(pool, worker);
+    unlock_and_wake(pool);
+    return task;
+}
+
+rc_task *rc_pool_take(rc_pool *pool, rc_worker *worker)
+{
+    rc_task *task;
+    rc_waited waited = RC_WOKEN;
+    rc_mutex_lock(&pool->mutex);
+    for (;;) {
+        uint32_t ticket;
+        int64_t timeout;
+        task = hold_next(pool, worker);
+        if (task != NULL) break;
+        if (pool->stopping && rc_pool_outstanding(pool) == 0) break;
+        if (waited == RC_TIMED_OUT && too_many(pool)) break;
+        pool->idle++;
+        timeout = too_many(pool) ? pool->linger : RC_FOREVER;
+        ticket = rc_park_prepare(&pool->work);
+        rc_mutex_unlock(&pool->mutex);
+        waited = rc_park_wait(&pool->work, ticket, timeout);
+        rc_mutex_lock(&pool->mutex);
+        pool->idle--;
+    }
+    if (task == NULL) {
+        worker->alive = 0;
+        pool->alive--;
+        current.pool = NULL;
+    }
+    unlock_and_wake(pool);
+    return task;
+}
+
+void rc_pool_yield(rc_pool *pool, rc_worker *worker)
+{
+    rc_task *task = worker->task;
+    rc_mutex_lock(&pool->mutex);
+    let_go(pool, worker);
+    enqueue(pool, task);
+    unlock_and_wake(pool);
+}
+
+void rc_pool_leave(rc_pool *pool, rc_worker *worker)
+{
+    int last;
+    rc_mutex_lock(&pool->mutex);
+    let_go(pool, worker);
+    /* seq_cst: the condition of those who wait in `progress` */
+    last = atomic_fetch_sub_explicit(&pool->outstanding, 1, memory_order_seq_cst) == 1;
+    last = last && pool->stopping;
+    unlock_and_wake(pool);
+    if (last) { /* the workers may end now */
+        rc_park_wake_all(&pool->work);
+        rc_park_wake_all(&pool->watch);
+    }
+    rc_park_wake_all(&pool->progress);
+}
+
+void rc_turn_await_split(rc_pool *pool, rc_worker *worker)
+{
+    rc_mutex_lock(&pool->mutex); /* the split is done when its mutex is free */
+    atomic_store_explicit(&worker->turn, RC_TURN_NONE, memory_order_relaxed);
+    rc_mutex_unlock(&pool->mutex);
+}
+
+/* Whether room in `ring` depends on `me`: the cursor that holds its gate back is being moved by me, or by a worker that
+ * waits for room that depends on me. Only workers that wait are looked at (and me): the others go on by
+ * themselves. Each waits for one ring and is asked once, so the walk is short however many wait for many. */
+static int depends_on(rc_pool *pool, const rc_ring *ring, const rc_worker *me)
+{
+    for (uint32_t at = 0; at < pool->max_workers; at++) {
+        rc_worker *worker = &pool->workers[at];
+        if (!worker->alive || worker->asked || (worker != me && worker->waits_for == NULL)) continue;
+        if (worker->ring != ring || rc_u64_load(worker->cursor) != rc_ring_gate(ring)) continue;
+        if (worker == me) return 1;
+        worker->asked = 1;
+        if (depends_on(pool, worker->waits_for, me)) return 1;
+    }
+    return 0;
+}
+
+int rc_pool_may_wait(rc_pool *pool, rc_worker *worker, const rc_ring *ring)
+{
+    int may;
+    /* outside a turn (an event's finalizer publishes) the worker holds a topic that cannot be handed on */
+    if (!rc_turn_running(worker)) return 0;
+    rc_mutex_lock(&pool->mutex);
+    /* the last worker that could run anything does not wait */
+    for (uint32_t at = 0; at < pool->max_workers; at++) pool->workers[at].asked = 0;
+    may = pool->waiting + 1 < pool->max_workers && !depends_on(pool, ring, worker);
+    if (may) {
+        split(pool, worker);
+        worker->waits_for = ring;
+        pool->waiting++;
+    }
+    unlock_and_wake(pool);
+    return may;
+}
+
+void rc_pool_waited(rc_pool *pool, rc_worker *worker)
+{
+    rc_mutex_lock(&pool->mutex);
+    worker->waits_for = NULL;
+    pool->waiting--;
+    rc_mutex_unlock(&pool->mutex);
+}
+
+/* Whether the worker's attention was called for and is not given, in a turn that holds others up. Under the mutex. */
+static int stuck(const rc_pool *pool, const rc_worker *worker)
+{
+    return worker->alive && worker->task != NULL && worker->task->kind == RC_TOPIC && rc_turn_attention(worker) &&
+           atomic_load_explicit(&worker->turn, memory_order_relaxed) == RC_TURN_RUNNING &&
+           (rc_u32_load(&worker->task->members) > 1 || pool->topics.first != NULL);
+}
+
+int rc_pool_watch(rc_pool *pool)
+{
+    int found = RC_WATCH_NOTHING;
+    rc_mutex_lock(&pool->mutex);
+    while (found == RC_WATCH_NOTHING) {
+        uint32_t ticket = rc_park_prepare(&pool->watch);
+        int ticking = busy(pool);
+        rc_waited waited;
+        if (spawn_wanted(pool)) found |= RC_WATCH_SPAWN;
+        if (pool->stopping && rc_pool_outstanding(pool) == 0) found |= RC_WATCH_STOP;
+        if (found) {
+            rc_park_cancel(&pool->watch);
+            break;
+        }
+        pool->watching = ticking;
+        rc_mutex_unlock(&pool->mutex);
+        waited = rc_park_wait(&pool->watch, ticket, ticking ? pool->tick : RC_FOREVER);
+        rc_mutex_lock(&pool->mutex);
+        pool->watching = 0;
+        if (waited != RC_TIMED_OUT) continue;
+        for (uint32_t at = 0; at < pool->max_workers; at++) {
+            rc_worker *worker = &pool->workers[at];
+            if (!worker->alive || !rc_turn_running(worker)) continue;
+            if (!rc_turn_attention(worker))
+                /* carries nothing; an exchange, so that it passes on what a cancel's call carries */
+                atomic_exchange_explicit(&worker->attention, 1, memory_order_relaxed);
+            else if (stuck(pool, worker))
+                found |= RC_WATCH_STUCK;
+        }
+    }
+    rc_mutex_unlock(&pool->mutex);
+    return found;
+}
+
+void rc_pool_split_stuck(rc_pool *pool)
+{
+    rc_mutex_lock(&pool->mutex);
+    for (uint32_t at = 0; at < pool->max_workers; at++)
+        if (stuck(pool, &pool->workers[at])) split(pool, &pool->workers[at]);
+    unlock_and_wake(pool);
+}
+
+void rc_pool_call_attention(rc_pool *pool)
+{
+    /* release: what the caller changed before is there for the worker that sees it; an exchange, so that the same holds
+     * for what another caller changed just before */
+    for (uint32_t at = 0; at < pool->max_workers; at++)
+        atomic_exchange_explicit(&pool->workers[at].attention, 1, memory_order_release);
+}
+
+int rc_pool_wants_worker(rc_pool *pool)
+{
+    int wanted;
+    rc_mutex_lock(&pool->mutex);
+    wanted = spawn_wanted(pool);
+    rc_mutex_unlock(&pool->mutex);
+    return wanted;
+}
+
+void rc_pool_stop(rc_pool *pool)
+{
+    rc_mutex_lock(&pool->mutex);
+    pool->stopping = 1;
+    rc_mutex_unlock(&pool->mutex);
+    rc_park_wake_all(&pool->work);
+    rc_park_wake_all(&pool->watch);
+}

@@ -1,0 +1,245 @@
+/* The pool: the run queue, and what each worker is doing.
+ *
+ * A task is something that one worker at a time runs: a topic (which runs the subscriptions that share it),
+ * or a lane of its own for one slow subscription. A task that is scheduled is a token: it is either in the
+ * run queue or held by exactly one worker, and only the holder runs handlers. Idle tasks cost nothing.
+ *
+ * Idle and scheduled (the invariant: no event waits while its task is idle)
+ *   whoever makes work   makes it visible (the claim of the ring), then looks at the task's state;
+ *   the worker           makes the task idle, then looks for work once more (rc_task_release).
+ *   Both are sequentially consistent, so the event is seen by one of them.
+ *
+ * Slow handlers. While workers are busy a watch looks at them once a tick: it raises `attention` of each
+ * worker that is inside a turn (a run of calls of one subscription's handler). The worker lowers it after
+ * each call. Where it is still up a tick later, one call has lasted for a tick: the turn is split. The
+ * subscription gets a lane of its own, held by the worker that is stuck in it, and its topic goes back to
+ * the run queue for another worker.
+ *
+ * Who may call what: every function but rc_pool_init and rc_pool_destroy may be called from any thread, except that
+ * those with an rc_worker are for that worker's thread alone. They block on the pool's mutex only, unless said.
+ */
+#ifndef RC_POOL_H
+#define RC_POOL_H
+
+#include "rc_mutex.h"
+#include "rc_park.h"
+#include "rc_ring.h"
+
+typedef enum { RC_TOPIC, RC_LANE } rc_task_kind;
+
+typedef enum {
+    RC_IDLE,      /* nothing to do; whoever makes work acquires and queues it */
+    RC_SCHEDULED, /* queued, or held by a worker */
+    RC_SHARED,    /* lanes only: the subscription runs with its topic, the lane is not in use */
+} rc_task_state;
+
+typedef struct rc_task {
+    struct rc_task *next; /* in the run queue */
+    void *owner;          /* the caller's: what the task belongs to */
+    rc_u32 state;         /* one of rc_task_state */
+    rc_u32 members;       /* topics: how many subscriptions it has */
+    rc_task_kind kind;
+} rc_task;
+
+typedef struct rc_queue { rc_task *first, *last; } rc_queue;
+
+/* The state of a worker's turn. Only the watch (or the worker itself, before it blocks) splits it. */
+enum { RC_TURN_NONE, RC_TURN_RUNNING, RC_TURN_SPLIT };
+
+typedef struct rc_worker {
+    /* read by the worker after each call of a handler, written once a tick */
+    RC_ALIGNED rc_u32 attention;
+    rc_u32 turn;
+    /* all below: written by the worker or under the pool's mutex; read under the mutex while turn is RUNNING */
+    rc_task *task;        /* what it holds */
+    rc_task *lane;        /* the lane of the subscription whose turn it is */
+    const rc_ring *ring;  /* that subscription's ring, and its cursor there */
+    const rc_u64 *cursor;
+    const rc_ring *waits_for; /* the full ring in which it waits for room */
+    int asked;                /* depends_on has been here */
+    int alive;
+} rc_worker;
+
+typedef struct rc_pool {
+    rc_mutex mutex;
+    rc_queue topics, lanes;
+    rc_u32 topics_queued; /* a hint for rc_pool_others */
+    uint32_t max_workers;
+    uint32_t parallel;     /* how many workers may run topics at once: 1 under the GIL */
+    uint32_t alive;        /* workers started and not ended */
+    uint32_t idle;         /* of them: parked, or about to */
+    uint32_t on_topics;    /* of them: holding a topic */
+    uint32_t on_lanes;     /* of them: holding a lane */
+    uint32_t waiting;      /* of them: waiting for room inside a handler */
+    int stopping;
+    int watching;          /* the watch sleeps a tick at most, no wake needed */
+    rc_u32 outstanding;    /* tasks scheduled: 0 means that everything accepted was delivered */
+    int64_t tick;          /* nanoseconds */
+    int64_t linger;        /* nanoseconds after which an extra worker without work ends */
+    rc_park work;          /* workers wait here for tasks */
+    rc_park watch;         /* the watch waits here for busy workers */
+    rc_park progress;      /* whoever waits for deliveries: close, cancel */
+    rc_worker *workers;    /* max_workers of them */
+} rc_pool;
+
+/* Returns 0, or -1 when there is no memory. `parallel` at least 1 and at most max_workers. */
+int rc_pool_init(rc_pool *pool, uint32_t max_workers, uint32_t parallel, int64_t tick, int64_t linger);
+
+/* No thread may use the pool any more. */
+void rc_pool_destroy(rc_pool *pool);
+
+void rc_task_init(rc_task *task, rc_task_kind kind, void *owner);
+
+/* --- making work ------------------------------------------------------------------------------------ */
+
+/* The state of the task: the quick look after a claim. */
+static inline rc_task_state rc_task_now(const rc_task *task)
+{
+    /* seq_cst: after the claim's compare-and-swap, and against rc_task_release; see the invariant above */
+    return (rc_task_state)atomic_load_explicit(&task->state, memory_order_seq_cst);
+}
+
+/* Makes an idle task scheduled. Returns 1 if it was this call that did: the caller then holds the token. */
+static inline int rc_task_acquire(rc_task *task)
+{
+    uint32_t idle = RC_IDLE;
+    /* seq_cst: also acquires what the last holder wrote */
+    return atomic_compare_exchange_strong_explicit(&task->state, &idle, RC_SCHEDULED, memory_order_seq_cst,
+                                                   memory_order_seq_cst);
+}
+
+/* Gives the token back: `state` is RC_IDLE, or RC_SHARED to let a lane's subscription run with its topic again.
+ * The caller then looks for work once more and, if there is some, acquires the task that is to do it. */
+static inline void rc_task_release(rc_task *task, rc_task_state state)
+{
+    /* seq_cst, not release: the look for work that follows must not come before it */
+    atomic_store_explicit(&task->state, state, memory_order_seq_cst);
+}
+
+/* Queues a task whose token the caller has just acquired, and wakes a worker if one may run it now.
+ * Returns 0 where the pool has stopped and its workers are gone: nothing was queued. */
+int rc_pool_push(rc_pool *pool, rc_task *task);
+
+/* Acquires and queues a task if it is idle, both under the pool's mutex: whoever finds the task scheduled then finds it
+ * counted in rc_pool_outstanding too. With rc_task_acquire and rc_pool_push apart, a close that comes between them
+ * finds nothing outstanding and lets the workers end before the task is queued.
+ * Returns 1 if it was this call that scheduled it; 0 where it was scheduled already, is shared, or the pool has stopped
+ * and its workers are gone. */
+int rc_pool_schedule(rc_pool *pool, rc_task *task);
+
+/* --- workers ------------------------------------------------------------------------------------------ */
+
+/* Registers a worker's thread. Returns NULL when max_workers are there already. */
+rc_worker *rc_pool_join(rc_pool *pool);
+
+/* Takes the next task, waiting for it in the kernel. Returns NULL when the worker is to end: the pool
+ * stops, or the worker is one too many. After NULL the worker must not use the pool again. Blocks. */
+rc_task *rc_pool_take(rc_pool *pool, rc_worker *worker);
+
+/* What rc_pool_take would return at once, else NULL without waiting; the worker stays busy. */
+rc_task *rc_pool_take_now(rc_pool *pool, rc_worker *worker);
+
+/* Puts the held task back at the end of the queue. */
+void rc_pool_yield(rc_pool *pool, rc_worker *worker);
+
+/* The worker is done with its task: it has released the token and, after its last look, not acquired it again. */
+void rc_pool_leave(rc_pool *pool, rc_worker *worker);
+
+/* Whether topics wait for a worker. A hint; takes no lock. */
+static inline int rc_pool_others(const rc_pool *pool)
+{
+    return atomic_load_explicit(&pool->topics_queued, memory_order_relaxed) != 0;
+}
+
+/* Whether topics wait while all workers that there may be hold lanes: then a lane is to be yielded. */
+int rc_pool_short_of_workers(rc_pool *pool);
+
+/* The worker that the calling thread is, or NULL if it is none of this pool's. */
+rc_worker *rc_pool_current(const rc_pool *pool);
+
+/* Lowers the attention. The caller then reads how far it may go. */
+static inline void rc_turn_attended(rc_worker *worker)
+{
+    /* An exchange, with acquire: a call that comes at the same moment (rc_pool_call_attention) is either the one that
+     * is taken here, and what the caller changed is seen, or it stays up. A store would wipe it out unseen. */
+    atomic_exchange_explicit(&worker->attention, 0, memory_order_acquire);
+}
+
+/* Begins a turn of the subscription with that lane, ring and cursor. */
+static inline void rc_turn_begin(rc_worker *worker, rc_task *lane, const rc_ring *ring, const rc_u64 *cursor)
+{
+    worker->lane = lane;
+    worker->ring = ring;
+    worker->cursor = cursor;
+    /* A cancel's call is not lost: either it is taken here, before the caller reads how far it may go, or it is
+     * seen after a call of the handler. */
+    if (atomic_load_explicit(&worker->attention, memory_order_relaxed)) rc_turn_attended(worker);
+    /* release: a split reads the fields above */
+    atomic_store_explicit(&worker->turn, RC_TURN_RUNNING, memory_order_release);
+}
+
+/* Whether the worker is in a turn: inside a handler, if its own thread asks. */
+static inline int rc_turn_running(const rc_worker *worker)
+{
+    return atomic_load_explicit(&worker->turn, memory_order_relaxed) != RC_TURN_NONE;
+}
+
+void rc_turn_await_split(rc_pool *pool, rc_worker *worker);
+
+/* Ends the turn. Returns 1 if it was split meanwhile: the worker now holds the lane and no longer the topic. */
+static inline int rc_turn_end(rc_pool *pool, rc_worker *worker)
+{
+    uint32_t running = RC_TURN_RUNNING;
+    /* acquire on failure: see what the split changed */
+    if (atomic_compare_exchange_strong_explicit(&worker->turn, &running, RC_TURN_NONE, memory_order_acq_rel,
+                                                memory_order_acquire))
+        return 0;
+    rc_turn_await_split(pool, worker);
+    return 1;
+}
+
+/* Whether the watch (or a cancel) wants the worker's attention after this call of a handler. */
+static inline int rc_turn_attention(const rc_worker *worker)
+{
+    /* acquire: with rc_pool_call_attention */
+    return atomic_load_explicit(&worker->attention, memory_order_acquire) != 0;
+}
+
+/* --- waiting for room inside a handler ------------------------------------------------------------- */
+
+/* Announces that the worker is about to wait for room in `ring`, so that others take over what it holds.
+ * Returns 0 if that wait could never end, because the room would have to be made by this worker, by workers
+ * that wait for it, or by nobody: the caller must not wait then. Else rc_pool_waited ends it. The gate of the
+ * ring that the worker serves must have been moved as far as it goes before. */
+int rc_pool_may_wait(rc_pool *pool, rc_worker *worker, const rc_ring *ring);
+void rc_pool_waited(rc_pool *pool, rc_worker *worker);
+
+/* --- the watch ------------------------------------------------------------------------------------------ */
+
+enum { RC_WATCH_NOTHING = 0, RC_WATCH_STUCK = 1, RC_WATCH_SPAWN = 2, RC_WATCH_STOP = 4 };
+
+/* Waits until a tick has passed with workers busy, or a worker is wanted, or the pool stops. Returns what there
+ * is to do (flags above). Sleeps for as long as no worker is busy. Blocks. */
+int rc_pool_watch(rc_pool *pool);
+
+/* Splits the turns that are stuck and hold others up. */
+void rc_pool_split_stuck(rc_pool *pool);
+
+/* Raises the attention of every worker: a cancel has changed how far a subscription may go. */
+void rc_pool_call_attention(rc_pool *pool);
+
+/* Whether there is a task that only a new worker could run now. */
+int rc_pool_wants_worker(rc_pool *pool);
+
+/* --- the end ---------------------------------------------------------------------------------------------- */
+
+/* Lets the workers end once nothing is scheduled any more, and the watch then. */
+void rc_pool_stop(rc_pool *pool);
+
+/* How many tasks are scheduled. */
+static inline uint32_t rc_pool_outstanding(const rc_pool *pool)
+{
+    return atomic_load_explicit(&pool->outstanding, memory_order_seq_cst); /* a condition of `progress` */
+}
+
+#endif

@@ -1,0 +1,1273 @@
+/* rc_pool: who runs what, when a turn is split, who may wait; and the whole of a dispatcher, composed as
+ * src/ringcast/_core.pyx composes it, in which no event may stay behind. */
+#define _GNU_SOURCE
+#include "../rc_pool.h"
+#include "check.h"
+
+static const int64_t MILLISECOND = 1000000;
+
+/* --- one thread: the pool as a table of who holds what ------------------------------------------------------ */
+
+/* One thread plays all workers here: nothing blocks, so every step is decided. */
+enum { WORKERS = 4, TASKS = 6 };
+
+typedef struct stage {
+    rc_pool pool;
+    rc_worker *worker[WORKERS];
+    rc_task topic[TASKS], lane[TASKS];
+    rc_ring ring[TASKS];
+    rc_u64 cursor[TASKS];
+} stage;
+
+static void stage_open(stage *at, uint32_t max_workers, uint32_t parallel)
+{
+    memset(at, 0, sizeof *at);
+    CHECK(rc_pool_init(&at->pool, max_workers, parallel, MILLISECOND, MILLISECOND) == 0);
+    for (uint32_t number = 0; number < max_workers && number < WORKERS; number++)
+        CHECK((at->worker[number] = rc_pool_join(&at->pool)) != NULL);
+    for (int number = 0; number < TASKS; number++) {
+        rc_task_init(&at->topic[number], RC_TOPIC, &at->ring[number]);
+        rc_task_init(&at->lane[number], RC_LANE, &at->cursor[number]);
+        rc_u32_store(&at->topic[number].members, 2);
+        CHECK(rc_ring_init(&at->ring[number], 4, 4, 0) == 0);
+    }
+}
+
+static void stage_close(stage *at)
+{
+    for (int number = 0; number < TASKS; number++) {
+        uint64_t position = rc_ring_gate(&at->ring[number]), tail = rc_ring_tail(&at->ring[number]);
+        while (position < tail) rc_ring_take(&at->ring[number], position++);
+        rc_ring_move_gate(&at->ring[number], tail);
+        rc_ring_destroy(&at->ring[number]);
+    }
+    rc_pool_destroy(&at->pool);
+}
+
+static void push(stage *at, rc_task *task)
+{
+    if (task->kind == RC_LANE) rc_task_release(task, RC_IDLE);
+    CHECK(rc_task_acquire(task));
+    rc_pool_push(&at->pool, task);
+}
+
+static rc_task *take(stage *at, int worker) { return rc_pool_take_now(&at->pool, at->worker[worker]); }
+
+static void leave(stage *at, int worker)
+{
+    rc_task_release(at->worker[worker]->task, at->worker[worker]->task->kind == RC_LANE ? RC_SHARED : RC_IDLE);
+    rc_pool_leave(&at->pool, at->worker[worker]);
+}
+
+/* The worker begins a turn of the first subscription of the topic `number`. */
+static void begin(stage *at, int worker, int number)
+{
+    rc_turn_begin(at->worker[worker], &at->lane[number], &at->ring[number], &at->cursor[number]);
+}
+
+/* The watch finds every turn that is running stuck. */
+static void split_all(stage *at)
+{
+    rc_pool_call_attention(&at->pool);
+    rc_pool_split_stuck(&at->pool);
+}
+
+static void fill(rc_ring *ring)
+{
+    static int event;
+    rc_slot *slot;
+    while (rc_ring_claim(ring, ring->max_queue, &slot) == RC_CLAIMED) rc_ring_publish(slot, &event);
+}
+
+/* A topic begins idle, and a lane shared: its subscription runs with the topic. */
+static void tasks_begin_at_rest(void)
+{
+    rc_task topic, lane;
+    rc_task_init(&topic, RC_TOPIC, NULL);
+    rc_task_init(&lane, RC_LANE, NULL);
+    CHECK_EQUAL(rc_task_now(&topic), RC_IDLE);
+    CHECK_EQUAL(rc_task_now(&lane), RC_SHARED);
+}
+
+/* A task that is idle is acquired once; released it can be acquired again. A shared lane cannot. */
+static void token_is_given_once(void)
+{
+    rc_task task;
+    rc_task_init(&task, RC_TOPIC, NULL);
+    CHECK(rc_task_acquire(&task));
+    CHECK(!rc_task_acquire(&task));
+    CHECK_EQUAL(rc_task_now(&task), RC_SCHEDULED);
+    rc_task_release(&task, RC_SHARED);
+    CHECK(!rc_task_acquire(&task));
+    rc_task_release(&task, RC_IDLE);
+    CHECK(rc_task_acquire(&task));
+}
+
+/* There are max_workers workers at most, and a thread knows which it is, in this pool only. */
+static void workers_are_limited(void)
+{
+    stage at;
+    rc_pool other;
+    stage_open(&at, 2, 1);
+    CHECK(rc_pool_join(&at.pool) == NULL);
+    CHECK(rc_pool_current(&at.pool) == at.worker[1]);
+    CHECK(rc_pool_init(&other, 1, 1, 1, 1) == 0);
+    CHECK(rc_pool_current(&other) == NULL);
+    rc_pool_destroy(&other);
+    stage_close(&at);
+}
+
+/* Topics are taken in the order in which they were pushed; one that is put back goes behind the others. */
+static void topics_are_first_in_first_out(void)
+{
+    stage at;
+    stage_open(&at, 1, 1);
+    for (int number = 0; number < 3; number++) push(&at, &at.topic[number]);
+    CHECK(take(&at, 0) == &at.topic[0]);
+    CHECK(rc_pool_others(&at.pool));
+    rc_pool_yield(&at.pool, at.worker[0]);
+    for (int number = 1; number <= 3; number++) {
+        CHECK(take(&at, 0) == &at.topic[number % 3]);
+        leave(&at, 0);
+    }
+    CHECK(!rc_pool_others(&at.pool));
+    CHECK(take(&at, 0) == NULL);
+    stage_close(&at);
+}
+
+/* What is queued or held is outstanding, each task once, until its worker leaves it. */
+static void outstanding_is_what_is_scheduled(void)
+{
+    stage at;
+    stage_open(&at, 2, 2);
+    CHECK_EQUAL(rc_pool_outstanding(&at.pool), 0);
+    push(&at, &at.topic[0]);
+    push(&at, &at.topic[1]);
+    CHECK_EQUAL(rc_pool_outstanding(&at.pool), 2);
+    take(&at, 0);
+    rc_pool_yield(&at.pool, at.worker[0]);
+    take(&at, 0);
+    CHECK_EQUAL(rc_pool_outstanding(&at.pool), 2);
+    begin(&at, 0, 1);
+    split_all(&at);
+    CHECK_EQUAL(rc_pool_outstanding(&at.pool), 3); /* the lane also */
+    CHECK(rc_turn_end(&at.pool, at.worker[0]));
+    leave(&at, 0);
+    CHECK_EQUAL(rc_pool_outstanding(&at.pool), 2);
+    while (take(&at, 0) != NULL) leave(&at, 0);
+    CHECK_EQUAL(rc_pool_outstanding(&at.pool), 0);
+    stage_close(&at);
+}
+
+/* `parallel` workers at most run topics. */
+static void topics_run_in_parallel_up_to_a_limit(void)
+{
+    for (uint32_t parallel = 1; parallel <= 3; parallel++) {
+        stage at;
+        stage_open(&at, 4, parallel);
+        for (int number = 0; number < 4; number++) push(&at, &at.topic[number]);
+        for (uint32_t number = 0; number < parallel; number++) CHECK(take(&at, number) == &at.topic[number]);
+        CHECK(take(&at, 3) == NULL);
+        leave(&at, 0);
+        CHECK(take(&at, 3) == &at.topic[parallel]);
+        stage_close(&at);
+    }
+}
+
+/* Lanes run beside the topics, but one worker stays for the topics. A single worker runs both. */
+static void lanes_leave_one_worker_for_the_topics(void)
+{
+    stage at;
+    stage_open(&at, 3, 1);
+    for (int number = 0; number < 3; number++) push(&at, &at.lane[number]);
+    CHECK(take(&at, 0) == &at.lane[0]);
+    CHECK(take(&at, 1) == &at.lane[1]);
+    CHECK(take(&at, 2) == NULL);
+    push(&at, &at.topic[0]);
+    CHECK(take(&at, 2) == &at.topic[0]);
+    leave(&at, 0);
+    CHECK(take(&at, 0) == &at.lane[2]);
+    stage_close(&at);
+
+    stage_open(&at, 1, 1);
+    push(&at, &at.lane[0]);
+    push(&at, &at.topic[0]);
+    CHECK(take(&at, 0) == &at.topic[0]); /* topics first */
+    leave(&at, 0);
+    CHECK(take(&at, 0) == &at.lane[0]);
+    stage_close(&at);
+}
+
+/* A turn that is split leaves its worker with the lane, and the topic to another worker, at once. */
+static void split_hands_the_topic_on(void)
+{
+    stage at;
+    stage_open(&at, 2, 1);
+    push(&at, &at.topic[0]);
+    CHECK(take(&at, 0) == &at.topic[0]);
+    begin(&at, 0, 0);
+    CHECK(take(&at, 1) == NULL);
+    split_all(&at);
+    CHECK(at.worker[0]->task == &at.lane[0]);
+    CHECK_EQUAL(rc_task_now(&at.lane[0]), RC_SCHEDULED);
+    CHECK_EQUAL(rc_task_now(&at.topic[0]), RC_SCHEDULED);
+    CHECK(take(&at, 1) == &at.topic[0]);
+    split_all(&at); /* once only */
+    CHECK(rc_turn_end(&at.pool, at.worker[0]));
+    leave(&at, 0);
+    CHECK_EQUAL(rc_task_now(&at.lane[0]), RC_SHARED);
+    leave(&at, 1);
+    CHECK_EQUAL(rc_pool_outstanding(&at.pool), 0);
+    stage_close(&at);
+}
+
+/* A turn is not split where it holds nobody up, has given its attention, has ended, or is a lane's. */
+static void split_spares_who_is_not_in_the_way(void)
+{
+    stage at;
+    stage_open(&at, 2, 1);
+    push(&at, &at.topic[0]);
+    take(&at, 0);
+
+    rc_u32_store(&at.topic[0].members, 1); /* alone in its topic, and no other topic waits */
+    begin(&at, 0, 0);
+    split_all(&at);
+    CHECK(!rc_turn_end(&at.pool, at.worker[0]));
+
+    push(&at, &at.topic[1]); /* another topic waits, but the worker has given its attention */
+    begin(&at, 0, 0);
+    rc_pool_call_attention(&at.pool);
+    CHECK(rc_turn_attention(at.worker[0]));
+    rc_turn_attended(at.worker[0]);
+    rc_pool_split_stuck(&at.pool);
+    CHECK(!rc_turn_end(&at.pool, at.worker[0]));
+
+    split_all(&at); /* no turn */
+    CHECK(at.worker[0]->task == &at.topic[0]);
+
+    begin(&at, 0, 0);
+    CHECK(!rc_turn_attention(at.worker[0])); /* the call that came before is answered by the beginning */
+    split_all(&at); /* now it is in the way */
+    CHECK(rc_turn_end(&at.pool, at.worker[0]));
+    CHECK(at.worker[0]->task == &at.lane[0]);
+
+    begin(&at, 0, 0); /* in its lane it is in nobody's way */
+    split_all(&at);
+    CHECK(!rc_turn_end(&at.pool, at.worker[0]));
+    leave(&at, 0);
+    stage_close(&at);
+}
+
+/* The watch asks for a worker where there is a task and none to run it, and stops with the pool. */
+static void watch_asks_for_workers_and_stops(void)
+{
+    rc_pool pool;
+    rc_task task;
+    rc_worker *worker;
+    CHECK(rc_pool_init(&pool, 2, 1, MILLISECOND, MILLISECOND) == 0);
+    rc_task_init(&task, RC_TOPIC, NULL);
+    CHECK(!rc_pool_wants_worker(&pool));
+    CHECK(rc_task_acquire(&task));
+    rc_pool_push(&pool, &task);
+    CHECK(rc_pool_wants_worker(&pool));
+    CHECK_EQUAL(rc_pool_watch(&pool), RC_WATCH_SPAWN);
+    worker = rc_pool_join(&pool);
+    CHECK(rc_pool_take(&pool, worker) == &task);
+    CHECK(!rc_pool_wants_worker(&pool));
+    rc_pool_stop(&pool);
+    rc_task_release(&task, RC_IDLE);
+    rc_pool_leave(&pool, worker);
+    CHECK_EQUAL(rc_pool_watch(&pool), RC_WATCH_STOP);
+    CHECK(rc_pool_take(&pool, worker) == NULL);
+    rc_pool_destroy(&pool);
+}
+
+/* The watch finds a call that lasts for a tick, after it has called for attention a tick before. */
+static void watch_finds_who_is_stuck(void)
+{
+    stage at;
+    int64_t began;
+    stage_open(&at, 2, 1);
+    push(&at, &at.topic[0]);
+    take(&at, 0);
+    begin(&at, 0, 0);
+    began = nanoseconds_now();
+    CHECK_EQUAL(rc_pool_watch(&at.pool), RC_WATCH_STUCK);
+    CHECK(nanoseconds_now() - began >= 2 * MILLISECOND);
+    rc_pool_split_stuck(&at.pool);
+    CHECK(rc_turn_end(&at.pool, at.worker[0]));
+    leave(&at, 0);
+    stage_close(&at);
+}
+
+/* A worker that is one too many ends after lingering; the last one, and those that are needed, stay. */
+static void extra_workers_linger_and_end(void)
+{
+    stage at;
+    int64_t began = nanoseconds_now();
+    stage_open(&at, 3, 1);
+    push(&at, &at.topic[0]);
+    CHECK(take(&at, 0) == &at.topic[0]);
+    CHECK(rc_pool_take(&at.pool, at.worker[1]) == NULL);
+    CHECK(rc_pool_take(&at.pool, at.worker[2]) == NULL);
+    CHECK(nanoseconds_now() - began >= 2 * MILLISECOND);
+    CHECK_EQUAL(at.pool.alive, 1);
+    leave(&at, 0);
+    push(&at, &at.topic[0]);
+    CHECK((at.worker[1] = rc_pool_join(&at.pool)) != NULL); /* its place is free again */
+    CHECK(rc_pool_take(&at.pool, at.worker[1]) == &at.topic[0]);
+    leave(&at, 1);
+    stage_close(&at);
+}
+
+/* A pool that stops still has everything run that is scheduled; then take returns NULL. */
+static void stop_runs_what_is_scheduled(void)
+{
+    stage at;
+    stage_open(&at, 1, 1);
+    push(&at, &at.topic[0]);
+    push(&at, &at.lane[1]);
+    rc_pool_stop(&at.pool);
+    CHECK(rc_pool_take(&at.pool, at.worker[0]) == &at.topic[0]);
+    push(&at, &at.topic[2]); /* a handler that was running has published */
+    leave(&at, 0);
+    CHECK(rc_pool_take(&at.pool, at.worker[0]) == &at.topic[2]);
+    leave(&at, 0);
+    CHECK(rc_pool_take(&at.pool, at.worker[0]) == &at.lane[1]);
+    leave(&at, 0);
+    CHECK(rc_pool_take(&at.pool, at.worker[0]) == NULL);
+    CHECK(rc_pool_current(&at.pool) == NULL);
+    CHECK_EQUAL(rc_pool_watch(&at.pool), RC_WATCH_STOP);
+    stage_close(&at);
+}
+
+static void *take_one(void *argument)
+{
+    rc_pool *pool = argument;
+    rc_worker *worker = rc_pool_join(pool);
+    return rc_pool_take(pool, worker);
+}
+
+/* A worker without a task stays as long as another has one, which may make more; it is woken for that, and to end. */
+static void stop_keeps_workers_until_the_last_task(void)
+{
+    for (int more = 0; more <= 1; more++) {
+        stage at;
+        pthread_t other;
+        void *taken;
+        stage_open(&at, 2, 2);
+        at.pool.linger = RC_FOREVER;
+        push(&at, &at.topic[0]);
+        CHECK(take(&at, 0) == &at.topic[0]);
+        rc_pool_stop(&at.pool);
+        CHECK(at.worker[1]->alive);
+        at.worker[1]->alive = 0; /* the other thread is this worker */
+        at.pool.alive--;
+        other = thread_start(take_one, &at.pool);
+        while (rc_u32_load_seq(&at.pool.work.waiters) == 0) sched_yield();
+        if (more) push(&at, &at.topic[1]);
+        if (!more) leave(&at, 0);
+        CHECK(pthread_join(other, &taken) == 0);
+        CHECK(taken == (more ? &at.topic[1] : NULL));
+        stage_close(&at);
+    }
+}
+
+/* What is scheduled is outstanding from the same moment on; a second call, a shared lane or a stopped pool schedule nothing. */
+static void scheduling_counts_at_once(void)
+{
+    stage at;
+    stage_open(&at, 1, 1);
+    CHECK(rc_pool_schedule(&at.pool, &at.topic[0]));
+    CHECK_EQUAL(rc_pool_outstanding(&at.pool), 1);
+    CHECK(!rc_pool_schedule(&at.pool, &at.topic[0]));
+    CHECK(!rc_pool_schedule(&at.pool, &at.lane[0]));
+    CHECK_EQUAL(rc_pool_outstanding(&at.pool), 1);
+    CHECK(take(&at, 0) == &at.topic[0]);
+    CHECK(!rc_pool_schedule(&at.pool, &at.topic[0])); /* held */
+    leave(&at, 0);
+    rc_pool_stop(&at.pool);
+    CHECK(rc_pool_take(&at.pool, at.worker[0]) == NULL);
+    CHECK(!rc_pool_schedule(&at.pool, &at.topic[0]));
+    CHECK_EQUAL(rc_task_now(&at.topic[0]), RC_IDLE);
+    CHECK_EQUAL(rc_pool_outstanding(&at.pool), 0);
+    stage_close(&at);
+}
+
+/* A lane is to be yielded where topics wait and every worker that there may be holds a lane. */
+static void lanes_are_yielded_where_workers_are_short(void)
+{
+    stage at;
+    stage_open(&at, 2, 1);
+    push(&at, &at.topic[0]);
+    for (int worker = 0; worker < 2; worker++) { /* both get stuck in subscriptions of the same topic */
+        CHECK(take(&at, worker) == &at.topic[0]);
+        CHECK(!rc_pool_short_of_workers(&at.pool));
+        begin(&at, worker, worker);
+        split_all(&at);
+        CHECK(rc_turn_end(&at.pool, at.worker[worker]));
+    }
+    CHECK(rc_pool_short_of_workers(&at.pool));
+    rc_pool_yield(&at.pool, at.worker[1]);
+    CHECK(!rc_pool_short_of_workers(&at.pool));
+    CHECK(take(&at, 1) == &at.topic[0]); /* topics first */
+    leave(&at, 1);
+    CHECK(take(&at, 1) == NULL); /* one worker stays for the topics */
+    leave(&at, 0);
+    CHECK(take(&at, 1) == &at.lane[1]);
+    stage_close(&at);
+}
+
+/* A single worker's turn is not split: there is nobody to hand the topic to. */
+static void single_worker_is_not_split(void)
+{
+    stage at;
+    stage_open(&at, 1, 1);
+    push(&at, &at.topic[0]);
+    take(&at, 0);
+    begin(&at, 0, 0);
+    split_all(&at);
+    CHECK(!rc_turn_end(&at.pool, at.worker[0]));
+    leave(&at, 0);
+    stage_close(&at);
+}
+
+/* --- who may wait for room inside a handler ------------------------------------------------------------------ */
+
+/* Not for room that its own subscription has to make. */
+static void may_not_wait_for_itself(void)
+{
+    stage at;
+    stage_open(&at, 3, 1);
+    push(&at, &at.topic[0]);
+    take(&at, 0);
+    begin(&at, 0, 0);
+    fill(&at.ring[0]);
+    CHECK(!rc_pool_may_wait(&at.pool, at.worker[0], &at.ring[0]));
+    CHECK(!rc_turn_end(&at.pool, at.worker[0])); /* and then nothing is handed on */
+    CHECK_EQUAL(at.pool.waiting, 0);
+    leave(&at, 0);
+    stage_close(&at);
+}
+
+/* But for room that others make, also in its own ring; what it holds is handed on. */
+static void may_wait_for_others(void)
+{
+    stage at;
+    stage_open(&at, 3, 1);
+    push(&at, &at.topic[0]);
+    take(&at, 0);
+    begin(&at, 0, 0);
+    fill(&at.ring[0]);
+    fill(&at.ring[1]);
+    CHECK(rc_pool_may_wait(&at.pool, at.worker[0], &at.ring[1]));
+    CHECK(take(&at, 1) == &at.topic[0]);
+    leave(&at, 1);
+    rc_pool_waited(&at.pool, at.worker[0]);
+    rc_u64_store(&at.cursor[0], 3); /* another subscription of its ring holds the gate back */
+    CHECK(rc_pool_may_wait(&at.pool, at.worker[0], &at.ring[0]));
+    rc_pool_waited(&at.pool, at.worker[0]);
+    CHECK(rc_turn_end(&at.pool, at.worker[0]));
+    leave(&at, 0);
+    CHECK_EQUAL(rc_pool_outstanding(&at.pool), 0);
+    stage_close(&at);
+}
+
+/* Not in a circle: each of `number` workers waits for room that the next has to make; the last is refused. */
+static void may_not_wait_in_a_circle(void)
+{
+    for (int number = 2; number < WORKERS; number++) {
+        stage at;
+        stage_open(&at, WORKERS, WORKERS);
+        for (int each = 0; each < number; each++) {
+            push(&at, &at.topic[each]);
+            take(&at, each);
+            begin(&at, each, each);
+            fill(&at.ring[each]);
+        }
+        for (int each = 0; each < number - 1; each++)
+            CHECK(rc_pool_may_wait(&at.pool, at.worker[each], &at.ring[each + 1]));
+        CHECK(!rc_pool_may_wait(&at.pool, at.worker[number - 1], &at.ring[0]));
+        rc_u64_store(&at.cursor[0], 1); /* the first is not what its ring's gate waits for */
+        CHECK(rc_pool_may_wait(&at.pool, at.worker[number - 1], &at.ring[0]));
+        rc_pool_waited(&at.pool, at.worker[number - 1]);
+        rc_u64_store(&at.cursor[0], 0);
+        rc_pool_waited(&at.pool, at.worker[0]); /* or it does not wait any more: the circle is open */
+        CHECK(rc_pool_may_wait(&at.pool, at.worker[number - 1], &at.ring[0]));
+        CHECK(!rc_pool_may_wait(&at.pool, at.worker[0], &at.ring[1]));
+        stage_close(&at);
+    }
+}
+
+/* Not the last worker that could run anything, whatever it waits for: a single worker never waits. */
+static void last_worker_may_not_wait(void)
+{
+    for (uint32_t workers = 1; workers <= 3; workers++) {
+        stage at;
+        stage_open(&at, workers, workers);
+        fill(&at.ring[5]);
+        for (uint32_t each = 0; each < workers; each++) {
+            push(&at, &at.topic[each]);
+            take(&at, each);
+            begin(&at, each, each);
+            CHECK_EQUAL(rc_pool_may_wait(&at.pool, at.worker[each], &at.ring[5]), each + 1 < workers);
+        }
+        stage_close(&at);
+    }
+}
+
+/* Not outside a turn: what the worker holds could not be handed on. */
+static void may_not_wait_outside_a_turn(void)
+{
+    stage at;
+    stage_open(&at, 3, 1);
+    push(&at, &at.topic[0]);
+    take(&at, 0);
+    CHECK(!rc_pool_may_wait(&at.pool, at.worker[0], &at.ring[1]));
+    begin(&at, 0, 0);
+    CHECK(!rc_turn_end(&at.pool, at.worker[0]));
+    CHECK(!rc_pool_may_wait(&at.pool, at.worker[0], &at.ring[1]));
+    leave(&at, 0);
+    stage_close(&at);
+}
+
+/* Workers that wait do not keep the lanes from being run: the room that they wait for may have to be made there. */
+static void waiting_leaves_workers_to_the_lanes(void)
+{
+    stage at;
+    stage_open(&at, 2, 1);
+    push(&at, &at.topic[0]);
+    take(&at, 0);
+    begin(&at, 0, 0);
+    fill(&at.ring[1]);
+    push(&at, &at.lane[1]); /* the slow subscription of that ring, queued */
+    CHECK(rc_pool_may_wait(&at.pool, at.worker[0], &at.ring[1]));
+    CHECK(take(&at, 1) == &at.topic[0]);
+    leave(&at, 1);
+    CHECK(take(&at, 1) == &at.lane[1]);
+    stage_close(&at);
+}
+
+/* Whoever is refused or not is decided quickly, also where many wait for many: layers of workers, each of them
+ * serving one ring of its layer and waiting for that of the next. */
+static void deciding_takes_no_time(void)
+{
+    enum { LAYERS = 16, WIDTH = 3, MANY = LAYERS * WIDTH + 2 };
+    static rc_pool pool;
+    static rc_task topics[MANY], lanes[MANY];
+    static rc_ring rings[LAYERS + 1];
+    static rc_u64 cursors[MANY];
+    rc_worker *worker;
+    int64_t began;
+    CHECK(rc_pool_init(&pool, MANY, MANY, MILLISECOND, MILLISECOND) == 0);
+    for (int layer = 0; layer <= LAYERS; layer++) CHECK(rc_ring_init(&rings[layer], 1, 0, 0) == 0);
+    for (int number = 0; number < MANY - 1; number++) {
+        int layer = number / WIDTH;
+        rc_task_init(&topics[number], RC_TOPIC, NULL);
+        rc_task_init(&lanes[number], RC_LANE, NULL);
+        CHECK((worker = rc_pool_join(&pool)) != NULL);
+        CHECK(rc_task_acquire(&topics[number]));
+        rc_pool_push(&pool, &topics[number]);
+        CHECK(rc_pool_take_now(&pool, worker) != NULL);
+        if (number == LAYERS * WIDTH) break;
+        rc_turn_begin(worker, &lanes[number], &rings[layer], &cursors[number]);
+        CHECK(rc_pool_may_wait(&pool, worker, &rings[layer + 1]));
+    }
+    /* the last one serves nobody's ring and waits for the first layer: it may, and has to look at them all */
+    rc_turn_begin(worker, &lanes[MANY - 2], &rings[LAYERS], &cursors[MANY - 2]);
+    rc_u64_store(&cursors[MANY - 2], 1);
+    began = nanoseconds_now();
+    CHECK(rc_pool_may_wait(&pool, worker, &rings[0]));
+    CHECK(nanoseconds_now() - began < 50 * MILLISECOND);
+    for (int layer = 0; layer <= LAYERS; layer++) rc_ring_destroy(&rings[layer]);
+    rc_pool_destroy(&pool);
+}
+
+/* --- interleavings: what two threads at once may and may not see ------------------------------------------------ */
+
+typedef struct interleaving {
+    rc_pool pool;
+    rc_worker *worker;
+    rc_task lane;
+    rc_ring ring;
+    rc_u64 cursor, end;
+    meeting start, finish;
+    uint32_t rounds;
+    int begins; /* the worker begins a turn; else it has seen a call and gives its attention */
+} interleaving;
+
+static void *cancel_again_and_again(void *argument)
+{
+    interleaving *test = argument;
+    for (uint64_t round = 1; round <= test->rounds; round++) {
+        meet(&test->start);
+        rc_u64_store_seq(&test->end, round);
+        rc_pool_call_attention(&test->pool);
+        meet(&test->finish);
+    }
+    return NULL;
+}
+
+/* A cancel changes how far a subscription may go and calls for attention, while the worker lowers an older call.
+ *   acceptable: the worker reads the new end, or is still called
+ *   forbidden:  it reads the old end, and the call is gone */
+static void run_cancel_beside(int begins)
+{
+    static interleaving test;
+    pthread_t canceller;
+    memset(&test, 0, sizeof test);
+    CHECK(rc_pool_init(&test.pool, 1, 1, MILLISECOND, MILLISECOND) == 0);
+    CHECK(rc_ring_init(&test.ring, 1, 0, 0) == 0);
+    test.worker = rc_pool_join(&test.pool);
+    test.start.count = test.finish.count = 2;
+    test.rounds = 5000;
+    canceller = thread_start(cancel_again_and_again, &test);
+    for (uint64_t round = 1; round <= test.rounds; round++) {
+        uint64_t end;
+        rc_pool_call_attention(&test.pool); /* the older call: the watch's, or another cancel's */
+        meet(&test.start);
+        if (begins)
+            rc_turn_begin(test.worker, &test.lane, &test.ring, &test.cursor);
+        else if (rc_turn_attention(test.worker))
+            rc_turn_attended(test.worker);
+        end = rc_u64_load(&test.end);
+        meet(&test.finish);
+        CHECK(end == round || rc_turn_attention(test.worker));
+        if (begins) CHECK(!rc_turn_end(&test.pool, test.worker));
+    }
+    thread_join(canceller);
+    rc_ring_destroy(&test.ring);
+    rc_pool_destroy(&test.pool);
+}
+
+/* A cancel is not lost to a turn that begins. */
+static void cancel_beside_the_beginning_of_a_turn(void) { run_cancel_beside(1); }
+
+/* A cancel is not lost to a worker that answers an older call. */
+static void cancel_beside_given_attention(void) { run_cancel_beside(0); }
+
+typedef struct split_race {
+    rc_pool pool;
+    rc_task topic, lane;
+    rc_ring ring;
+    rc_u64 cursor;
+    rc_u32 over, holders, lane_holders;
+    rc_u32 splits, turns;
+    uint64_t guarded; /* plain: the holder of the topic's token alone writes it */
+    uint64_t lane_guarded;
+    uint32_t wanted;
+} split_race;
+
+static void *take_turns(void *argument)
+{
+    split_race *race = argument;
+    rc_worker *worker = rc_pool_join(&race->pool);
+    rc_task *task;
+    CHECK(worker != NULL);
+    while ((task = rc_pool_take(&race->pool, worker)) != NULL) {
+        int split = 0;
+        CHECK(task == &race->topic);
+        CHECK_EQUAL(atomic_fetch_add_explicit(&race->holders, 1, memory_order_relaxed), 0);
+        for (int turn = 0; turn < 20 && !split; turn++) {
+            race->guarded++;
+            if (rc_task_now(&race->lane) != RC_SHARED) continue; /* runs beside us in its lane */
+            race->lane_guarded++;
+            atomic_fetch_sub_explicit(&race->holders, 1, memory_order_relaxed); /* from here the topic may go */
+            rc_turn_begin(worker, &race->lane, &race->ring, &race->cursor);
+            atomic_fetch_add_explicit(&race->turns, 1, memory_order_relaxed);
+            for (int spins = turn % 4 * 50; spins > 0; spins--) rc_cpu_relax();
+            split = rc_turn_end(&race->pool, worker);
+            if (!split) CHECK_EQUAL(atomic_fetch_add_explicit(&race->holders, 1, memory_order_relaxed), 0);
+        }
+        if (split) {
+            CHECK(worker->task == &race->lane);
+            CHECK_EQUAL(atomic_fetch_add_explicit(&race->lane_holders, 1, memory_order_relaxed), 0);
+            race->lane_guarded++;
+            atomic_fetch_add_explicit(&race->splits, 1, memory_order_relaxed);
+            atomic_fetch_sub_explicit(&race->lane_holders, 1, memory_order_relaxed);
+            rc_task_release(&race->lane, RC_SHARED);
+            rc_pool_leave(&race->pool, worker);
+            continue;
+        }
+        CHECK(worker->task == &race->topic);
+        atomic_fetch_sub_explicit(&race->holders, 1, memory_order_relaxed);
+        if (rc_u32_load(&race->over)) {
+            rc_task_release(&race->topic, RC_IDLE);
+            rc_pool_leave(&race->pool, worker);
+        } else {
+            rc_pool_yield(&race->pool, worker);
+        }
+    }
+    return NULL;
+}
+
+/* A split that races with the end of the turn takes all of it or nothing: each token has one holder at any time. */
+static void split_beside_the_end_of_a_turn(void)
+{
+    static split_race race;
+    pthread_t workers[2];
+    int64_t deadline = nanoseconds_now() + 1000 * MILLISECOND;
+    memset(&race, 0, sizeof race);
+    CHECK(rc_pool_init(&race.pool, 2, 2, MILLISECOND, MILLISECOND) == 0);
+    CHECK(rc_ring_init(&race.ring, 1, 0, 0) == 0);
+    rc_task_init(&race.topic, RC_TOPIC, NULL);
+    rc_task_init(&race.lane, RC_LANE, NULL);
+    rc_u32_store(&race.topic.members, 2);
+    CHECK(rc_task_acquire(&race.topic));
+    rc_pool_push(&race.pool, &race.topic);
+    for (int at = 0; at < 2; at++) workers[at] = thread_start(take_turns, &race);
+    while (rc_u32_load(&race.splits) < 3000 && nanoseconds_now() < deadline) {
+        rc_pool_call_attention(&race.pool);
+        rc_pool_split_stuck(&race.pool);
+    }
+    rc_u32_store(&race.over, 1);
+    rc_pool_stop(&race.pool);
+    for (int at = 0; at < 2; at++) thread_join(workers[at]);
+    CHECK(rc_u32_load(&race.splits) > 0);
+    CHECK(rc_u32_load(&race.turns) > rc_u32_load(&race.splits));
+    CHECK_EQUAL(rc_pool_outstanding(&race.pool), 0);
+    CHECK_EQUAL(race.lane_guarded, (uint64_t)rc_u32_load(&race.turns) + rc_u32_load(&race.splits));
+    rc_ring_destroy(&race.ring);
+    rc_pool_destroy(&race.pool);
+}
+
+/* --- a whole dispatcher ------------------------------------------------------------------------------------------ */
+
+enum { TOPICS_MOST = 3, SUBS_MOST = 3, FROM_MOST = 4, THREADS_MOST = 16, BATCH = 16, MAGIC = 0x52494e47 };
+
+/* Plain fields: the ring and the tokens hand them over. */
+typedef struct event {
+    uint32_t magic, from, number;
+    uint32_t hops; /* how many topics the handlers still pass it through */
+} event;
+
+typedef struct subscription {
+    RC_ALIGNED rc_u64 cursor;
+    rc_task lane;
+    struct bus_topic *topic;
+    rc_u32 running; /* 1 while its handler is called */
+    uint64_t seen;  /* plain: the holder's */
+    uint32_t next[FROM_MOST];
+    uint32_t calm;
+} subscription;
+
+typedef struct bus_topic {
+    rc_ring ring; /* first: a worker's ring is its topic */
+    rc_task task;
+    rc_u64 end; /* of the published events that the holder has found */
+    rc_mutex lock; /* makes its holder the releaser */
+    struct bus *bus;
+    subscription subs[SUBS_MOST];
+    uint32_t members;
+} bus_topic;
+
+typedef struct bus {
+    rc_pool pool;
+    bus_topic topics[TOPICS_MOST];
+    uint32_t count;
+    pthread_t threads[THREADS_MOST * 64];
+    rc_u32 started, joined;
+    pthread_t watch;
+    /* what the handlers do */
+    uint32_t slow_every; /* the first subscription of each topic takes its time, once in so many events */
+    int64_t slow_for;
+    int in_order; /* all from one thread at once: numbers must come one by one */
+    rc_u32 reserve_used, waits, splits, lanes_left;
+} bus;
+
+static void schedule(bus *all, rc_task *task)
+{
+    if (rc_task_now(task) == RC_IDLE) rc_pool_schedule(&all->pool, task);
+}
+
+static int claim_and_publish(bus_topic *topic, event *what, uint64_t limit, rc_claim *claim)
+{
+    rc_slot *slot;
+    *claim = rc_ring_claim(&topic->ring, limit, &slot);
+    if (*claim != RC_CLAIMED) return 0;
+    rc_ring_publish(slot, what);
+    if (rc_task_now(&topic->task) == RC_IDLE) schedule(topic->bus, &topic->task);
+    return 1;
+}
+
+static void release_passed(bus_topic *topic)
+{
+    event *gone[BATCH];
+    uint64_t gate, target;
+    int count;
+    do {
+        rc_mutex_lock(&topic->lock);
+        gate = rc_ring_gate(&topic->ring);
+        target = rc_u64_load(&topic->end);
+        for (uint32_t at = 0; at < topic->members; at++) {
+            uint64_t cursor = rc_u64_load(&topic->subs[at].cursor);
+            if (cursor < target) target = cursor;
+        }
+        for (count = 0; count < BATCH && gate + count < target; count++)
+            gone[count] = rc_ring_take(&topic->ring, gate + count);
+        if (count > 0) rc_ring_move_gate(&topic->ring, gate + count);
+        rc_mutex_unlock(&topic->lock);
+        for (int at = 0; at < count; at++) {
+            CHECK_EQUAL(gone[at]->magic, MAGIC);
+            gone[at]->magic = 0;
+            free(gone[at]);
+        }
+    } while (count == BATCH);
+}
+
+/* publish by any thread, worker or not. Returns 0 when the ring is closed. */
+static int publish(bus_topic *topic, event what)
+{
+    bus *all = topic->bus;
+    rc_worker *worker = rc_pool_current(&all->pool);
+    uint64_t limit = topic->ring.max_queue;
+    rc_claim claim;
+    event *made = malloc(sizeof *made);
+    CHECK(made != NULL);
+    *made = what;
+    while (!claim_and_publish(topic, made, limit, &claim)) {
+        CHECK(claim != RC_NO_MEMORY);
+        CHECK(claim == RC_CLOSED || limit == topic->ring.max_queue); /* the reserve is enough */
+        if (claim == RC_CLOSED) {
+            free(made);
+            return 0;
+        }
+        release_passed(topic);
+        if (worker != NULL) {
+            release_passed((bus_topic *)worker->ring);
+            if (!rc_pool_may_wait(&all->pool, worker, &topic->ring)) {
+                atomic_fetch_add_explicit(&all->reserve_used, 1, memory_order_relaxed);
+                limit += topic->ring.reserve;
+                continue;
+            }
+            atomic_fetch_add_explicit(&all->waits, 1, memory_order_relaxed);
+        }
+        /* inside a handler not for ever: the gate may have reached the worker's own cursor since it asked */
+        rc_ring_await_room(&topic->ring, limit, worker != NULL ? 5 * MILLISECOND : RC_FOREVER);
+        if (worker != NULL) rc_pool_waited(&all->pool, worker);
+    }
+    return 1;
+}
+
+static void handle(subscription *sub, const event *got)
+{
+    bus *all = sub->topic->bus;
+    CHECK_EQUAL(atomic_exchange_explicit(&sub->running, 1, memory_order_relaxed), 0); /* never by two at once */
+    CHECK_EQUAL(got->magic, MAGIC);
+    if (all->in_order) CHECK_EQUAL(got->number, sub->next[got->from]);
+    sub->next[got->from]++;
+    sub->seen++;
+    if (sub == sub->topic->subs && all->slow_every != 0 && sub->seen % all->slow_every == 0) {
+        int64_t until = nanoseconds_now() + all->slow_for;
+        while (nanoseconds_now() < until) sched_yield();
+    }
+    if (sub == &sub->topic->subs[sub->topic->members - 1] && got->hops > 0) {
+        uint32_t next = (uint32_t)(sub->topic - all->topics + 1) % all->count;
+        CHECK(publish(&all->topics[next], (event){MAGIC, got->from, got->number, got->hops - 1}));
+    }
+    atomic_store_explicit(&sub->running, 0, memory_order_relaxed);
+}
+
+/* Returns 1 if the turn was split. */
+static int run_turn(bus *all, rc_worker *worker, subscription *sub, uint64_t stop)
+{
+    bus_topic *topic = sub->topic;
+    uint64_t position = rc_u64_load(&sub->cursor);
+    rc_turn_begin(worker, &sub->lane, &topic->ring, &sub->cursor);
+    while (position < stop) {
+        handle(sub, rc_slot_event(rc_ring_slot(&topic->ring, position)));
+        rc_u64_store(&sub->cursor, ++position);
+        if (rc_turn_attention(worker)) {
+            rc_turn_attended(worker);
+            release_passed(topic);
+        }
+    }
+    return rc_turn_end(&all->pool, worker);
+}
+
+static int has_events(subscription *sub, uint64_t end) { return rc_u64_load(&sub->cursor) < end; }
+
+static int topic_has_work(bus_topic *topic)
+{
+    uint64_t end = rc_u64_load(&topic->end);
+    if (rc_ring_tail(&topic->ring) != end) {
+        if (rc_ring_published(&topic->ring, end, 1) == end) rc_ring_await_event(&topic->ring, end);
+        return 1;
+    }
+    for (uint32_t at = 0; at < topic->members; at++)
+        if (rc_task_now(&topic->subs[at].lane) == RC_SHARED && has_events(&topic->subs[at], end)) return 1;
+    return 0;
+}
+
+static void run_lane(bus *all, rc_worker *worker, subscription *sub)
+{
+    bus_topic *topic = sub->topic;
+    release_passed(topic); /* where a split turn has made it the lane's, that turn's events */
+    for (;;) {
+        while (has_events(sub, rc_u64_load_seq(&topic->end))) {
+            uint64_t end = rc_u64_load_seq(&topic->end), most = rc_u64_load(&sub->cursor) + BATCH;
+            CHECK(!run_turn(all, worker, sub, end < most ? end : most));
+            release_passed(topic);
+            if (rc_pool_short_of_workers(&all->pool)) {
+                rc_pool_yield(&all->pool, worker);
+                return;
+            }
+        }
+        if (sub->calm++ % 3 == 0) {
+            atomic_fetch_add_explicit(&all->lanes_left, 1, memory_order_relaxed);
+            rc_task_release(&sub->lane, RC_SHARED);
+            schedule(all, &topic->task);
+            break;
+        }
+        rc_task_release(&sub->lane, RC_IDLE);
+        if (!has_events(sub, rc_u64_load_seq(&topic->end)) || !rc_task_acquire(&sub->lane)) break;
+    }
+    rc_pool_leave(&all->pool, worker);
+}
+
+static void run_topic(bus *all, rc_worker *worker, bus_topic *topic)
+{
+    for (;;) {
+        uint64_t end = rc_ring_published(&topic->ring, rc_u64_load(&topic->end), BATCH);
+        rc_u64_store_seq(&topic->end, end); /* before the look at the lanes, which look at it in turn */
+        for (uint32_t at = 0; at < topic->members; at++) {
+            subscription *sub = &topic->subs[at];
+            uint64_t cursor;
+            if (rc_task_now(&sub->lane) != RC_SHARED) {
+                if (has_events(sub, end)) schedule(all, &sub->lane);
+                continue;
+            }
+            cursor = rc_u64_load(&sub->cursor);
+            if (cursor < end && run_turn(all, worker, sub, end < cursor + BATCH ? end : cursor + BATCH)) {
+                atomic_fetch_add_explicit(&all->splits, 1, memory_order_relaxed);
+                run_lane(all, worker, sub);
+                return;
+            }
+        }
+        release_passed(topic);
+        if (!topic_has_work(topic)) {
+            rc_task_release(&topic->task, RC_IDLE);
+            if (!topic_has_work(topic) || !rc_task_acquire(&topic->task)) break;
+        }
+        if (rc_pool_others(&all->pool)) {
+            rc_pool_yield(&all->pool, worker);
+            return;
+        }
+    }
+    rc_pool_leave(&all->pool, worker);
+}
+
+static void *work(void *argument)
+{
+    bus *all = argument;
+    rc_worker *worker = rc_pool_join(&all->pool);
+    atomic_fetch_add_explicit(&all->joined, 1, memory_order_seq_cst);
+    while (worker != NULL) {
+        rc_task *task = rc_pool_take_now(&all->pool, worker);
+        if (task == NULL) task = rc_pool_take(&all->pool, worker);
+        if (task == NULL) break;
+        if (task->kind == RC_TOPIC)
+            run_topic(all, worker, task->owner);
+        else
+            run_lane(all, worker, task->owner);
+    }
+    return NULL;
+}
+
+static void *watch_workers(void *argument)
+{
+    bus *all = argument;
+    int found = 0;
+    while (!(found & RC_WATCH_STOP)) {
+        found = rc_pool_watch(&all->pool);
+        if (found & RC_WATCH_STUCK) rc_pool_split_stuck(&all->pool);
+        while (rc_pool_wants_worker(&all->pool)) {
+            uint32_t number = rc_u32_load(&all->started);
+            CHECK(number < sizeof all->threads / sizeof all->threads[0]);
+            all->threads[number] = thread_start(work, all);
+            rc_u32_store(&all->started, number + 1);
+            while (rc_u32_load_seq(&all->joined) != number + 1) sched_yield(); /* or it would be wanted still */
+        }
+    }
+    return NULL;
+}
+
+static void bus_open(bus *all, uint32_t topics, uint32_t members, uint64_t max_queue, uint32_t max_workers, uint32_t parallel)
+{
+    memset(all, 0, sizeof *all);
+    CHECK(rc_pool_init(&all->pool, max_workers, parallel, MILLISECOND / 5, MILLISECOND) == 0);
+    all->count = topics;
+    for (uint32_t number = 0; number < topics; number++) {
+        bus_topic *topic = &all->topics[number];
+        CHECK(rc_ring_init(&topic->ring, max_queue, 65536, 0) == 0);
+        CHECK(rc_mutex_init(&topic->lock) == 0);
+        rc_task_init(&topic->task, RC_TOPIC, topic);
+        rc_u32_store(&topic->task.members, members);
+        topic->bus = all;
+        topic->members = members;
+        for (uint32_t at = 0; at < members; at++) {
+            rc_task_init(&topic->subs[at].lane, RC_LANE, &topic->subs[at]);
+            topic->subs[at].topic = topic;
+        }
+    }
+    all->watch = thread_start(watch_workers, all);
+}
+
+static void await_deliveries(bus *all)
+{
+    for (;;) {
+        uint32_t ticket = rc_park_prepare(&all->pool.progress);
+        if (rc_pool_outstanding(&all->pool) == 0) {
+            rc_park_cancel(&all->pool.progress);
+            return;
+        }
+        rc_park_wait(&all->pool.progress, ticket, RC_FOREVER);
+    }
+}
+
+/* Nothing is scheduled, nobody publishes: then nothing is left anywhere. */
+static void check_nothing_stays_behind(bus *all)
+{
+    CHECK_EQUAL(rc_pool_outstanding(&all->pool), 0);
+    for (uint32_t number = 0; number < all->count; number++) {
+        bus_topic *topic = &all->topics[number];
+        uint64_t tail = rc_ring_tail(&topic->ring);
+        CHECK_EQUAL(rc_u64_load(&topic->end), tail);
+        CHECK_EQUAL(rc_ring_gate(&topic->ring), tail);
+        CHECK_EQUAL(rc_task_now(&topic->task), RC_IDLE);
+        for (uint32_t at = 0; at < topic->members; at++) {
+            CHECK_EQUAL(rc_u64_load(&topic->subs[at].cursor), tail);
+            CHECK(rc_task_now(&topic->subs[at].lane) != RC_SCHEDULED);
+        }
+    }
+}
+
+/* After the ring was closed: waits for publishers that have claimed and not yet published, and schedules what they
+ * have published. */
+static void settle(bus_topic *topic)
+{
+    uint64_t position, tail;
+    rc_mutex_lock(&topic->lock); /* the gate stands still */
+    position = rc_ring_gate(&topic->ring);
+    tail = rc_ring_tail(&topic->ring);
+    while ((position = rc_ring_published(&topic->ring, position, tail - position)) != tail)
+        rc_ring_await_event(&topic->ring, position);
+    rc_mutex_unlock(&topic->lock);
+    if (tail != rc_u64_load_seq(&topic->end)) schedule(topic->bus, &topic->task);
+}
+
+/* Refuses events from now on, and lets the workers end when all is delivered. Publishers may still be at it. */
+static void bus_begin_close(bus *all)
+{
+    for (uint32_t number = 0; number < all->count; number++) {
+        rc_ring_close(&all->topics[number].ring);
+        settle(&all->topics[number]);
+    }
+    rc_pool_stop(&all->pool);
+}
+
+static void bus_close(bus *all)
+{
+    bus_begin_close(all);
+    await_deliveries(all);
+    thread_join(all->watch);
+    for (uint32_t at = 0; at < rc_u32_load(&all->started); at++) thread_join(all->threads[at]);
+    check_nothing_stays_behind(all);
+    CHECK_EQUAL(all->pool.alive, 0);
+    CHECK_EQUAL(all->pool.waiting, 0);
+    CHECK_EQUAL(all->pool.on_topics, 0);
+    CHECK_EQUAL(all->pool.on_lanes, 0);
+    CHECK_EQUAL(all->pool.idle, 0);
+    CHECK_EQUAL(rc_u32_load(&all->pool.topics_queued), 0);
+    for (uint32_t number = 0; number < all->count; number++) {
+        rc_ring_destroy(&all->topics[number].ring);
+        rc_mutex_destroy(&all->topics[number].lock);
+    }
+    rc_pool_destroy(&all->pool);
+}
+
+typedef struct publisher {
+    bus *bus;
+    uint32_t accepted;
+    uint32_t from, each, hops;
+    uint32_t pause_every; /* waits until all is delivered, so that the topic falls idle, once in so many events */
+} publisher;
+
+static void *publish_all(void *argument)
+{
+    publisher *me = argument;
+    for (uint32_t number = 0; number < me->each; number++) {
+        /* from publisher to topic: to each its own where there are several */
+        bus_topic *topic = &me->bus->topics[me->from % me->bus->count];
+        CHECK(publish(topic, (event){MAGIC, me->from, number, me->hops}));
+        if (me->pause_every != 0 && number % me->pause_every == 0)
+            for (uint64_t spins = number % 13 * 60; spins > 0; spins--) rc_cpu_relax();
+    }
+    return NULL;
+}
+
+static void run_publishers(bus *all, uint32_t publishers, uint32_t each, uint32_t hops, uint32_t pause_every)
+{
+    publisher from[FROM_MOST];
+    pthread_t threads[FROM_MOST];
+    for (uint32_t at = 0; at < publishers; at++) {
+        from[at] = (publisher){all, 0, at, each, hops, pause_every};
+        threads[at] = thread_start(publish_all, &from[at]);
+    }
+    for (uint32_t at = 0; at < publishers; at++) thread_join(threads[at]);
+    await_deliveries(all);
+    check_nothing_stays_behind(all);
+}
+
+static bus shared;
+
+static void *publish_until_closed(void *argument)
+{
+    publisher *me = argument;
+    while (publish(&me->bus->topics[0], (event){MAGIC, me->from, me->accepted, 0})) {
+        me->accepted++;
+        for (uint64_t spins = me->accepted % 13 * 60; spins > 0; spins--) rc_cpu_relax();
+    }
+    return NULL;
+}
+
+/* One event at a time, each into a topic that has just fallen idle or is about to: none stays behind. */
+static void no_event_stays_behind(void)
+{
+    uint32_t published = 0;
+    bus_open(&shared, 1, 1, 100, 2, 1);
+    shared.in_order = 1;
+    for (uint32_t round = 0; round < 3000; round++) {
+        for (uint32_t left = 1 + round % 3; left > 0; left--)
+            CHECK(publish(&shared.topics[0], (event){MAGIC, 0, published++, 0}));
+        await_deliveries(&shared);
+        check_nothing_stays_behind(&shared);
+    }
+    bus_close(&shared);
+}
+
+/* Several publishers into a topic that falls idle all the time. */
+static void publishers_beside_a_topic_that_falls_idle(void)
+{
+    bus_open(&shared, 1, 2, 1000, 2, 1);
+    shared.in_order = 1;
+    run_publishers(&shared, 4, 6000, 0, 1);
+    for (uint32_t at = 0; at < 2; at++) CHECK_EQUAL(shared.topics[0].subs[at].seen, 4 * 6000);
+    bus_close(&shared);
+}
+
+/* A small queue and publishers that wait for room in it. */
+static void publishers_that_wait_for_room(void)
+{
+    bus_open(&shared, 2, 3, 3, 3, 2);
+    shared.in_order = 1;
+    run_publishers(&shared, 4, 1500, 0, 0);
+    for (uint32_t number = 0; number < 2; number++)
+        for (uint32_t at = 0; at < 3; at++) CHECK_EQUAL(shared.topics[number].subs[at].seen, 2 * 1500);
+    bus_close(&shared);
+}
+
+/* Slow handlers: turns are split, lanes come and go, and all see everything in order. */
+static void slow_handlers_go_to_lanes_and_back(void)
+{
+    bus_open(&shared, 2, 3, 64, 4, 1);
+    shared.in_order = 1;
+    shared.slow_every = 20;
+    shared.slow_for = 3 * MILLISECOND / 2;
+    run_publishers(&shared, 4, 1500, 0, 50);
+    for (uint32_t number = 0; number < 2; number++)
+        for (uint32_t at = 0; at < 3; at++) CHECK_EQUAL(shared.topics[number].subs[at].seen, 2 * 1500);
+    CHECK(rc_u32_load(&shared.splits) > 0);
+    CHECK(rc_u32_load(&shared.lanes_left) > 0);
+    bus_close(&shared);
+}
+
+/* Handlers that publish in a circle of topics whose queues are full: none waits for ever, with any number of workers. */
+static void handlers_that_publish_in_a_circle(void)
+{
+    for (uint32_t workers = 1; workers <= 4; workers++)
+        for (uint64_t max_queue = 1; max_queue <= 4; max_queue += 3) {
+            bus_open(&shared, 3, 2, max_queue, workers, workers > 2 ? 2 : 1);
+            run_publishers(&shared, 3, 80, 5, 0);
+            for (uint32_t number = 0; number < 3; number++)
+                for (uint32_t at = 0; at < 2; at++) CHECK_EQUAL(shared.topics[number].subs[at].seen, 3 * 80 * 2);
+            bus_close(&shared);
+        }
+}
+
+/* The same with handlers that are slow now and then, so that lanes wait for lanes. */
+static void slow_handlers_that_publish_in_a_circle(void)
+{
+    for (uint32_t workers = 2; workers <= 4; workers++) {
+        bus_open(&shared, 3, 2, 2, workers, 1);
+        shared.slow_every = 25;
+        shared.slow_for = MILLISECOND;
+        run_publishers(&shared, 3, 120, 5, 0);
+        for (uint32_t number = 0; number < 3; number++)
+            for (uint32_t at = 0; at < 2; at++) CHECK_EQUAL(shared.topics[number].subs[at].seen, 3 * 120 * 2);
+        bus_close(&shared);
+    }
+}
+
+/* close beside publishers: what was accepted is delivered, also what a publisher has claimed or is about to queue. */
+static void close_beside_publishers(void)
+{
+    for (uint32_t round = 0; round < 80; round++) {
+        publisher from[2];
+        pthread_t threads[2];
+        uint64_t accepted = 0;
+        bus_open(&shared, 1, 1, 1000, 2, 1);
+        shared.in_order = 1;
+        for (uint32_t at = 0; at < 2; at++) {
+            from[at] = (publisher){&shared, 0, at, 0, 0, 0};
+            threads[at] = thread_start(publish_until_closed, &from[at]);
+        }
+        while (rc_ring_tail(&shared.topics[0].ring) < round % 50) sched_yield();
+        bus_begin_close(&shared);
+        for (uint32_t at = 0; at < 2; at++) {
+            thread_join(threads[at]);
+            accepted += from[at].accepted;
+        }
+        bus_close(&shared);
+        CHECK_EQUAL(shared.topics[0].subs[0].seen, accepted);
+    }
+}
+
+int main(void)
+{
+    RUN(tasks_begin_at_rest);
+    RUN(token_is_given_once);
+    RUN(workers_are_limited);
+    RUN(topics_are_first_in_first_out);
+    RUN(outstanding_is_what_is_scheduled);
+    RUN(topics_run_in_parallel_up_to_a_limit);
+    RUN(lanes_leave_one_worker_for_the_topics);
+    RUN(split_hands_the_topic_on);
+    RUN(split_spares_who_is_not_in_the_way);
+    RUN(watch_asks_for_workers_and_stops);
+    RUN(watch_finds_who_is_stuck);
+    RUN(extra_workers_linger_and_end);
+    RUN(stop_runs_what_is_scheduled);
+    RUN(stop_keeps_workers_until_the_last_task);
+    RUN(scheduling_counts_at_once);
+    RUN(lanes_are_yielded_where_workers_are_short);
+    RUN(single_worker_is_not_split);
+    RUN(may_not_wait_for_itself);
+    RUN(may_wait_for_others);
+    RUN(may_not_wait_in_a_circle);
+    RUN(last_worker_may_not_wait);
+    RUN(may_not_wait_outside_a_turn);
+    RUN(waiting_leaves_workers_to_the_lanes);
+    RUN(deciding_takes_no_time);
+    RUN(cancel_beside_the_beginning_of_a_turn);
+    RUN(cancel_beside_given_attention);
+    RUN(split_beside_the_end_of_a_turn);
+    RUN(no_event_stays_behind);
+    RUN(publishers_beside_a_topic_that_falls_idle);
+    RUN(publishers_that_wait_for_room);
+    RUN(slow_handlers_go_to_lanes_and_back);
+    RUN(close_beside_publishers);
+    RUN(handlers_that_publish_in_a_circle);
+    RUN(slow_handlers_that_publish_in_a_circle);
+    return 0;
+}
