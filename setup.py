@@ -1,0 +1,50 @@
+"""The extension module; everything else is in pyproject.toml.
+
+Switches, by environment variable: SANITIZE=address,undefined or thread builds with sanitizers; DEBUG=1 without
+optimisation and with the core's assertions.
+"""
+import os
+import sys
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+DEBUG = os.environ.get("DEBUG", "0") != "0"
+SANITIZE = os.environ.get("SANITIZE", "0")
+
+if sys.platform == "win32":
+    compile_args = ["/std:c11", "/experimental:c11atomics"]
+    link_args: list[str] = []
+    libraries = ["synchronization"]  # WaitOnAddress
+else:
+    compile_args = ["-std=gnu11", "-O0" if DEBUG else "-O3", "-g"]
+    link_args = []
+    libraries = []
+    if SANITIZE != "0":
+        compile_args += [f"-fsanitize={SANITIZE}", "-fno-omit-frame-pointer"]
+        link_args += [f"-fsanitize={SANITIZE}"]
+
+setup(
+    ext_modules=cythonize(
+        Extension(
+            "ringcast._core",
+            sources=["src/ringcast/_core.pyx", *sorted(map(str, Path("csrc").glob("*.c")))],
+            depends=sorted(map(str, Path("csrc").glob("*.h"))),
+            include_dirs=["csrc"],
+            define_macros=[] if DEBUG else [("NDEBUG", None)],
+            extra_compile_args=compile_args,
+            extra_link_args=link_args,
+            libraries=libraries,
+        ),
+        compiler_directives={
+            "language_level": "3",
+            "binding": False,  # plain C methods are the cheapest to call
+            "embedsignature": True,
+            "embedsignature.format": "python",
+            "boundscheck": False,
+            "wraparound": False,
+            "freethreading_compatible": True,
+        },
+    )
+)

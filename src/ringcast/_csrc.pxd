@@ -1,0 +1,123 @@
+# The C side as Cython sees it. Atomics stay behind C functions: no .pyx names one.
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+cdef extern from "rc_atomic.h" nogil:
+    ctypedef struct rc_u32:
+        pass
+    ctypedef struct rc_u64:
+        pass
+    uint32_t rc_u32_load(const rc_u32 *word)
+    uint64_t rc_u64_load(const rc_u64 *word)
+    void rc_u32_store(rc_u32 *word, uint32_t value)
+    void rc_u64_store(rc_u64 *word, uint64_t value)
+    uint32_t rc_u32_load_seq(const rc_u32 *word)
+    uint64_t rc_u64_load_seq(const rc_u64 *word)
+    void rc_u32_store_seq(rc_u32 *word, uint32_t value)
+    void rc_u64_store_seq(rc_u64 *word, uint64_t value)
+
+cdef extern from "rc_memory.h" nogil:
+    void *rc_aligned_zalloc(size_t size)
+    void rc_aligned_free(void *memory)
+
+cdef extern from "rc_mutex.h" nogil:
+    ctypedef struct rc_mutex:
+        pass
+    int rc_mutex_init(rc_mutex *mutex)
+    void rc_mutex_destroy(rc_mutex *mutex)
+    void rc_mutex_lock(rc_mutex *mutex)
+    void rc_mutex_unlock(rc_mutex *mutex)
+
+cdef extern from "rc_park.h" nogil:
+    ctypedef struct rc_park:
+        pass
+    uint32_t rc_park_prepare(rc_park *park)
+    void rc_park_cancel(rc_park *park)
+    int rc_park_wait(rc_park *park, uint32_t ticket, int64_t timeout)
+    void rc_park_wake_all(rc_park *park)
+
+cdef extern from "rc_registry.h" nogil:
+    ctypedef struct rc_registry:
+        pass
+    int rc_registry_init(rc_registry *registry)
+    void rc_registry_destroy(rc_registry *registry)
+    int rc_registry_put(rc_registry *registry, uint64_t key, void *value)
+    void *rc_registry_remove(rc_registry *registry, uint64_t key)
+    void *rc_registry_find(const rc_registry *registry, uint64_t key)
+    void *rc_registry_find_locked(rc_registry *registry, uint64_t key)
+
+cdef extern from "rc_ring.h" nogil:
+    ctypedef struct rc_slot:
+        pass
+    ctypedef struct rc_ring:
+        uint64_t max_queue
+        uint64_t reserve
+    ctypedef enum rc_claim:
+        RC_CLAIMED
+        RC_FULL
+        RC_CLOSED
+        RC_NO_MEMORY
+    int rc_ring_init(rc_ring *ring, uint64_t max_queue, uint64_t reserve, uint64_t start)
+    void rc_ring_destroy(rc_ring *ring)
+    void rc_ring_close(rc_ring *ring)
+    rc_claim rc_ring_claim(rc_ring *ring, uint64_t limit, rc_slot **slot)
+    void rc_ring_publish(rc_slot *slot, void *event)
+    void rc_ring_await_room(rc_ring *ring, uint64_t limit, int64_t timeout)
+    void rc_ring_await_event(const rc_ring *ring, uint64_t position)
+    uint64_t rc_ring_tail(const rc_ring *ring)
+    uint64_t rc_ring_gate(const rc_ring *ring)
+    uint64_t rc_ring_published(const rc_ring *ring, uint64_t position, uint64_t most)
+    rc_slot *rc_ring_slot(const rc_ring *ring, uint64_t position)
+    uint64_t rc_ring_run(uint64_t position, uint64_t end)
+    void *rc_slot_event(const rc_slot *slot)
+    void *rc_ring_take(rc_ring *ring, uint64_t position)
+    void rc_ring_move_gate(rc_ring *ring, uint64_t gate)
+
+cdef extern from "rc_pool.h" nogil:
+    ctypedef enum rc_task_kind:
+        RC_TOPIC
+        RC_LANE
+    ctypedef enum rc_task_state:
+        RC_IDLE
+        RC_SCHEDULED
+        RC_SHARED
+    ctypedef struct rc_task:
+        void *owner
+        rc_u32 members
+        rc_task_kind kind
+    ctypedef struct rc_worker:
+        const rc_ring *ring
+    ctypedef struct rc_pool:
+        rc_park watch
+        rc_park progress
+        uint32_t max_workers
+    int rc_pool_init(rc_pool *pool, uint32_t max_workers, uint32_t parallel, int64_t tick, int64_t linger)
+    void rc_pool_destroy(rc_pool *pool)
+    void rc_task_init(rc_task *task, rc_task_kind kind, void *owner)
+    rc_task_state rc_task_now(const rc_task *task)
+    int rc_task_acquire(rc_task *task)
+    void rc_task_release(rc_task *task, rc_task_state state)
+    bint rc_pool_push(rc_pool *pool, rc_task *task)
+    rc_worker *rc_pool_join(rc_pool *pool)
+    rc_task *rc_pool_take(rc_pool *pool, rc_worker *worker)
+    rc_task *rc_pool_take_now(rc_pool *pool, rc_worker *worker)
+    void rc_pool_yield(rc_pool *pool, rc_worker *worker)
+    void rc_pool_leave(rc_pool *pool, rc_worker *worker)
+    bint rc_pool_others(const rc_pool *pool)
+    bint rc_pool_short_of_workers(rc_pool *pool)
+    rc_worker *rc_pool_current(const rc_pool *pool)
+    void rc_turn_begin(rc_worker *worker, rc_task *lane, const rc_ring *ring, const rc_u64 *cursor)
+    bint rc_turn_running(const rc_worker *worker)
+    bint rc_turn_end(rc_pool *pool, rc_worker *worker)
+    bint rc_turn_attention(const rc_worker *worker)
+    void rc_turn_attended(rc_worker *worker)
+    bint rc_pool_may_wait(rc_pool *pool, rc_worker *worker, const rc_ring *ring)
+    void rc_pool_waited(rc_pool *pool, rc_worker *worker)
+    int RC_WATCH_STUCK
+    int RC_WATCH_SPAWN
+    int RC_WATCH_STOP
+    int rc_pool_watch(rc_pool *pool)
+    void rc_pool_split_stuck(rc_pool *pool)
+    void rc_pool_call_attention(rc_pool *pool)
+    bint rc_pool_wants_worker(rc_pool *pool)
+    void rc_pool_stop(rc_pool *pool)
+    uint32_t rc_pool_outstanding(const rc_pool *pool)

@@ -1,0 +1,45 @@
+"""The process-wide dispatcher, for programs that need just one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, overload
+
+from ringcast._core import Subscription
+from ringcast.dispatcher import Dispatcher, E, H
+
+default = Dispatcher()
+"""The dispatcher of `on`, `on_type` and `emit`. Has no threads before the first event, and is closed at exit."""
+
+on = default.on
+"""`default.on`: subscribes the decorated function to the class that it is annotated with."""
+
+emit = default.publish
+"""`default.publish`: queues an event for its subscribers and returns how many they are."""
+
+
+@overload
+def on_type(type_id: int, /) -> Callable[[H], H]: ...
+@overload
+def on_type(type_id: int, handler: Callable[[E], object], /) -> Subscription[E]: ...
+def on_type(type_id: int, handler: Any = None, /) -> Any:
+    """Subscribes to a type id on the default dispatcher: `on_type(1, handler)`, or `@on_type(1)` as a decorator.
+
+    Args:
+        type_id: from 0 to 2**32 - 1.
+        handler: any callable that takes one positional argument.
+
+    Returns:
+        The Subscription; as a decorator, the decorated function itself.
+
+    Raises:
+        The same as `Dispatcher.subscribe_to`.
+    """
+    if handler is not None:
+        return default.subscribe_to(type_id, handler)
+
+    def decorate(handler: H) -> H:
+        default.subscribe_to(type_id, handler)
+        return handler
+
+    return decorate

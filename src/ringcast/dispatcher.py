@@ -1,0 +1,306 @@
+"""The dispatcher as Python sees it: checks what it is given and leaves the work to the compiled core."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import math
+import os
+import sys
+import time
+import weakref
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, NamedTuple, Self, TypeVar, overload
+
+from ringcast._core import Core, Subscription
+from ringcast.errors import CloseTimeoutError
+from ringcast.events import check_type_id, is_class, type_id
+from ringcast.handlers import check_accepts, handler_name, inspect_handler, sole_class
+
+E = TypeVar("E")
+Handler = Callable[[E], object]
+H = TypeVar("H", bound=Callable[[Any], object])
+
+MAX_QUEUE_LIMIT = 2**40  # beyond any memory; keeps positions far from the end of 64 bits
+EXIT_TIMEOUT = 5.0  # seconds that all dispatchers together may take at interpreter exit
+
+logger = logging.getLogger("ringcast")
+
+
+class HandlerFailure(NamedTuple):
+    """What `on_error` is given: a handler has raised."""
+
+    exception: BaseException
+    """What was raised, with its traceback."""
+    event: Any
+    """The event that the handler was given."""
+    subscription: Subscription[Any]
+    """The handler's subscription."""
+
+
+def log_failure(failure: HandlerFailure) -> None:
+    """Logs to the logger `ringcast` at level ERROR, with the traceback. The default of `on_error`."""
+    logger.error(
+        "handler %s failed on %r",
+        handler_name(failure.subscription.handler),
+        failure.event,
+        exc_info=failure.exception,
+    )
+
+
+class Dispatcher(Core):
+    """Delivers events to the handlers that are subscribed to their type, each in order and by itself.
+
+    All methods may be called from any thread and from inside a handler.
+
+    Args:
+        max_queue: how many events of one type may wait for the slowest of its subscribers, from 1; then `publish`
+            waits. Handlers may go past it where waiting would never end (see `publish`).
+        max_workers: how many threads may run handlers, from 1; as in `concurrent.futures`, min(32, CPUs + 4)
+            by default. One is used, more only while handlers are stuck (and, on free-threaded Python, one for
+            each CPU); one of them is kept for handlers that are not slow.
+        on_error: is called with a HandlerFailure when a handler raises, on the thread of the handler. By default
+            the failure is logged to the logger `ringcast`.
+        name: the prefix of the threads' names, "ringcast" by default.
+
+    Raises:
+        TypeError, ValueError: an argument is not as above.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> @dataclass
+        ... class Tick:
+        ...     price: float
+        >>> with Dispatcher() as bus:
+        ...     @bus.on
+        ...     def show(tick: Tick) -> None:
+        ...         print(tick.price)
+        ...     bus.publish(Tick(101.5))
+        1
+        101.5
+    """
+
+    def __init__(
+        self,
+        max_queue: int = 50_000,
+        max_workers: int | None = None,
+        on_error: Callable[[HandlerFailure], object] | None = None,
+        name: str | None = None,
+    ) -> None:
+        cpus = _cpu_count()
+        workers = min(32, cpus + 4) if max_workers is None else _whole("max_workers", max_workers, 2**16)
+        if on_error is not None and not callable(on_error):
+            raise TypeError(f"on_error must be callable or None, not {type(on_error).__name__}")
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"name must be a str or None, not {type(name).__name__}")
+        parallel = 1 if _gil_enabled() else min(cpus, workers)
+        super().__init__(
+            _whole("max_queue", max_queue, MAX_QUEUE_LIMIT), workers, parallel, name or "ringcast"
+        )
+        self._on_error = on_error or log_failure
+        _live.add(self)
+
+    @overload
+    def subscribe(self, handler: Callable[[E], object], /) -> Subscription[E]: ...
+    @overload
+    def subscribe(self, event_class: type[E], handler: Callable[[E], object], /) -> Subscription[E]: ...
+    def subscribe(self, *arguments: Any) -> Subscription[Any]:
+        """Has `handler` called with every event of a class that is published from now on, in order.
+
+        `subscribe(handler)` takes the class from the annotation of the handler's parameter,
+        `subscribe(event_class, handler)` is told it. An event's exact class counts: subclasses are event classes
+        of their own, unless they inherit an `__event_type__`.
+
+        Args:
+            event_class: any class.
+            handler: any callable that takes one positional argument. It is held strongly until the subscription
+                is cancelled. What it returns is ignored.
+
+        Returns:
+            The Subscription, by which it is cancelled.
+
+        Raises:
+            HandlerTypeError: the handler cannot be called so, or its annotation names no class.
+            EventClassError: the handler is annotated with another class, or the class's id is another class's.
+            TypeIdError: the class states a bad id, or its instances compute it (then use `subscribe_to`).
+            ClosedError: the dispatcher is closed.
+        """
+        if len(arguments) == 1:
+            accepts = inspect_handler(arguments[0], sys._getframe(1))
+            return self._subscribe_class(sole_class(accepts), arguments[0])
+        if len(arguments) != 2:
+            raise TypeError(
+                f"subscribe() takes a handler, or an event class and a handler ({len(arguments)} given)"
+            )
+        return self._subscribe(arguments[0], arguments[1], sys._getframe(1))
+
+    def _subscribe(self, event_class: type[E], handler: Callable[[E], object], frame: Any) -> Subscription[E]:
+        accepts = inspect_handler(handler, frame)
+        check_accepts(accepts, event_class, type_id(event_class))
+        return self._subscribe_class(event_class, handler)
+
+    def subscribe_to(self, type_id: int, handler: Callable[[E], object], /) -> Subscription[E]:
+        """Has `handler` called with every event that is published under a type id from now on, in order.
+
+        The id belongs to the class that the handler is annotated with. Without annotation it stays open, and is
+        that of the first annotated handler or event.
+
+        Args:
+            type_id: from 0 to 2**32 - 1.
+            handler: as for `subscribe`.
+
+        Returns:
+            The Subscription, by which it is cancelled.
+
+        Raises:
+            TypeIdError: the id is out of range or no integer.
+            HandlerTypeError: the handler cannot be called with one positional argument, or is annotated with several
+                classes while the id is still open.
+            EventClassError: the id belongs to another class than the handler's.
+            ClosedError: the dispatcher is closed.
+        """
+        accepts = inspect_handler(handler, sys._getframe(1))
+        type_id = check_type_id(type_id)
+        known = self._class_of(type_id)
+        if known is not None:
+            check_accepts(accepts, known, type_id)
+        elif accepts.classes is not None:
+            known = sole_class(accepts)
+        return self._subscribe_id(type_id, known, handler)
+
+    @overload
+    def on(self, handler: H, /) -> H: ...
+    @overload
+    def on(self, event_class: type[E], /) -> Callable[[Callable[[E], object]], Callable[[E], object]]: ...
+    def on(self, target: Any, /) -> Any:
+        """Subscribes the decorated function: `@bus.on` by its annotation, `@bus.on(Tick)` to that class.
+
+        A class as the only argument is taken as the event class, any other callable as the handler.
+
+        Returns:
+            The function itself, so that it can still be called and decorated again.
+
+        Raises:
+            The same as `subscribe`.
+        """
+        if not is_class(target):
+            accepts = inspect_handler(target, sys._getframe(1))
+            self._subscribe_class(sole_class(accepts), target)
+            return target
+
+        def decorate(handler: H) -> H:
+            self._subscribe(target, handler, sys._getframe(1))
+            return handler
+
+        return decorate
+
+    def count(self, event_class_or_id: type | int, /) -> int:
+        """How many subscriptions an event of that class, or under that type id, reaches now.
+
+        Raises:
+            TypeIdError: an integer out of range, or a class whose instances compute their ids.
+        """
+        if is_class(event_class_or_id):
+            return self._count(type_id(event_class_or_id))
+        return self._count(check_type_id(event_class_or_id))
+
+    def close(self, timeout: float | None = None) -> None:
+        """Accepts nothing more, delivers what was accepted, and ends the worker threads. May be called again.
+
+        From inside a handler it does not wait: the deliveries go on after it.
+
+        Args:
+            timeout: how long to wait for the deliveries, in seconds; None: as long as they take.
+
+        Raises:
+            CloseTimeoutError: the time is over and there are events left. They are still delivered if their
+                handlers go on; a later `close` waits for that again.
+            KeyboardInterrupt: Ctrl-C ended the wait.
+            ValueError: a negative timeout.
+        """
+        nanoseconds = _nanoseconds(timeout)
+        self._begin_close()
+        if self._await_close(nanoseconds):
+            return
+        stuck = [sub for sub in self._subscriptions() if sub.pending]
+        names = ", ".join(f"{handler_name(sub.handler)} ({sub.pending} pending)" for sub in stuck[:5])
+        more = f" and {len(stuck) - 5} more" if len(stuck) > 5 else ""
+        raise CloseTimeoutError(f"not all was delivered within {timeout} s; still at work: {names}{more}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exception_type: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Closes the dispatcher, waiting for all deliveries."""
+        self.close()
+
+    def _report_failure(self, exception: BaseException, event: Any, subscription: Subscription[Any]) -> None:
+        """Called by the core. Whatever `on_error` raises ends here."""
+        try:
+            self._on_error(HandlerFailure(exception, event, subscription))
+        except BaseException:
+            logger.exception(
+                "on_error %s failed on a failure of handler %s: %r",
+                handler_name(self._on_error),
+                handler_name(subscription.handler),
+                exception,
+            )
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else "open"
+        subscriptions = self._subscriptions()
+        pending = max((sub.pending for sub in subscriptions), default=0)
+        return (
+            f"<Dispatcher {self.name!r}: {state}, {len(subscriptions)} subscriptions, "
+            f"at most {pending} of {self.max_queue} events pending>"
+        )
+
+
+_live: weakref.WeakSet[Dispatcher] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """Delivers at interpreter exit what was accepted, within EXIT_TIMEOUT for all together."""
+    deadline = time.monotonic() + EXIT_TIMEOUT
+    dispatchers = list(_live)
+    for dispatcher in dispatchers:
+        dispatcher._begin_close()
+    for dispatcher in dispatchers:
+        dispatcher._await_close(_nanoseconds(max(0.0, deadline - time.monotonic())))
+
+
+def _whole(name: str, value: object, limit: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, not {type(value).__name__}")
+    if not 1 <= value <= limit:
+        raise ValueError(f"{name} must be from 1 to {limit}, not {value}")
+    return value
+
+
+def _nanoseconds(seconds: float | None) -> int:
+    """-1 for None, else the time in ns."""
+    if seconds is None:
+        return -1
+    if math.isnan(seconds) or seconds < 0:
+        raise ValueError(f"timeout must be None or at least 0 seconds, not {seconds}")
+    return int(min(seconds, 1e9) * 1e9)
+
+
+def _cpu_count() -> int:
+    """The CPUs that this process may use."""
+    if sys.version_info >= (3, 13):
+        return os.process_cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _gil_enabled() -> bool:
+    return getattr(sys, "_is_gil_enabled", lambda: True)()

@@ -1,0 +1,73 @@
+"""The exceptions of Ringcast.
+
+All of them are a `RingcastError`, and each is also the built-in exception that a reader would expect, so that
+``except TypeError`` and ``except TimeoutError`` work as they do elsewhere.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "CloseTimeoutError",
+    "ClosedError",
+    "EventClassError",
+    "HandlerTypeError",
+    "QueueFullError",
+    "RingcastError",
+    "TypeIdError",
+]
+
+
+class RingcastError(Exception):
+    """The base class of every exception that Ringcast itself raises."""
+
+
+class ClosedError(RingcastError, RuntimeError):
+    """The dispatcher is closed.
+
+    Raised by every way to publish or to subscribe once `close` was called, and by a `publish` that was
+    waiting for room in a full queue when `close` was called.
+    """
+
+
+class EventClassError(RingcastError, TypeError):
+    """One type id, two event classes.
+
+    Raised when a handler is subscribed, or an event is published, under a type id that belongs to another
+    event class. The message names both classes and the id in hexadecimal. Also raised when something that
+    is not a class is given as an event class, and when a class is subscribed to under an id that it
+    inherits.
+    """
+
+
+class HandlerTypeError(RingcastError, TypeError):
+    """The handler cannot be used.
+
+    Raised when a subscription is made with something that is not callable, that cannot be called with one
+    positional argument, or that is asynchronous, and by the forms that take the event class from the
+    handler's annotation when it does not name exactly one class. The message names the handler and the
+    parameter.
+    """
+
+
+class TypeIdError(RingcastError, ValueError):
+    """The type id is not an integer from 0 to 0xFFFF_FFFF.
+
+    Raised wherever a type id is given or stated, with what was found in its place, and by
+    `ringcast.type_id` for a class whose instances compute their id.
+    """
+
+
+class QueueFullError(RingcastError):
+    """A handler published more into full queues than can be kept.
+
+    Raised by a `publish` inside a handler that could only wait for itself, when also the reserve for such
+    events is used up. The event was not queued.
+    """
+
+
+class CloseTimeoutError(RingcastError, TimeoutError):
+    """`close` ran out of time.
+
+    Raised when the accepted events were not all delivered within the timeout. The message names the
+    handlers that are still at work. The dispatcher is closed all the same; a later `close` waits again.
+    """

@@ -1,0 +1,257 @@
+"""Event classes and their type ids.
+
+Every class can be an event class. Its type id comes from one of three places, and the class of the method
+resolution order that is nearest decides:
+
+* it is *stated*: ``__event_type__ = 0x01`` in the class or in a base class. The id belongs to the class that
+  states it, its *owner*;
+* it is *computed by the instance*: ``__event_type__`` is a descriptor (a property, a slot), or only
+  annotated;
+* it is *automatic*: nothing of the kind is found. The class gets a number from the upper half of the range,
+  which no other class of the process gets, and which its subclasses do not inherit.
+
+The questions are put to the class's own dictionaries, never to its attributes: a metaclass, or a base class
+with a `__getattr__`, has no say, and no code of the class is run (except the `__index__` of a stated id).
+"""
+
+from __future__ import annotations
+
+import operator
+import threading
+import weakref
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from types import FunctionType
+from typing import Any, Final, NamedTuple, TypeGuard
+
+from ringcast.errors import EventClassError, TypeIdError
+
+__all__ = [
+    "Identity",
+    "check_type_id",
+    "class_mro",
+    "class_name",
+    "class_namespace",
+    "identify",
+    "is_class",
+    "shown",
+    "type_id",
+]
+
+_ATTRIBUTE: Final = "__event_type__"
+_MAX_TYPE_ID: Final = 0xFFFF_FFFF
+_FIRST_AUTOMATIC: Final = 0x8000_0000
+
+# What `type` itself answers, whatever the metaclass of the class makes of these names.
+_namespace_of = type.__dict__["__dict__"].__get__
+_mro_of = type.__dict__["__mro__"].__get__
+_qualname_of = type.__dict__["__qualname__"].__get__
+
+
+class Identity(NamedTuple):
+    """What a class says about the type id of its events.
+
+    `type_id` is the id, or None when every instance computes its own. `owner` is the class the id belongs
+    to: the one that states it, or for an automatic id the class itself; for None the class that says so.
+    `automatic` tells whether nobody stated the id, so that it ends with its class.
+    """
+
+    type_id: int | None
+    owner: type
+    automatic: bool = False
+
+
+def is_class(value: object) -> TypeGuard[type]:
+    """Tell whether `value` is a class, also when it lies about its ``__class__``."""
+    return issubclass(type(value), type)
+
+
+def class_mro(cls: type) -> tuple[type, ...]:
+    """Return the method resolution order of `cls` without asking its metaclass."""
+    mro: tuple[type, ...] = _mro_of(cls)
+    return mro
+
+
+def class_namespace(cls: type) -> Mapping[str, Any]:
+    """Return the dictionary of `cls` itself, read-only, without asking its metaclass."""
+    namespace: Mapping[str, Any] = _namespace_of(cls)
+    return namespace
+
+
+def class_name(cls: type) -> str:
+    """Return ``module.qualname`` of `cls` for messages, without asking its metaclass."""
+    module = class_namespace(cls).get("__module__", "builtins")
+    name = str(_qualname_of(cls))
+    return f"{module}.{name}" if isinstance(module, str) and module != "builtins" else name
+
+
+def identify(event_class: type) -> Identity:
+    """Tell where the type id of the instances of a class comes from.
+
+    Args:
+        event_class: any class.
+
+    Returns:
+        Its `Identity`. An automatic id is given out by the first call and stays the same for as long as the
+        class lives; no id is given out twice. The class is not kept alive.
+
+    Raises:
+        EventClassError: `event_class` is not a class.
+        TypeIdError: the class states something that is neither a type id nor a descriptor; or all automatic
+            ids are used up.
+
+    May be called by any number of threads at once.
+    """
+    if not is_class(event_class):
+        raise EventClassError(f"an event class is a class, not {shown(event_class)}")
+    for cls in class_mro(event_class):
+        namespace = class_namespace(cls)
+        if _ATTRIBUTE in namespace:
+            stated = namespace[_ATTRIBUTE]
+            if _defines(type(stated), "__get__"):
+                return Identity(None, cls)
+            try:
+                return Identity(check_type_id(stated), cls)
+            except TypeIdError as error:
+                raise TypeIdError(f"{_ATTRIBUTE} of {class_name(cls)}: {error}") from error
+        if _annotates(namespace):
+            return Identity(None, cls)
+    return Identity(_automatic_id(event_class), event_class, automatic=True)
+
+
+def type_id(event_class: type) -> int:
+    """Return the type id of the events of a class.
+
+    Args:
+        event_class: a class whose id is stated (also by a base class) or automatic.
+
+    Returns:
+        The id, from 0 to 0xFFFF_FFFF. Automatic ids start at 0x8000_0000.
+
+    Raises:
+        EventClassError: `event_class` is not a class.
+        TypeIdError: the instances of the class compute the id, or the class states one that is out of range.
+
+    May be called by any number of threads at once.
+    """
+    identity = identify(event_class)
+    if identity.type_id is None:
+        raise TypeIdError(
+            f"{class_name(event_class)} has no type id of its own: each instance computes one "
+            f"({_ATTRIBUTE} of {class_name(identity.owner)}); subscribe to the id itself with subscribe_to"
+        )
+    return identity.type_id
+
+
+def check_type_id(value: object) -> int:
+    """Return `value` as a type id.
+
+    Args:
+        value: an integer from 0 to 0xFFFF_FFFF, or an object whose ``__index__`` gives one. Not a bool: a
+            truth value in the place of an id is a mistake.
+
+    Returns:
+        A plain int.
+
+    Raises:
+        TypeIdError: `value` is anything else.
+    """
+    if type(value) is int:
+        number = value
+    elif isinstance(value, bool) or not _defines(type(value), "__index__"):
+        raise TypeIdError(_WANTED + shown(value))
+    else:
+        try:
+            # int.__int__, because what comes out may be a subclass of int with comparisons of its own.
+            number = int.__int__(operator.index(value))  # type: ignore[arg-type]
+        except TypeError as error:
+            raise TypeIdError(_WANTED + shown(value)) from error
+    if 0 <= number <= _MAX_TYPE_ID:
+        return number
+    raise TypeIdError(_WANTED + shown(value))
+
+
+_WANTED: Final = "a type id is an integer from 0 to 0xFFFFFFFF, not "
+
+
+def shown(value: object) -> str:
+    """Return a short text for `value` and its class for messages; never raises."""
+    if is_class(value):
+        return f"class {class_name(value)}"
+    try:
+        text = repr(value)
+    except Exception:  # a message must come out, whatever a __repr__ does
+        return f"an instance of {class_name(type(value))}"
+    if len(text) > 80:
+        text = text[:77] + "..."
+    return f"{text} ({class_name(type(value))})"
+
+
+def _defines(cls: type, name: str) -> bool:
+    """Tell whether `cls` or a base of it has `name` in its own dictionary."""
+    return any(name in class_namespace(base) for base in class_mro(cls))
+
+
+def _annotates(namespace: Mapping[str, Any]) -> bool:
+    """Tell whether a class body annotates the attribute, without evaluating any annotation."""
+    for key in ("__annotations__", "__annotations_cache__"):
+        annotations = namespace.get(key)
+        if isinstance(annotations, dict) and _ATTRIBUTE in annotations:
+            return True
+    # Since Python 3.14 a class keeps a function that makes its annotations. The names it would put into the
+    # dictionary are among its constants, so that it need not be called: that would evaluate the annotations.
+    for key in ("__annotate_func__", "__annotate__"):
+        annotate = namespace.get(key)
+        if isinstance(annotate, FunctionType) and _ATTRIBUTE in annotate.__code__.co_consts:
+            return True
+    return False
+
+
+class _Automatic(weakref.ref[type]):
+    """The automatic id of one class, kept until the class dies."""
+
+    __slots__ = ("address", "type_id")
+
+    address: int
+    type_id: int
+
+
+# By the address of the class, because a metaclass may define __eq__ and __hash__. An entry goes when its
+# class dies, and an entry counts only if its reference still leads to the class asked about, so that a
+# class that is born at the address of a dead one never gets the dead one's id.
+_automatic: Final[dict[int, _Automatic]] = {}
+# Reentrant: the garbage collector may run `_forget` in a thread that is just adding an entry.
+_lock: Final = threading.RLock()
+_next_automatic = _FIRST_AUTOMATIC
+
+
+def _forget(
+    dead: _Automatic,
+    # Bound here because module globals may be gone when the last classes die at interpreter exit.
+    entries: dict[int, _Automatic] = _automatic,
+    lock: AbstractContextManager[bool] = _lock,
+) -> None:
+    with lock:
+        if entries.get(dead.address) is dead:
+            del entries[dead.address]
+
+
+def _automatic_id(cls: type) -> int:
+    """Return the automatic id of `cls`; give one out when it has none yet."""
+    global _next_automatic
+    address = id(cls)
+    entry = _automatic.get(address)
+    if entry is not None and entry() is cls:
+        return entry.type_id
+    with _lock:
+        entry = _automatic.get(address)
+        if entry is not None and entry() is cls:
+            return entry.type_id
+        if _next_automatic > _MAX_TYPE_ID:
+            raise TypeIdError(f"no automatic type id is left for {class_name(cls)}: state one ({_ATTRIBUTE})")
+        entry = _Automatic(cls, _forget)
+        entry.address = address
+        entry.type_id = _next_automatic
+        _next_automatic += 1
+        _automatic[address] = entry
+        return entry.type_id
