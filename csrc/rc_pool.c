@@ -108,7 +108,10 @@ static void enqueue(rc_pool *pool, rc_task *task)
     append(task->kind == RC_TOPIC ? &pool->topics : &pool->lanes, task);
 }
 
-static int spawn_wanted(const rc_pool *pool) { return task_ready(pool) && pool->idle == 0 && pool->alive < pool->max_workers; }
+static int spawn_wanted(const rc_pool *pool)
+{
+    return task_ready(pool) && pool->idle + pool->starting == 0 && pool->alive < pool->max_workers;
+}
 
 /* More than are needed while nothing is stuck: one of them ends when it has been idle for `linger`. */
 static int too_many(const rc_pool *pool) { return pool->alive - pool->on_lanes > pool->parallel; }
@@ -135,16 +138,28 @@ static void unlock_and_wake(rc_pool *pool)
     if (what & WAKE_WATCH) rc_park_wake_all(&pool->watch);
 }
 
-/* The turn's subscription goes into a lane of its own, and its topic back to the queue. */
-static int split(rc_pool *pool, rc_worker *worker)
+/* Whether the topic whose turn the worker is in could be handed to another one. */
+static int splittable(const rc_pool *pool, const rc_worker *worker)
+{
+    return worker->task != NULL && worker->task->kind == RC_TOPIC && pool->max_workers > 1;
+}
+
+/* Keeps the turn from ending until the mutex is free: its fields may be read. Returns 0 if it has ended already. */
+static int pin(rc_worker *worker)
 {
     uint32_t running = RC_TURN_RUNNING;
-    rc_task *topic = worker->task;
-    if (topic == NULL || topic->kind != RC_TOPIC || pool->max_workers == 1) return 0; /* nobody could take it */
     /* acq_rel: acquires what rc_turn_begin wrote; from here to the unlock the worker waits in rc_turn_end */
-    if (!atomic_compare_exchange_strong_explicit(&worker->turn, &running, RC_TURN_SPLIT, memory_order_acq_rel,
-                                                 memory_order_relaxed))
-        return 0;
+    return atomic_compare_exchange_strong_explicit(&worker->turn, &running, RC_TURN_SPLIT, memory_order_acq_rel,
+                                                   memory_order_relaxed);
+}
+
+/* release: what was read while it was pinned was read before the worker's next turn, with the acquire in rc_turn_end */
+static void unpin(rc_worker *worker) { atomic_store_explicit(&worker->turn, RC_TURN_RUNNING, memory_order_release); }
+
+/* A pinned turn's subscription goes into a lane of its own, and its topic back to the queue. */
+static void split(rc_pool *pool, rc_worker *worker)
+{
+    rc_task *topic = worker->task;
     let_go(pool, worker);
     worker->task = worker->lane;
     pool->on_lanes++;
@@ -152,15 +167,14 @@ static int split(rc_pool *pool, rc_worker *worker)
     atomic_store_explicit(&worker->lane->state, RC_SCHEDULED, memory_order_relaxed);
     atomic_fetch_add_explicit(&pool->outstanding, 1, memory_order_relaxed);
     enqueue(pool, topic);
-    return 1;
 }
 
 /* ------------------------------------------------------------------------------------------------------ */
 
-int rc_pool_push(rc_pool *pool, rc_task *task)
+int rc_pool_schedule(rc_pool *pool, rc_task *task)
 {
     rc_mutex_lock(&pool->mutex);
-    if (pool->stopping && pool->alive == 0) {
+    if ((pool->stopping && pool->alive + pool->starting == 0) || !rc_task_acquire(task)) {
         rc_mutex_unlock(&pool->mutex);
         return 0;
     }
@@ -170,23 +184,25 @@ int rc_pool_push(rc_pool *pool, rc_task *task)
     return 1;
 }
 
-int rc_pool_schedule(rc_pool *pool, rc_task *task)
+void rc_pool_hire(rc_pool *pool)
 {
     rc_mutex_lock(&pool->mutex);
-    if ((pool->stopping && pool->alive == 0) || !rc_task_acquire(task)) {
-        rc_mutex_unlock(&pool->mutex);
-        return 0;
-    }
-    atomic_fetch_add_explicit(&pool->outstanding, 1, memory_order_relaxed); /* counted before it can be done */
-    enqueue(pool, task);
-    unlock_and_wake(pool);
-    return 1;
+    pool->starting++;
+    rc_mutex_unlock(&pool->mutex);
+}
+
+void rc_pool_dismiss(rc_pool *pool)
+{
+    rc_mutex_lock(&pool->mutex);
+    pool->starting--;
+    rc_mutex_unlock(&pool->mutex);
 }
 
 rc_worker *rc_pool_join(rc_pool *pool)
 {
     rc_worker *worker = NULL;
     rc_mutex_lock(&pool->mutex);
+    pool->starting--;
     for (uint32_t at = 0; at < pool->max_workers && worker == NULL; at++)
         if (!pool->workers[at].alive) worker = &pool->workers[at];
     if (worker != NULL) {
@@ -273,11 +289,14 @@ void rc_pool_leave(rc_pool *pool, rc_worker *worker)
     rc_park_wake_all(&pool->progress);
 }
 
-void rc_turn_await_split(rc_pool *pool, rc_worker *worker)
+int rc_turn_end_pinned(rc_pool *pool, rc_worker *worker)
 {
-    rc_mutex_lock(&pool->mutex); /* the split is done when its mutex is free */
+    int was_split;
+    rc_mutex_lock(&pool->mutex); /* whoever has pinned the turn is done with it when the mutex is free */
+    was_split = atomic_load_explicit(&worker->turn, memory_order_relaxed) == RC_TURN_SPLIT;
     atomic_store_explicit(&worker->turn, RC_TURN_NONE, memory_order_relaxed);
     rc_mutex_unlock(&pool->mutex);
+    return was_split;
 }
 
 /* Whether room in `ring` depends on `me`: the cursor that holds its gate back is being moved by me, or by a worker that
@@ -306,7 +325,7 @@ int rc_pool_may_wait(rc_pool *pool, rc_worker *worker, const rc_ring *ring)
     for (uint32_t at = 0; at < pool->max_workers; at++) pool->workers[at].asked = 0;
     may = pool->waiting + 1 < pool->max_workers && !depends_on(pool, ring, worker);
     if (may) {
-        split(pool, worker);
+        if (splittable(pool, worker) && pin(worker)) split(pool, worker);
         worker->waits_for = ring;
         pool->waiting++;
     }
@@ -322,12 +341,18 @@ void rc_pool_waited(rc_pool *pool, rc_worker *worker)
     rc_mutex_unlock(&pool->mutex);
 }
 
-/* Whether the worker's attention was called for and is not given, in a turn that holds others up. Under the mutex. */
+/* Whether the worker's attention was called for and is not given, in a turn that could be split. */
 static int stuck(const rc_pool *pool, const rc_worker *worker)
 {
-    return worker->alive && worker->task != NULL && worker->task->kind == RC_TOPIC && rc_turn_attention(worker) &&
-           atomic_load_explicit(&worker->turn, memory_order_relaxed) == RC_TURN_RUNNING &&
-           (rc_u32_load(&worker->task->members) > 1 || pool->topics.first != NULL);
+    return worker->alive && splittable(pool, worker) && rc_turn_attention(worker) &&
+           atomic_load_explicit(&worker->turn, memory_order_relaxed) == RC_TURN_RUNNING;
+}
+
+/* Whether a pinned turn holds up others, or the release of events that all have seen. */
+static int holds_up(const rc_pool *pool, const rc_worker *worker)
+{
+    return rc_u32_load(&worker->task->members) > 1 || pool->topics.first != NULL ||
+           rc_u64_load(worker->cursor) != rc_ring_gate(worker->ring);
 }
 
 int rc_pool_watch(rc_pool *pool)
@@ -367,8 +392,14 @@ int rc_pool_watch(rc_pool *pool)
 void rc_pool_split_stuck(rc_pool *pool)
 {
     rc_mutex_lock(&pool->mutex);
-    for (uint32_t at = 0; at < pool->max_workers; at++)
-        if (stuck(pool, &pool->workers[at])) split(pool, &pool->workers[at]);
+    for (uint32_t at = 0; at < pool->max_workers; at++) {
+        rc_worker *worker = &pool->workers[at];
+        if (!stuck(pool, worker) || !pin(worker)) continue;
+        if (holds_up(pool, worker))
+            split(pool, worker);
+        else
+            unpin(worker);
+    }
     unlock_and_wake(pool);
 }
 

@@ -43,7 +43,8 @@ typedef struct rc_task {
 
 typedef struct rc_queue { rc_task *first, *last; } rc_queue;
 
-/* The state of a worker's turn. Only the watch (or the worker itself, before it blocks) splits it. */
+/* The state of a worker's turn. Only the watch (or the worker itself, before it blocks) splits it. While the pool's mutex
+ * is held SPLIT may also be a pin, that is taken back. */
 enum { RC_TURN_NONE, RC_TURN_RUNNING, RC_TURN_SPLIT };
 
 typedef struct rc_worker {
@@ -66,7 +67,8 @@ typedef struct rc_pool {
     rc_u32 topics_queued; /* a hint for rc_pool_others */
     uint32_t max_workers;
     uint32_t parallel;     /* how many workers may run topics at once: 1 under the GIL */
-    uint32_t alive;        /* workers started and not ended */
+    uint32_t starting;     /* workers hired that have not joined yet */
+    uint32_t alive;        /* workers that have joined and not ended */
     uint32_t idle;         /* of them: parked, or about to */
     uint32_t on_topics;    /* of them: holding a topic */
     uint32_t on_lanes;     /* of them: holding a lane */
@@ -116,18 +118,18 @@ static inline void rc_task_release(rc_task *task, rc_task_state state)
     atomic_store_explicit(&task->state, state, memory_order_seq_cst);
 }
 
-/* Queues a task whose token the caller has just acquired, and wakes a worker if one may run it now.
- * Returns 0 where the pool has stopped and its workers are gone: nothing was queued. */
-int rc_pool_push(rc_pool *pool, rc_task *task);
-
-/* Acquires and queues a task if it is idle, both under the pool's mutex: whoever finds the task scheduled then finds it
- * counted in rc_pool_outstanding too. With rc_task_acquire and rc_pool_push apart, a close that comes between them
- * finds nothing outstanding and lets the workers end before the task is queued.
+/* Acquires and queues a task if it is idle, and wakes a worker if one may run it now. Acquired, counted as outstanding
+ * and queued under one mutex: a close between these would let the workers end before the task is queued.
  * Returns 1 if it was this call that scheduled it; 0 where it was scheduled already, is shared, or the pool has stopped
  * and its workers are gone. */
 int rc_pool_schedule(rc_pool *pool, rc_task *task);
 
 /* --- workers ------------------------------------------------------------------------------------------ */
+
+/* Announces that a worker's thread is being started, so that no other is started for the same task. Then the thread
+ * joins, or where it could not be started the announcement is taken back with rc_pool_dismiss. */
+void rc_pool_hire(rc_pool *pool);
+void rc_pool_dismiss(rc_pool *pool);
 
 /* Registers a worker's thread. Returns NULL when max_workers are there already. */
 rc_worker *rc_pool_join(rc_pool *pool);
@@ -184,7 +186,7 @@ static inline int rc_turn_running(const rc_worker *worker)
     return atomic_load_explicit(&worker->turn, memory_order_relaxed) != RC_TURN_NONE;
 }
 
-void rc_turn_await_split(rc_pool *pool, rc_worker *worker);
+int rc_turn_end_pinned(rc_pool *pool, rc_worker *worker);
 
 /* Ends the turn. Returns 1 if it was split meanwhile: the worker now holds the lane and no longer the topic. */
 static inline int rc_turn_end(rc_pool *pool, rc_worker *worker)
@@ -194,8 +196,7 @@ static inline int rc_turn_end(rc_pool *pool, rc_worker *worker)
     if (atomic_compare_exchange_strong_explicit(&worker->turn, &running, RC_TURN_NONE, memory_order_acq_rel,
                                                 memory_order_acquire))
         return 0;
-    rc_turn_await_split(pool, worker);
-    return 1;
+    return rc_turn_end_pinned(pool, worker);
 }
 
 /* Whether the watch (or a cancel) wants the worker's attention after this call of a handler. */
@@ -222,7 +223,7 @@ enum { RC_WATCH_NOTHING = 0, RC_WATCH_STUCK = 1, RC_WATCH_SPAWN = 2, RC_WATCH_ST
  * is to do (flags above). Sleeps for as long as no worker is busy. Blocks. */
 int rc_pool_watch(rc_pool *pool);
 
-/* Splits the turns that are stuck and hold others up. */
+/* Splits the turns that are stuck and hold others up, or the release of events. */
 void rc_pool_split_stuck(rc_pool *pool);
 
 /* Raises the attention of every worker: a cancel has changed how far a subscription may go. */

@@ -139,6 +139,7 @@ void *rc_registry_remove(rc_registry *registry, uint64_t key)
     rc_table *table;
     uint64_t at;
     void *value = NULL;
+    assert(key != 0);
     rc_mutex_lock(&registry->writers);
     table = live_table(registry);
     at = probe(table, key);

@@ -114,13 +114,12 @@ void rc_ring_detach(rc_ring *ring, uint64_t position)
     recycle(ring, page);
 }
 
-void rc_ring_await_room(rc_ring *ring, uint64_t limit, int64_t timeout)
+void rc_ring_await_gate(rc_ring *ring, uint64_t gate, int64_t timeout)
 {
     uint32_t ticket = rc_park_prepare(&ring->room);
     /* seq_cst on both: the condition of the park */
-    uint64_t tail = atomic_load_explicit(&ring->tail, memory_order_seq_cst);
-    uint64_t gate = atomic_load_explicit(&ring->gate, memory_order_seq_cst);
-    if ((tail & RC_RING_CLOSED) || (int64_t)(tail - gate) < (int64_t)limit) /* the gate may be newer than the tail */
+    if ((atomic_load_explicit(&ring->tail, memory_order_seq_cst) & RC_RING_CLOSED) ||
+        atomic_load_explicit(&ring->gate, memory_order_seq_cst) != gate)
         rc_park_cancel(&ring->room);
     else
         rc_park_wait(&ring->room, ticket, timeout);

@@ -112,9 +112,10 @@ static inline rc_claim rc_ring_claim(rc_ring *ring, uint64_t limit, rc_slot **sl
     }
 }
 
-/* Waits until there may be room for a claim with `limit`, or the ring is closed, a signal came, or `timeout`
- * nanoseconds are over (RC_FOREVER: no limit). The caller then claims, and may have to wait again. Any thread. */
-void rc_ring_await_room(rc_ring *ring, uint64_t limit, int64_t timeout);
+/* Waits until the gate has moved from `gate`, or the ring is closed, a signal came, or `timeout` nanoseconds are over
+ * (RC_FOREVER: no limit). A producer reads the gate, fails to claim, waits for the gate to move and claims again; what it
+ * has concluded from who holds the gate back (rc_pool_may_wait) is true for as long as it waits. Any thread. */
+void rc_ring_await_gate(rc_ring *ring, uint64_t gate, int64_t timeout);
 
 /* Waits for the producer that has claimed `position` and not yet published it: a few instructions, unless the
  * system has taken the processor from it just there. The caller holds the gate back. */

@@ -6,6 +6,13 @@
 
 static const int64_t MILLISECOND = 1000000;
 
+/* A worker's thread, started and joined. */
+static rc_worker *hire(rc_pool *pool)
+{
+    rc_pool_hire(pool);
+    return rc_pool_join(pool);
+}
+
 /* --- one thread: the pool as a table of who holds what ------------------------------------------------------ */
 
 /* One thread plays all workers here: nothing blocks, so every step is decided. */
@@ -24,7 +31,7 @@ static void stage_open(stage *at, uint32_t max_workers, uint32_t parallel)
     memset(at, 0, sizeof *at);
     CHECK(rc_pool_init(&at->pool, max_workers, parallel, MILLISECOND, MILLISECOND) == 0);
     for (uint32_t number = 0; number < max_workers && number < WORKERS; number++)
-        CHECK((at->worker[number] = rc_pool_join(&at->pool)) != NULL);
+        CHECK((at->worker[number] = hire(&at->pool)) != NULL);
     for (int number = 0; number < TASKS; number++) {
         rc_task_init(&at->topic[number], RC_TOPIC, &at->ring[number]);
         rc_task_init(&at->lane[number], RC_LANE, &at->cursor[number]);
@@ -47,8 +54,7 @@ static void stage_close(stage *at)
 static void push(stage *at, rc_task *task)
 {
     if (task->kind == RC_LANE) rc_task_release(task, RC_IDLE);
-    CHECK(rc_task_acquire(task));
-    rc_pool_push(&at->pool, task);
+    CHECK(rc_pool_schedule(&at->pool, task));
 }
 
 static rc_task *take(stage *at, int worker) { return rc_pool_take_now(&at->pool, at->worker[worker]); }
@@ -109,7 +115,7 @@ static void workers_are_limited(void)
     stage at;
     rc_pool other;
     stage_open(&at, 2, 1);
-    CHECK(rc_pool_join(&at.pool) == NULL);
+    CHECK(hire(&at.pool) == NULL);
     CHECK(rc_pool_current(&at.pool) == at.worker[1]);
     CHECK(rc_pool_init(&other, 1, 1, 1, 1) == 0);
     CHECK(rc_pool_current(&other) == NULL);
@@ -221,6 +227,25 @@ static void split_hands_the_topic_on(void)
     stage_close(&at);
 }
 
+/* A turn that holds up nothing but the release of what its subscription has already seen is split. */
+static void split_for_the_release_of_events(void)
+{
+    stage at;
+    stage_open(&at, 2, 1);
+    push(&at, &at.topic[0]);
+    take(&at, 0);
+    rc_u32_store(&at.topic[0].members, 1);
+    begin(&at, 0, 0);
+    rc_u64_store(&at.cursor[0], 1); /* the gate is still at 0 */
+    split_all(&at);
+    CHECK(rc_turn_end(&at.pool, at.worker[0]));
+    leave(&at, 0);
+    CHECK(take(&at, 1) == &at.topic[0]);
+    leave(&at, 1);
+    CHECK_EQUAL(rc_pool_outstanding(&at.pool), 0);
+    stage_close(&at);
+}
+
 /* A turn is not split where it holds nobody up, has given its attention, has ended, or is a lane's. */
 static void split_spares_who_is_not_in_the_way(void)
 {
@@ -233,6 +258,7 @@ static void split_spares_who_is_not_in_the_way(void)
     begin(&at, 0, 0);
     split_all(&at);
     CHECK(!rc_turn_end(&at.pool, at.worker[0]));
+    CHECK(at.worker[0]->task == &at.topic[0]);
 
     push(&at, &at.topic[1]); /* another topic waits, but the worker has given its attention */
     begin(&at, 0, 0);
@@ -267,11 +293,14 @@ static void watch_asks_for_workers_and_stops(void)
     CHECK(rc_pool_init(&pool, 2, 1, MILLISECOND, MILLISECOND) == 0);
     rc_task_init(&task, RC_TOPIC, NULL);
     CHECK(!rc_pool_wants_worker(&pool));
-    CHECK(rc_task_acquire(&task));
-    rc_pool_push(&pool, &task);
+    CHECK(rc_pool_schedule(&pool, &task));
     CHECK(rc_pool_wants_worker(&pool));
     CHECK_EQUAL(rc_pool_watch(&pool), RC_WATCH_SPAWN);
-    worker = rc_pool_join(&pool);
+    rc_pool_hire(&pool);
+    CHECK(!rc_pool_wants_worker(&pool)); /* one is coming */
+    rc_pool_dismiss(&pool);
+    CHECK(rc_pool_wants_worker(&pool)); /* its thread could not be started */
+    worker = hire(&pool);
     CHECK(rc_pool_take(&pool, worker) == &task);
     CHECK(!rc_pool_wants_worker(&pool));
     rc_pool_stop(&pool);
@@ -314,7 +343,7 @@ static void extra_workers_linger_and_end(void)
     CHECK_EQUAL(at.pool.alive, 1);
     leave(&at, 0);
     push(&at, &at.topic[0]);
-    CHECK((at.worker[1] = rc_pool_join(&at.pool)) != NULL); /* its place is free again */
+    CHECK((at.worker[1] = hire(&at.pool)) != NULL); /* its place is free again */
     CHECK(rc_pool_take(&at.pool, at.worker[1]) == &at.topic[0]);
     leave(&at, 1);
     stage_close(&at);
@@ -344,7 +373,7 @@ static void stop_runs_what_is_scheduled(void)
 static void *take_one(void *argument)
 {
     rc_pool *pool = argument;
-    rc_worker *worker = rc_pool_join(pool);
+    rc_worker *worker = hire(pool);
     return rc_pool_take(pool, worker);
 }
 
@@ -565,9 +594,8 @@ static void deciding_takes_no_time(void)
         int layer = number / WIDTH;
         rc_task_init(&topics[number], RC_TOPIC, NULL);
         rc_task_init(&lanes[number], RC_LANE, NULL);
-        CHECK((worker = rc_pool_join(&pool)) != NULL);
-        CHECK(rc_task_acquire(&topics[number]));
-        rc_pool_push(&pool, &topics[number]);
+        CHECK((worker = hire(&pool)) != NULL);
+        CHECK(rc_pool_schedule(&pool, &topics[number]));
         CHECK(rc_pool_take_now(&pool, worker) != NULL);
         if (number == LAYERS * WIDTH) break;
         rc_turn_begin(worker, &lanes[number], &rings[layer], &cursors[number]);
@@ -618,7 +646,7 @@ static void run_cancel_beside(int begins)
     memset(&test, 0, sizeof test);
     CHECK(rc_pool_init(&test.pool, 1, 1, MILLISECOND, MILLISECOND) == 0);
     CHECK(rc_ring_init(&test.ring, 1, 0, 0) == 0);
-    test.worker = rc_pool_join(&test.pool);
+    test.worker = hire(&test.pool);
     test.start.count = test.finish.count = 2;
     test.rounds = 5000;
     canceller = thread_start(cancel_again_and_again, &test);
@@ -661,7 +689,7 @@ typedef struct split_race {
 static void *take_turns(void *argument)
 {
     split_race *race = argument;
-    rc_worker *worker = rc_pool_join(&race->pool);
+    rc_worker *worker = hire(&race->pool);
     rc_task *task;
     CHECK(worker != NULL);
     while ((task = rc_pool_take(&race->pool, worker)) != NULL) {
@@ -713,10 +741,10 @@ static void split_beside_the_end_of_a_turn(void)
     rc_task_init(&race.topic, RC_TOPIC, NULL);
     rc_task_init(&race.lane, RC_LANE, NULL);
     rc_u32_store(&race.topic.members, 2);
-    CHECK(rc_task_acquire(&race.topic));
-    rc_pool_push(&race.pool, &race.topic);
+    CHECK(rc_pool_schedule(&race.pool, &race.topic));
     for (int at = 0; at < 2; at++) workers[at] = thread_start(take_turns, &race);
-    while (rc_u32_load(&race.splits) < 3000 && nanoseconds_now() < deadline) {
+    for (uint32_t round = 0; rc_u32_load(&race.splits) < 3000 && nanoseconds_now() < deadline; round++) {
+        rc_u32_store(&race.topic.members, 1 + round % 2); /* 1: looked at and left alone */
         rc_pool_call_attention(&race.pool);
         rc_pool_split_stuck(&race.pool);
     }
@@ -766,7 +794,7 @@ typedef struct bus {
     bus_topic topics[TOPICS_MOST];
     uint32_t count;
     pthread_t threads[THREADS_MOST * 64];
-    rc_u32 started, joined;
+    rc_u32 started;
     pthread_t watch;
     /* what the handlers do */
     uint32_t slow_every; /* the first subscription of each topic takes its time, once in so many events */
@@ -825,7 +853,9 @@ static int publish(bus_topic *topic, event what)
     event *made = malloc(sizeof *made);
     CHECK(made != NULL);
     *made = what;
-    while (!claim_and_publish(topic, made, limit, &claim)) {
+    for (;;) {
+        uint64_t gate = rc_ring_gate(&topic->ring);
+        if (claim_and_publish(topic, made, limit, &claim)) return 1;
         CHECK(claim != RC_NO_MEMORY);
         CHECK(claim == RC_CLOSED || limit == topic->ring.max_queue); /* the reserve is enough */
         if (claim == RC_CLOSED) {
@@ -842,11 +872,10 @@ static int publish(bus_topic *topic, event what)
             }
             atomic_fetch_add_explicit(&all->waits, 1, memory_order_relaxed);
         }
-        /* inside a handler not for ever: the gate may have reached the worker's own cursor since it asked */
-        rc_ring_await_room(&topic->ring, limit, worker != NULL ? 5 * MILLISECOND : RC_FOREVER);
+        /* for ever also inside a handler: it is asked anew whenever the gate has moved */
+        rc_ring_await_gate(&topic->ring, gate, RC_FOREVER);
         if (worker != NULL) rc_pool_waited(&all->pool, worker);
     }
-    return 1;
 }
 
 static void handle(subscription *sub, const event *got)
@@ -887,15 +916,13 @@ static int run_turn(bus *all, rc_worker *worker, subscription *sub, uint64_t sto
 
 static int has_events(subscription *sub, uint64_t end) { return rc_u64_load(&sub->cursor) < end; }
 
+/* Reads no slot: after the release another holder may have emptied it. */
 static int topic_has_work(bus_topic *topic)
 {
     uint64_t end = rc_u64_load(&topic->end);
-    if (rc_ring_tail(&topic->ring) != end) {
-        if (rc_ring_published(&topic->ring, end, 1) == end) rc_ring_await_event(&topic->ring, end);
-        return 1;
-    }
+    if (rc_ring_tail(&topic->ring) != end) return 1;
     for (uint32_t at = 0; at < topic->members; at++)
-        if (rc_task_now(&topic->subs[at].lane) == RC_SHARED && has_events(&topic->subs[at], end)) return 1;
+        if (rc_task_now(&topic->subs[at].lane) != RC_SCHEDULED && has_events(&topic->subs[at], end)) return 1;
     return 0;
 }
 
@@ -928,7 +955,9 @@ static void run_lane(bus *all, rc_worker *worker, subscription *sub)
 static void run_topic(bus *all, rc_worker *worker, bus_topic *topic)
 {
     for (;;) {
-        uint64_t end = rc_ring_published(&topic->ring, rc_u64_load(&topic->end), BATCH);
+        uint64_t end = rc_u64_load(&topic->end);
+        if (rc_ring_tail(&topic->ring) != end) rc_ring_await_event(&topic->ring, end);
+        end = rc_ring_published(&topic->ring, end, BATCH);
         rc_u64_store_seq(&topic->end, end); /* before the look at the lanes, which look at it in turn */
         for (uint32_t at = 0; at < topic->members; at++) {
             subscription *sub = &topic->subs[at];
@@ -961,7 +990,6 @@ static void *work(void *argument)
 {
     bus *all = argument;
     rc_worker *worker = rc_pool_join(&all->pool);
-    atomic_fetch_add_explicit(&all->joined, 1, memory_order_seq_cst);
     while (worker != NULL) {
         rc_task *task = rc_pool_take_now(&all->pool, worker);
         if (task == NULL) task = rc_pool_take(&all->pool, worker);
@@ -984,9 +1012,9 @@ static void *watch_workers(void *argument)
         while (rc_pool_wants_worker(&all->pool)) {
             uint32_t number = rc_u32_load(&all->started);
             CHECK(number < sizeof all->threads / sizeof all->threads[0]);
+            rc_pool_hire(&all->pool);
             all->threads[number] = thread_start(work, all);
             rc_u32_store(&all->started, number + 1);
-            while (rc_u32_load_seq(&all->joined) != number + 1) sched_yield(); /* or it would be wanted still */
         }
     }
     return NULL;
@@ -1243,6 +1271,7 @@ int main(void)
     RUN(topics_run_in_parallel_up_to_a_limit);
     RUN(lanes_leave_one_worker_for_the_topics);
     RUN(split_hands_the_topic_on);
+    RUN(split_for_the_release_of_events);
     RUN(split_spares_who_is_not_in_the_way);
     RUN(watch_asks_for_workers_and_stops);
     RUN(watch_finds_who_is_stuck);

@@ -277,17 +277,18 @@ static void old_gate_seen_is_harmless(void)
     rc_ring_destroy(&ring);
 }
 
-/* Waiting for room returns at once where there is room or the ring is closed, and else sleeps. */
-static void awaits_room(void)
+/* Waiting for the gate returns at once where it has moved or the ring is closed, and else sleeps. */
+static void awaits_the_gate(void)
 {
     rc_ring ring;
     ring_init(&ring, 1, 1, 0);
-    rc_ring_await_room(&ring, 1, RC_FOREVER);
     CHECK_EQUAL(put(&ring, 1), RC_CLAIMED);
-    rc_ring_await_room(&ring, 2, RC_FOREVER); /* room in the reserve */
-    rc_ring_await_room(&ring, 1, 1000000);    /* none before it: this one times out */
+    rc_ring_await_gate(&ring, 0, 1000000); /* it has not moved: this one times out */
+    take_all(&ring);
+    rc_ring_await_gate(&ring, 0, RC_FOREVER);
+    CHECK_EQUAL(put(&ring, 1), RC_CLAIMED);
     rc_ring_close(&ring);
-    rc_ring_await_room(&ring, 1, RC_FOREVER);
+    rc_ring_await_gate(&ring, 1, RC_FOREVER);
     CHECK_EQUAL(rc_u32_load(&ring.room.waiters), 0);
     take_all(&ring);
     rc_ring_destroy(&ring);
@@ -336,11 +337,12 @@ static int publish_waiting(rc_ring *ring, void *what)
 {
     rc_slot *slot;
     for (;;) {
+        uint64_t gate = rc_ring_gate(ring);
         rc_claim claim = rc_ring_claim(ring, ring->max_queue, &slot);
         if (claim == RC_CLAIMED) break;
         CHECK(claim != RC_NO_MEMORY);
         if (claim == RC_CLOSED) return 0;
-        rc_ring_await_room(ring, ring->max_queue, RC_FOREVER);
+        rc_ring_await_gate(ring, gate, RC_FOREVER);
     }
     rc_ring_publish(slot, what);
     return 1;
@@ -592,7 +594,7 @@ int main(void)
     RUN(run_ends_with_the_page);
     RUN(stale_producer_is_harmless);
     RUN(old_gate_seen_is_harmless);
-    RUN(awaits_room);
+    RUN(awaits_the_gate);
     RUN(flows_through_one_slot);
     RUN(producers_share_one_slot);
     RUN(small_queue_loses_nothing);

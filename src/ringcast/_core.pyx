@@ -78,6 +78,7 @@ cdef struct subscription_t:
     rc_u64 end                # where a cancelled subscription ends, or NEVER
     rc_u32 retired            # cancelled, and its last event is delivered
     rc_u32 errors
+    rc_u32 running            # whether its handler has begun with the event at the cursor (within a turn, it has)
     rc_task lane
     topic_t *topic
     PyObject *handler         # owned by the Subscription
@@ -107,12 +108,11 @@ cdef inline rc_claim try_publish(topic_t *topic, PyObject *event, uint64_t limit
 
 cdef void schedule(topic_t *topic, rc_task *task, PyObject *owner) noexcept nogil:
     """Queues the topic's task or the lane of one of its subscriptions, if it is idle."""
-    if not rc_task_acquire(task):
+    if rc_task_now(task) != RC_IDLE:
         return
-    Py_INCREF(topic.core)
+    Py_INCREF(topic.core)   # before it is queued: the worker may be done with it at once
     Py_INCREF(owner)
-    if not rc_pool_push(topic.pool, task):   # a publisher that was overtaken by close: all is delivered
-        rc_task_release(task, RC_IDLE)
+    if not rc_pool_schedule(topic.pool, task):   # another thread did, or all is delivered and the workers are gone
         Py_DECREF(owner)
         Py_DECREF(topic.core)
 
@@ -139,6 +139,7 @@ cdef turn_t run_turn(rc_worker *worker, topic_t *topic, subscription_t *sub, uin
     if call == NULL:
         call = PyObject_Vectorcall
     rc_turn_begin(worker, &sub.lane, &topic.ring, &sub.cursor)
+    rc_u32_store(&sub.running, 1)
     stop = min(stop, rc_u64_load(&sub.end))
     while position < stop:
         if left == 0:
@@ -156,12 +157,15 @@ cdef turn_t run_turn(rc_worker *worker, topic_t *topic, subscription_t *sub, uin
         rc_u64_store(&sub.cursor, position)
         if rc_turn_attention(worker):
             rc_turn_attended(worker)
+            rc_u32_store(&sub.running, 0)
             pause_in_turn(topic)
+            rc_u32_store(&sub.running, 1)
             stop = min(stop, rc_u64_load(&sub.end))
             ticks += 1
             if ticks == 2:   # at least one tick has passed since the turn began
                 how = TURN_CUT
                 break
+    rc_u32_store(&sub.running, 0)
     sub.slow = sub.slow + 1 if how == TURN_CUT else 0
     return TURN_SPLIT if rc_turn_end(topic.pool, worker) else how
 
@@ -198,6 +202,8 @@ cdef void run_topic(rc_worker *worker, topic_t *c) noexcept:
     while True:
         members = topic.members()
         end = rc_u64_load(&c.end)
+        if rc_ring_tail(&c.ring) != end:
+            rc_ring_await_event(&c.ring, end)   # claimed: published within a few instructions
         end = rc_ring_published(&c.ring, end, BATCH)
         rc_u64_store_seq(&c.end, end)   # seq: before the look at a lane's state, with run_lane
         for sub in members:
@@ -242,6 +248,7 @@ cdef void run_lane(rc_worker *worker, Subscription sub) noexcept:
     cdef bint calm = True
     cdef uint64_t stop
     while True:
+        advance(owner)   # at first for the turn that was split
         while sub.has_events():
             stop = min(rc_u64_load_seq(&topic.end), rc_u64_load(&sub.c.cursor) + BATCH)
             if run_turn(worker, topic, &sub.c, stop) == TURN_CUT:
@@ -384,15 +391,14 @@ cdef class Topic:
             schedule(self.c, &self.c.task, self.c.topic)
 
     cdef bint has_work(self):
-        """Whether the holder of the task has something to do. Also its last look after it has released it."""
+        """Whether the holder of the task has something to do. Also its last look after it has released it: so it
+        reads no slot, which another holder may have emptied meanwhile."""
         cdef uint64_t end = rc_u64_load(&self.c.end)
         cdef Subscription sub
         if rc_ring_tail(&self.c.ring) != end:
-            if rc_ring_published(&self.c.ring, end, 1) == end:
-                rc_ring_await_event(&self.c.ring, end)
             return True
         for sub in self.members():
-            if rc_task_now(&sub.c.lane) == RC_SHARED and sub.has_work(end):
+            if rc_task_now(&sub.c.lane) != RC_SCHEDULED and sub.has_work(end):
                 return True
         return False
 
@@ -453,7 +459,7 @@ cdef class Subscription:
                 also after a first cancel without. Otherwise that is still delivered.
         """
         cdef topic_t *topic = self.c.topic
-        cdef uint64_t cursor
+        cdef uint64_t cursor, begun
         core = self.core_reference()
         if core is None:
             return   # nobody can publish any more, and nothing is waiting
@@ -463,8 +469,9 @@ cdef class Subscription:
             self.c.cancelled_at = rc_ring_tail(&topic.ring)
             rc_u64_store_seq(&self.c.end, self.c.cancelled_at)   # seq: before the look at the task in schedule()
             rc_u32_store(&topic.subscribers, rc_u32_load(&topic.subscribers) - 1)
-        if discard and cursor < rc_u64_load(&self.c.end):
-            rc_u64_store_seq(&self.c.end, cursor)
+        begun = cursor + rc_u32_load(&self.c.running)
+        if discard and begun < rc_u64_load(&self.c.end):
+            rc_u64_store_seq(&self.c.end, begun)
         rc_mutex_unlock(&topic.lock)
         if cursor >= self.c.cancelled_at:   # its handler has finished all, nobody runs it
             if self.is_over():
@@ -578,7 +585,12 @@ cdef class Pool:
 
     cdef start_worker(self):
         self.number += 1
-        self.start_thread(self.work, f"{self.name}-worker-{self.number}")
+        rc_pool_hire(&self.c)
+        try:
+            self.start_thread(self.work, f"{self.name}-worker-{self.number}")
+        except BaseException:
+            rc_pool_dismiss(&self.c)
+            raise
 
     cdef start_thread(self, target, str name):
         # daemon: a handler that never returns must not keep the interpreter; Dispatcher closes at exit
@@ -788,8 +800,9 @@ cdef class Core:
         cdef rc_pool *pool = &self.pool.c
         cdef rc_worker *worker = rc_pool_current(pool)
         cdef rc_claim claim = RC_FULL
-        cdef uint64_t limit = topic.ring.max_queue
+        cdef uint64_t limit = topic.ring.max_queue, gate
         while True:
+            gate = rc_ring_gate(&topic.ring)
             claim = try_publish(topic, event, limit)
             if claim == RC_CLAIMED:
                 return
@@ -812,7 +825,7 @@ cdef class Core:
                     continue
             try:
                 with nogil:
-                    rc_ring_await_room(&topic.ring, limit, SLICE)
+                    rc_ring_await_gate(&topic.ring, gate, SLICE)
                 PyErr_CheckSignals()
             finally:
                 if worker != NULL:
