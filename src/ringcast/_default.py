@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any, overload
 
@@ -36,10 +37,10 @@ def on_type(type_id: int, handler: Any = None, /) -> Any:
         The same as `Dispatcher.subscribe_to`.
     """
     if handler is not None:
-        return default.subscribe_to(type_id, handler)
+        return default._subscribe_to(type_id, handler, sys._getframe(1))
 
     def decorate(handler: H) -> H:
-        default.subscribe_to(type_id, handler)
+        default._subscribe_to(type_id, handler, sys._getframe(1))
         return handler
 
     return decorate

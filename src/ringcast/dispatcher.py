@@ -95,9 +95,7 @@ class Dispatcher(Core):
         if name is not None and not isinstance(name, str):
             raise TypeError(f"name must be a str or None, not {type(name).__name__}")
         parallel = 1 if _gil_enabled() else min(cpus, workers)
-        super().__init__(
-            _whole("max_queue", max_queue, MAX_QUEUE_LIMIT), workers, parallel, name or "ringcast"
-        )
+        super().__init__(_whole("max_queue", max_queue, MAX_QUEUE_LIMIT), workers, parallel, name or "ringcast")
         self._on_error = on_error or log_failure
         _live.add(self)
 
@@ -130,9 +128,7 @@ class Dispatcher(Core):
             accepts = inspect_handler(arguments[0], sys._getframe(1))
             return self._subscribe_class(sole_class(accepts), arguments[0])
         if len(arguments) != 2:
-            raise TypeError(
-                f"subscribe() takes a handler, or an event class and a handler ({len(arguments)} given)"
-            )
+            raise TypeError(f"subscribe() takes a handler, or an event class and a handler ({len(arguments)} given)")
         return self._subscribe(arguments[0], arguments[1], sys._getframe(1))
 
     def _subscribe(self, event_class: type[E], handler: Callable[[E], object], frame: Any) -> Subscription[E]:
@@ -160,7 +156,10 @@ class Dispatcher(Core):
             EventClassError: the id belongs to another class than the handler's.
             ClosedError: the dispatcher is closed.
         """
-        accepts = inspect_handler(handler, sys._getframe(1))
+        return self._subscribe_to(type_id, handler, sys._getframe(1))
+
+    def _subscribe_to(self, type_id: int, handler: Callable[[E], object], frame: Any) -> Subscription[E]:
+        accepts = inspect_handler(handler, frame)
         type_id = check_type_id(type_id)
         known = self._class_of(type_id)
         if known is not None:
