@@ -3,6 +3,7 @@
 Switches, by environment variable: SANITIZE=address,undefined or thread builds with sanitizers; DEBUG=1 without
 optimisation and with the core's assertions.
 """
+
 import os
 import sys
 from pathlib import Path

@@ -1,0 +1,191 @@
+"""What the tests share: dispatchers, threads and handlers under control, and waits with a deadline.
+
+Every wait has a deadline, so that a deadlock is a failure and not a hang. Nothing here sleeps to let
+something happen: a test waits for the thing itself. No test may leave a thread behind.
+"""
+
+import gc
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+
+from ringcast import Dispatcher
+
+DEADLINE = 15.0
+"""Seconds after which a wait has failed. Far more than any of them needs."""
+
+
+class Gate:
+    """Where a handler waits until the test lets it go on."""
+
+    def __init__(self) -> None:
+        self._arrived = threading.Semaphore(0)
+        self._opened = threading.Event()
+
+    def hold(self, event: object = None) -> None:
+        """For the handler: wait until the gate is open. Can be subscribed as it is."""
+        self._arrived.release()
+        if not self._opened.wait(2 * DEADLINE):
+            raise TimeoutError("the test never opened the gate")
+
+    def wait_until_held(self, handlers: int = 1) -> None:
+        """For the test: wait until so many more handlers have come to the gate."""
+        for _ in range(handlers):
+            assert self._arrived.acquire(timeout=DEADLINE), "no handler came to the gate"
+
+    def open(self) -> None:
+        self._opened.set()
+
+
+class Recorder:
+    """A handler that keeps its events, and for which a test can wait."""
+
+    def __init__(self) -> None:
+        self.events: list[Any] = []
+        self._more = threading.Condition()
+
+    def __call__(self, event: Any) -> None:
+        with self._more:
+            self.events.append(event)
+            self._more.notify_all()
+
+    def wait_for(self, count: int) -> list[Any]:
+        """The events, once there are `count` of them."""
+        with self._more:
+            if not self._more.wait_for(lambda: len(self.events) >= count, DEADLINE):
+                pytest.fail(f"{len(self.events)} of {count} events came in {DEADLINE} s")
+            return list(self.events)
+
+
+def pytest_configure() -> None:
+    # the whole suite under stress: RINGCAST_SWITCH_INTERVAL=1e-6 python -m pytest
+    if interval := os.environ.get("RINGCAST_SWITCH_INTERVAL"):
+        sys.setswitchinterval(float(interval))
+
+
+@pytest.fixture
+def deadline() -> float:
+    """Seconds after which a wait has failed."""
+    return DEADLINE
+
+
+@pytest.fixture
+def eventually() -> Callable[[Callable[[], object]], None]:
+    """Waits for what cannot be notified of: a counter of the dispatcher, the end of a thread."""
+
+    def wait(condition: Callable[[], object], timeout: float = DEADLINE) -> None:
+        end = time.monotonic() + timeout
+        pause = threading.Event()
+        while not condition():
+            if time.monotonic() > end:
+                pytest.fail(f"did not become true in {timeout} s")
+            pause.wait(0.001)
+
+    return wait
+
+
+@pytest.fixture(autouse=True)
+def no_thread_left() -> Iterator[None]:
+    """Fails a test after which a thread is there that was not there before."""
+    before = set(threading.enumerate())
+    yield
+    left = set(threading.enumerate()) - before
+    if left:
+        gc.collect()  # dispatchers that the test has dropped
+    end = time.monotonic() + 5
+    for thread in left:
+        thread.join(max(0.0, end - time.monotonic()))
+    alive = sorted(thread.name for thread in left if thread.is_alive())
+    assert not alive, f"threads left behind: {alive}"
+
+
+@pytest.fixture
+def spawn(no_thread_left: None) -> Iterator[Callable[..., Future[Any]]]:
+    """Runs a function in a thread of its own: `spawn(function, *arguments)` gives its future."""
+    threads: list[threading.Thread] = []
+
+    def start(function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+
+        def run() -> None:
+            try:
+                future.set_result(function(*arguments))
+            except BaseException as error:  # the test gets it from the future
+                future.set_exception(error)
+
+        thread = threading.Thread(target=run, name="spawned", daemon=True)
+        threads.append(thread)
+        thread.start()
+        return future
+
+    yield start
+    for thread in threads:
+        thread.join(DEADLINE)
+
+
+@pytest.fixture
+def make_bus(spawn: object) -> Iterator[Callable[..., Dispatcher]]:
+    """Makes dispatchers that are closed at the end."""
+    made: list[Dispatcher] = []
+
+    def make(**arguments: Any) -> Dispatcher:
+        dispatcher = Dispatcher(**arguments)
+        made.append(dispatcher)
+        return dispatcher
+
+    yield make
+    while made:
+        made.pop().close(DEADLINE)
+
+
+@pytest.fixture
+def bus(make_bus: Callable[..., Dispatcher]) -> Dispatcher:
+    """A dispatcher with the default settings, closed at the end."""
+    return make_bus()
+
+
+@pytest.fixture
+def make_gate(make_bus: object) -> Iterator[Callable[[], Gate]]:
+    """Makes gates that are opened at the end, before the dispatchers are closed."""
+    made: list[Gate] = []
+
+    def make() -> Gate:
+        made.append(Gate())
+        return made[-1]
+
+    yield make
+    for gate in made:
+        gate.open()
+
+
+@pytest.fixture
+def gate(make_gate: Callable[[], Gate]) -> Gate:
+    return make_gate()
+
+
+@pytest.fixture
+def make_recorder() -> Callable[[], Recorder]:
+    return Recorder
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    return Recorder()
+
+
+@pytest.fixture
+def run_python() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs a program in an interpreter of its own, with warnings as errors."""
+
+    def run(program: str, timeout: float = 2 * DEADLINE) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-W", "error", "-c", program]
+        return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+
+    return run

@@ -1,0 +1,286 @@
+"""Back-pressure: a subscriber that is `max_queue` events behind makes publishers wait, and loses nothing."""
+
+import os
+import signal
+import sys
+import threading
+from dataclasses import dataclass
+
+import pytest
+
+from ringcast import ClosedError
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    number: int
+
+
+@pytest.fixture
+def held(gate, recorder):
+    """A handler that waits at the gate before it records the number of its event."""
+
+    def handler(tick: Tick) -> None:
+        gate.hold()
+        recorder(tick.number)
+
+    return handler
+
+
+class Publisher:
+    """Publishes Tick(0), Tick(1), ... and keeps the numbers of those that were accepted."""
+
+    def __init__(self, bus, amount):
+        self.bus = bus
+        self.amount = amount
+        self.accepted = []
+
+    def __call__(self):
+        for number in range(self.amount):
+            self.bus.publish(Tick(number))
+            self.accepted.append(number)
+
+
+def assert_waits(future):
+    with pytest.raises(TimeoutError):
+        future.result(0.05)
+
+
+@pytest.mark.parametrize("max_queue", [1, 4, 600])
+def test_a_publisher_waits_at_max_queue_and_goes_on_when_there_is_room(
+    make_bus, held, gate, recorder, spawn, eventually, max_queue, deadline
+):
+    bus = make_bus(max_queue=max_queue)
+    subscription = bus.subscribe(held)
+    publish = Publisher(bus, max_queue + 500)
+
+    publisher = spawn(publish)
+    gate.wait_until_held()
+    eventually(lambda: len(publish.accepted) == max_queue)
+    assert_waits(publisher)
+    assert len(publish.accepted) == max_queue
+    assert subscription.pending == max_queue
+
+    gate.open()
+    publisher.result(deadline)
+    bus.close(deadline)
+    assert recorder.events == list(range(max_queue + 500))
+    assert subscription.pending == 0
+    assert subscription.delivered == max_queue + 500
+
+
+def test_max_queue_of_one_with_many_publishers(make_bus, recorder, spawn, deadline):
+    bus = make_bus(max_queue=1)
+    bus.subscribe(Tick, recorder)
+    amount, publishers = 500, 4
+
+    def publish_all(first):
+        for number in range(first, first + amount):
+            bus.publish(Tick(number))
+
+    for future in [spawn(publish_all, publisher * amount) for publisher in range(publishers)]:
+        future.result(2 * deadline)
+    bus.close(deadline)
+
+    assert sorted(event.number for event in recorder.events) == list(range(publishers * amount))
+
+
+@pytest.mark.parametrize("max_queue", [1, 3, 64])
+def test_never_more_than_max_queue_are_pending(make_bus, spawn, max_queue, deadline):
+    bus = make_bus(max_queue=max_queue)
+    most_pending = 0
+    subscriptions = []
+
+    def look():
+        nonlocal most_pending
+        most_pending = max(most_pending, *(subscription.pending for subscription in subscriptions))
+
+    def handler(tick: Tick) -> None:
+        look()
+
+    def publish_all():
+        for number in range(1000):
+            bus.publish(Tick(number))
+            look()
+
+    subscriptions += [bus.subscribe(handler) for _ in range(3)]
+    for future in [spawn(publish_all) for _ in range(3)]:
+        future.result(2 * deadline)
+    bus.close(deadline)
+
+    assert 1 <= most_pending <= max_queue
+    assert [subscription.delivered for subscription in subscriptions] == [3000] * 3
+
+
+def test_the_slowest_subscriber_sets_the_pace_and_the_quick_one_is_not_held_up(
+    make_bus, held, gate, make_recorder, spawn, deadline
+):
+    bus = make_bus(max_queue=100)
+    quick = make_recorder()
+    slow_one = bus.subscribe(held)
+    bus.subscribe(Tick, quick)
+    publish = Publisher(bus, 500)
+
+    publisher = spawn(publish)
+    gate.wait_until_held()
+    quick.wait_for(100)
+    assert slow_one.pending == 100
+    assert_waits(publisher)
+
+    gate.open()
+    publisher.result(deadline)
+    bus.close(deadline)
+    assert [tick.number for tick in quick.events] == list(range(500))
+    assert slow_one.delivered == 500
+
+
+def test_publishing_to_nobody_never_waits(make_bus, recorder):
+    bus = make_bus(max_queue=1)
+    assert {bus.publish(Tick(number)) for number in range(2000)} == {0}
+    with bus.subscribe(Tick, recorder):
+        pass
+    assert {bus.publish(Tick(number)) for number in range(2000)} == {0}
+    assert recorder.events == []
+
+
+def test_other_types_are_not_held_up_by_a_full_queue(make_bus, held, gate, spawn, eventually, deadline):
+    class Other:
+        pass
+
+    bus = make_bus(max_queue=2)
+    others = []
+    bus.subscribe(held)
+    bus.subscribe(Other, others.append)
+    publish = Publisher(bus, 3)
+
+    publisher = spawn(publish)
+    eventually(lambda: len(publish.accepted) == 2)
+    for _ in range(100):
+        assert bus.publish(Other()) == 1
+    eventually(lambda: len(others) == 100)
+    assert_waits(publisher)
+
+    gate.open()
+    publisher.result(deadline)
+
+
+def test_discarding_the_subscription_that_is_behind_lets_the_publisher_go_on(
+    make_bus, held, gate, recorder, make_recorder, spawn, eventually, deadline
+):
+    bus = make_bus(max_queue=4)
+    quick = make_recorder()
+    behind = bus.subscribe(held)
+    bus.subscribe(Tick, quick)
+    publish = Publisher(bus, 50)
+    publisher = spawn(publish)
+    gate.wait_until_held()
+    eventually(lambda: len(publish.accepted) == 4)
+
+    behind.cancel(discard=True)
+    gate.open()
+
+    publisher.result(deadline)
+    assert [tick.number for tick in quick.wait_for(50)] == list(range(50))
+    assert recorder.events == [0]  # it was being handled; the other three are dropped
+    assert (behind.delivered, behind.dropped) == (1, 3)
+
+
+def test_close_wakes_a_waiting_publisher_which_gets_closed_error(
+    make_bus, held, gate, recorder, spawn, eventually, deadline
+):
+    bus = make_bus(max_queue=2)
+    bus.subscribe(held)
+    publish = Publisher(bus, 10)
+    publisher = spawn(publish)
+    gate.wait_until_held()
+    eventually(lambda: len(publish.accepted) == 2)
+    assert_waits(publisher)
+
+    closer = spawn(bus.close, deadline)
+    with pytest.raises(ClosedError):
+        publisher.result(deadline)  # at once: the handler is still held
+    assert not closer.done()
+    gate.open()
+    closer.result(deadline)
+    assert recorder.events == publish.accepted == [0, 1]
+
+
+def kill_the_process():
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def raise_in_this_thread():
+    signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize(
+    "send",
+    [
+        pytest.param(
+            kill_the_process,
+            marks=pytest.mark.skipif(sys.platform == "win32", reason="os.kill ends the process there"),
+        ),
+        # the system may also run the C handler in another thread; on Windows it always does
+        raise_in_this_thread,
+    ],
+)
+def test_ctrl_c_interrupts_a_waiting_publisher_and_its_event_is_not_queued(
+    make_bus, held, gate, recorder, spawn, eventually, send, deadline
+):
+    bus = make_bus(max_queue=2)
+    subscription = bus.subscribe(held)
+    third, interrupted = threading.Event(), threading.Event()
+    accepted = []
+
+    def interrupt():
+        eventually(lambda: len(accepted) == 2)
+        assert not third.wait(0.05)
+        send()
+        if not interrupted.wait(5):
+            gate.open()  # or the main thread would wait for ever
+
+    def publish_three():
+        for number in range(3):
+            bus.publish(Tick(number))
+            accepted.append(number)
+        third.set()
+
+    interrupter = spawn(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        publish_three()
+    interrupted.set()
+    interrupter.result(deadline)
+
+    assert subscription.pending == 2
+    gate.open()
+    bus.publish(Tick(3))
+    bus.close(deadline)
+    assert recorder.events == [0, 1, 3]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="has no signal to spare")
+def test_a_signal_whose_handler_returns_leaves_the_publisher_waiting(
+    make_bus, held, gate, recorder, spawn, eventually, deadline
+):
+    bus = make_bus(max_queue=1)
+    bus.subscribe(held)
+    accepted, handled = [], threading.Event()
+
+    def send():
+        eventually(lambda: accepted)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        came = handled.wait(5)  # while the publisher waits
+        gate.open()
+        assert came
+
+    before = signal.signal(signal.SIGUSR1, lambda *_: handled.set())
+    try:
+        sender = spawn(send)
+        for number in range(2):
+            bus.publish(Tick(number))
+            accepted.append(number)
+        sender.result(deadline)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    bus.close(deadline)
+    assert recorder.events == [0, 1]

@@ -1,0 +1,299 @@
+"""Closing: delivers what was accepted, ends the workers, says what is stuck; also without close()."""
+
+import contextlib
+import gc
+import threading
+import time
+import weakref
+from dataclasses import dataclass
+
+import pytest
+
+from ringcast import ClosedError, CloseTimeoutError, Dispatcher
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    number: int
+
+
+def threads_of(name):
+    return [thread for thread in threading.enumerate() if thread.name.startswith(name + "-")]
+
+
+def is_collected(reference):
+    gc.collect()
+    return reference() is None
+
+
+def test_close_delivers_what_was_accepted_and_ends_the_threads(make_bus, make_recorder, deadline):
+    bus = make_bus(name="delivers")
+    recorders = [make_recorder() for _ in range(10)]
+    for recorder in recorders:
+        bus.subscribe(Tick, recorder)
+    events = [Tick(number) for number in range(5000)]
+    for event in events:
+        bus.publish(event)
+    assert threads_of("delivers")
+    assert all(thread.daemon for thread in threads_of("delivers"))
+
+    assert bus.close(deadline) is None
+    for recorder in recorders:
+        assert recorder.events == events
+    assert threads_of("delivers") == []
+
+
+def test_after_close_everything_new_raises_closed_error(bus, recorder, deadline):
+    subscription = bus.subscribe(Tick, recorder)
+    assert not bus.closed
+    bus.close(deadline)
+    assert bus.closed
+
+    def handler(tick: Tick) -> None:
+        pass
+
+    for refused in (
+        lambda: bus.publish(Tick(0)),
+        lambda: bus.publish(object()),
+        lambda: bus.publish_to(5, Tick(0)),
+        lambda: bus.subscribe(handler),
+        lambda: bus.subscribe(Tick, handler),
+        lambda: bus.subscribe_to(5, handler),
+        lambda: bus.on(handler),
+        lambda: bus.on(Tick)(handler),
+    ):
+        with pytest.raises(ClosedError):
+            refused()
+    assert (subscription.pending, subscription.delivered) == (0, 0)
+    assert recorder.events == []
+
+
+def test_close_is_idempotent(bus, recorder, deadline):
+    bus.subscribe(Tick, recorder)
+    bus.publish(Tick(0))
+    for _ in range(3):
+        bus.close(deadline)
+        bus.close()
+        with bus:
+            pass
+    assert recorder.events == [Tick(0)]
+
+
+def test_close_of_an_unused_dispatcher(make_bus):
+    bus = make_bus(name="unused")
+    assert threads_of("unused") == []
+    bus.close(0)
+    assert bus.closed
+
+
+def test_leaving_the_with_block_closes(recorder):
+    with Dispatcher() as bus:
+        bus.subscribe(Tick, recorder)
+        for number in range(100):
+            bus.publish(Tick(number))
+    assert bus.closed
+    assert len(recorder.events) == 100
+
+
+@pytest.mark.parametrize("timeout", [0, 0.05])
+def test_a_stuck_handler_makes_close_time_out_and_is_named(bus, gate, recorder, timeout, deadline):
+    def stuck_one(tick: Tick) -> None:
+        gate.hold()
+        recorder(tick.number)
+
+    bus.subscribe(stuck_one)
+    for number in range(3):
+        bus.publish(Tick(number))
+    gate.wait_until_held()
+
+    start = time.monotonic()
+    with pytest.raises(CloseTimeoutError, match="stuck_one") as caught:
+        bus.close(timeout)
+    assert timeout <= time.monotonic() - start < deadline
+    assert isinstance(caught.value, TimeoutError)
+    assert bus.closed
+    with pytest.raises(ClosedError):
+        bus.publish(Tick(3))
+
+    gate.open()
+    bus.close(deadline)  # and waits again
+    assert recorder.events == [0, 1, 2]
+
+
+def test_a_stuck_handler_does_not_keep_close_from_delivering_to_the_others(bus, gate, make_recorder):
+    recorder = make_recorder()
+    bus.subscribe(Tick, gate.hold)
+    bus.subscribe(Tick, recorder)
+    for number in range(100):
+        bus.publish(Tick(number))
+    gate.wait_until_held()
+    with pytest.raises(CloseTimeoutError):
+        bus.close(0.05)
+    recorder.wait_for(100)
+
+
+def test_close_from_two_threads_returns_in_both_when_all_is_delivered(bus, gate, recorder, spawn, deadline):
+    def handler(tick: Tick) -> None:
+        gate.hold()
+        recorder(tick.number)
+
+    bus.subscribe(handler)
+    for number in range(100):
+        bus.publish(Tick(number))
+    gate.wait_until_held()
+
+    def close():
+        bus.close(deadline)
+        return len(recorder.events)
+
+    closers = [spawn(close), spawn(close)]
+    for closer in closers:
+        with pytest.raises(TimeoutError):
+            closer.result(0.05)
+    gate.open()
+    assert [closer.result(deadline) for closer in closers] == [100, 100]
+
+
+def test_what_is_accepted_while_another_thread_closes_is_delivered(make_bus, make_recorder, spawn, deadline):
+    for _ in range(30):
+        bus, recorder = make_bus(), make_recorder()
+        bus.subscribe(Tick, recorder)
+        accepted = [0, 0]
+        begun = threading.Barrier(3)
+
+        def publish_until_closed(which, bus=bus, accepted=accepted, begun=begun):
+            begun.wait(deadline)
+            with contextlib.suppress(ClosedError):
+                while True:
+                    bus.publish(Tick(accepted[which]))
+                    accepted[which] += 1
+
+        publishers = [spawn(publish_until_closed, which) for which in (0, 1)]
+        begun.wait(deadline)
+        bus.close(deadline)
+        for publisher in publishers:
+            publisher.result(deadline)
+        assert len(recorder.events) == sum(accepted)
+
+
+def test_dropped_without_close_it_delivers_and_its_threads_end(gate, recorder, eventually):
+    def handler(tick: Tick) -> None:
+        gate.hold()
+        recorder(tick.number)
+
+    bus = Dispatcher(name="dropped")
+    bus.subscribe(handler)
+    for number in range(100):
+        bus.publish(Tick(number))
+    gate.wait_until_held()
+    alive = weakref.ref(bus)
+    del bus
+    gc.collect()
+    gate.open()
+    assert recorder.wait_for(100) == list(range(100))
+    eventually(lambda: is_collected(alive))
+    eventually(lambda: not threads_of("dropped"))
+
+
+def test_dropped_while_idle_its_threads_end(recorder, eventually):
+    bus = Dispatcher(name="idle")
+    with bus.subscribe(Tick, recorder):
+        bus.publish(Tick(0))
+    assert threads_of("idle")
+    del bus
+    gc.collect()
+    eventually(lambda: not threads_of("idle"))
+
+
+def test_dropped_by_its_last_handler(eventually):
+    # the last reference goes in one of the dispatcher's own workers
+    dropped = threading.Event()
+
+    def handler(tick: Tick) -> None:
+        references.clear()
+        gc.collect()
+        dropped.set()
+
+    references = [Dispatcher(name="last")]
+    references[0].subscribe(handler)
+    references[0].publish(Tick(0))
+    eventually(dropped.is_set)
+    eventually(lambda: not threads_of("last"))
+
+
+# --- interpreter exit, each in a process of its own ---
+
+EXIT = """
+import os, threading
+from dataclasses import dataclass
+import ringcast
+
+@dataclass
+class Tick:
+    number: int
+
+def show(tick: Tick) -> None:
+    os.write(1, b"%d\\n" % tick.number)
+
+def publish_all(publish):
+    for number in range(1000):
+        publish(Tick(number))
+
+"""
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "bus = ringcast.Dispatcher(); bus.subscribe(show); publish_all(bus.publish)",
+        "ringcast.on(show); publish_all(ringcast.emit)",
+        "with ringcast.Dispatcher() as bus: bus.subscribe(show); publish_all(bus.publish)",
+        "bus = ringcast.Dispatcher(); bus.subscribe(show)\n"
+        "threading.Thread(target=publish_all, args=(bus.publish,)).start()",
+        "bus = ringcast.Dispatcher(); bus.subscribe(show); publish_all(bus.publish); del bus",
+    ],
+    ids=["dispatcher", "default", "with", "thread", "dropped"],
+)
+def test_interpreter_exit_delivers_what_was_accepted_and_prints_nothing(run_python, program):
+    result = run_python(EXIT + program)
+    assert result.stderr == ""
+    assert result.returncode == 0
+    assert result.stdout.split() == [str(number) for number in range(1000)]
+
+
+def test_interpreter_exit_with_an_idle_dispatcher(run_python):
+    result = run_python(EXIT + "bus = ringcast.Dispatcher(); bus.subscribe(show); ringcast.on(show)")
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_interpreter_exit_waits_no_longer_than_its_bound_for_a_stuck_handler(run_python):
+    program = """
+entered = threading.Event()
+def stuck(tick: Tick) -> None:
+    entered.set()
+    threading.Event().wait()
+bus = ringcast.Dispatcher()
+bus.subscribe(show)
+bus.subscribe(stuck)
+publish_all(bus.publish)
+entered.wait()
+"""
+    start = time.monotonic()
+    result = run_python(EXIT + program)
+    assert time.monotonic() - start < 12  # the bound is 5 s
+    assert result.returncode == 0
+    assert "Fatal" not in result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stdout.split() == [str(number) for number in range(1000)]
+
+
+def test_interpreter_exit_with_a_handler_that_publishes_for_ever(run_python):
+    program = """
+def again(tick: Tick) -> None:
+    bus.publish(tick)
+bus = ringcast.Dispatcher(on_error=lambda failure: None)
+bus.subscribe(again)
+bus.publish(Tick(0))
+"""
+    result = run_python(EXIT + program)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")

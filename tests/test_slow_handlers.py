@@ -1,0 +1,218 @@
+"""Slow handlers: one that is stuck delays nobody else, nor do several; extra workers go away again."""
+
+import threading
+from dataclasses import dataclass
+
+import pytest
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Other:
+    number: int
+
+
+class Calls:
+    """A handler that counts its calls and tells when they are `expected`."""
+
+    def __init__(self, expected: int) -> None:
+        self.expected = expected
+        self.count = 0
+        self.complete = threading.Event()
+
+    def __call__(self, event: object) -> None:
+        self.count += 1
+        if self.count == self.expected:
+            self.complete.set()
+
+
+def workers_of(name):
+    return [thread for thread in threading.enumerate() if thread.name.startswith(f"{name}-worker-")]
+
+
+def assert_complete(handlers, deadline):
+    for handler in handlers:
+        assert handler.complete.wait(deadline), f"{handler.count} of {handler.expected} events came"
+
+
+def subscribe_beside(bus, gate, quick, stuck):
+    """Subscribes handlers that are held in their first event among quick ones, one every few."""
+    handlers = [*quick]
+    for number, handler in enumerate(stuck):
+
+        def hold_first(event: object, handler=handler) -> None:
+            if handler.count == 0:
+                gate.hold()
+            handler(event)
+
+        handlers.insert(number * len(handlers) // len(stuck), hold_first)
+    return [bus.subscribe(Tick, handler) for handler in handlers]
+
+
+@pytest.mark.parametrize("place", ["first", "middle", "last"])
+def test_one_of_a_hundred_is_stuck_and_the_others_get_everything(bus, gate, place, deadline):
+    amount = 2000
+    handlers = [Calls(amount) for _ in range(100)]
+    at = {"first": 0, "middle": 50, "last": 99}[place]
+
+    def stuck(tick: Tick) -> None:
+        if tick.number == 0:
+            gate.hold()
+        handlers[at](tick)
+
+    for number, handler in enumerate(handlers):
+        bus.subscribe(Tick, stuck if number == at else handler)
+    for number in range(amount):
+        assert bus.publish(Tick(number)) == 100
+    gate.wait_until_held()
+    assert_complete(handlers[:at] + handlers[at + 1 :], deadline)
+    assert handlers[at].count == 0
+    gate.open()
+    assert_complete(handlers, deadline)
+
+
+def test_what_is_published_while_one_is_stuck_arrives_too(bus, gate, deadline):
+    quick = [Calls(3000) for _ in range(9)]
+    stuck = Calls(3000)
+    subscribe_beside(bus, gate, quick, [stuck])
+    bus.publish(Tick(0))
+    gate.wait_until_held()
+    for number in range(1, 3000):
+        bus.publish(Tick(number))
+    assert_complete(quick, deadline)
+    gate.open()
+    assert_complete([stuck], deadline)
+
+
+@pytest.mark.parametrize("stuck_ones", [2, 5])
+def test_several_are_stuck_at_once(make_bus, gate, stuck_ones, deadline):
+    # one worker each, and one for the rest
+    bus = make_bus(name="several", max_workers=stuck_ones + 1)
+    quick, stuck = [Calls(500) for _ in range(20)], [Calls(500) for _ in range(stuck_ones)]
+    subscribe_beside(bus, gate, quick, stuck)
+    for number in range(500):
+        bus.publish(Tick(number))
+    gate.wait_until_held(stuck_ones)
+    assert_complete(quick, deadline)
+    assert len(workers_of("several")) <= stuck_ones + 1
+    gate.open()
+    assert_complete(stuck, deadline)
+
+
+@pytest.mark.parametrize("max_workers", [1, 2, 3])
+def test_more_are_stuck_than_there_are_workers_and_nothing_is_lost(make_bus, gate, max_workers, deadline):
+    bus = make_bus(name="few", max_workers=max_workers)
+    quick, stuck = [Calls(200) for _ in range(3)], [Calls(200) for _ in range(5)]
+    subscribe_beside(bus, gate, quick, stuck)
+    for number in range(200):
+        bus.publish(Tick(number))
+    gate.wait_until_held()
+    assert len(workers_of("few")) <= max_workers
+    gate.open()
+    assert_complete(quick + stuck, deadline)
+    assert len(workers_of("few")) <= max_workers
+
+
+def test_a_stuck_handler_of_one_topic_does_not_stop_another_topic(bus, gate, deadline):
+    other = Calls(1000)
+    bus.subscribe(Tick, gate.hold)
+    bus.subscribe(Other, other)
+    bus.publish(Tick(0))
+    gate.wait_until_held()
+    for number in range(1000):
+        assert bus.publish(Other(number)) == 1
+    assert_complete([other], deadline)
+
+
+def test_a_subscription_made_while_another_is_stuck_gets_its_events(bus, gate, deadline):
+    bus.subscribe(Tick, gate.hold)
+    bus.publish(Tick(0))
+    gate.wait_until_held()
+    late = Calls(100)
+    bus.subscribe(Tick, late)
+    for number in range(100):
+        assert bus.publish(Tick(number)) == 2
+    assert_complete([late], deadline)
+
+
+def test_handlers_that_wait_for_each_other_get_on(bus, deadline):
+    # each needs another worker to be called at all
+    barrier = threading.Barrier(4)
+    subscriptions = [bus.subscribe(Tick, lambda tick: barrier.wait(deadline) and None) for _ in range(4)]
+    for number in range(3):
+        bus.publish(Tick(number))
+    bus.close(deadline)
+    assert [(subscription.delivered, subscription.errors) for subscription in subscriptions] == [(3, 0)] * 4
+
+
+def test_a_subscription_is_never_run_by_two_workers_at_once(bus, make_gate, deadline):
+    # slow at some events and quick at others, it changes between workers
+    running, overlaps = threading.Lock(), []
+    gates = [make_gate() for _ in range(5)]
+
+    def handler(tick: Tick) -> None:
+        if not running.acquire(blocking=False):
+            overlaps.append(tick)
+            return
+        if tick.number % 100 == 0:
+            gates[tick.number // 100].hold()
+        running.release()
+
+    quick = Calls(500)
+    subscription = bus.subscribe(handler)
+    bus.subscribe(Tick, quick)
+    for number in range(500):
+        bus.publish(Tick(number))
+    for gate in gates:
+        gate.wait_until_held()
+        assert_complete([quick], deadline)
+        gate.open()
+    bus.close(deadline)
+    assert overlaps == []
+    assert subscription.delivered == 500
+
+
+def test_extra_workers_go_away_and_come_back(make_bus, make_gate, eventually, deadline):
+    bus = make_bus(name="extra")
+    for _ in range(2):
+        gate, quick = make_gate(), Calls(100)
+        subscriptions = [bus.subscribe(Tick, gate.hold) for _ in range(4)]
+        subscriptions.append(bus.subscribe(Tick, quick))
+        for number in range(100):
+            bus.publish(Tick(number))
+        gate.wait_until_held(4)
+        assert_complete([quick], deadline)
+        assert len(workers_of("extra")) >= 5
+        gate.open()
+        eventually(lambda: len(workers_of("extra")) <= 1)
+        for subscription in subscriptions:
+            with subscription:
+                pass
+            assert subscription.delivered == 100
+
+
+def test_without_slow_handlers_there_is_one_worker(make_bus, deadline):
+    bus = make_bus(name="single")
+    handlers = [Calls(2000) for _ in range(10)]
+    for handler in handlers:
+        bus.subscribe(Tick, handler)
+    for number in range(2000):
+        bus.publish(Tick(number))
+    assert_complete(handlers, deadline)
+    assert len(workers_of("single")) == 1
+
+
+def test_a_stuck_handler_costs_one_more_worker_and_not_all_of_them(make_bus, gate, deadline):
+    bus = make_bus(name="double", max_workers=8)
+    bus.subscribe(Tick, gate.hold)
+    beside = Calls(200)
+    bus.subscribe(Tick, beside)
+    for number in range(200):
+        bus.publish(Tick(number))
+    gate.wait_until_held()
+    assert_complete([beside], deadline)
+    assert len(workers_of("double")) == 2
