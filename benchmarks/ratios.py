@@ -160,7 +160,7 @@ def rows() -> Iterator[Row]:
             return queued(subscribers, events)
 
         def theirs(subscribers: int = subscribers, events: int = events) -> float:
-            return simple_queues(subscribers, events // 4)
+            return simple_queues(subscribers, events)
 
         yield Row(f"queued, {subscribers} subscribers / SimpleQueue and thread each", ours, theirs, 1 / faster, True)
     yield Row(
