@@ -68,6 +68,25 @@ def test_after_close_everything_new_raises_closed_error(bus, recorder, deadline)
     assert recorder.events == []
 
 
+def test_close_ends_also_a_worker_that_is_just_being_started(make_bus, deadline):
+    class Other:
+        pass
+
+    for _ in range(300):
+        bus = make_bus(name="late", max_queue=1, on_error=lambda failure: None)
+
+        def handler(tick: Tick, bus=bus) -> None:
+            for _ in range(3):  # the second and the third wait for room, so that another worker is wanted
+                bus.publish(Other())
+
+        bus.subscribe(handler)
+        bus.subscribe(Other, lambda other: None)
+        for number in range(3):
+            bus.publish(Tick(number))
+        bus.close(deadline)
+        assert threads_of("late") == []
+
+
 def test_close_is_idempotent(bus, recorder, deadline):
     bus.subscribe(Tick, recorder)
     bus.publish(Tick(0))

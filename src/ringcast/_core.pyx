@@ -1006,13 +1006,18 @@ cdef class Core:
             return True
         if not self.pool.wait(timeout, None):
             return False
-        for thread in self.pool.threads:
-            if thread is threading.current_thread():
-                continue
-            thread.join(None if timeout < 0 else max(0, deadline - time.monotonic_ns()) / 1e9)
-            if thread.is_alive():
-                return False
-        return True
+        while True:   # while the watch lives it may start a worker for the last of the work
+            alive = [
+                thread
+                for thread in list(self.pool.threads)
+                if thread.is_alive() and thread is not threading.current_thread()   # a finalizer in the watch
+            ]
+            if not alive:
+                return True
+            for thread in alive:
+                thread.join(None if timeout < 0 else max(0, deadline - time.monotonic_ns()) / 1e9)
+                if thread.is_alive():
+                    return False
 
     def _subscriptions(self):
         """All subscriptions that have not had their last event, a list."""
