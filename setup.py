@@ -31,7 +31,7 @@ setup(
         Extension(
             "ringcast._core",
             sources=["src/ringcast/_core.pyx", *sorted(map(str, Path("csrc").glob("*.c")))],
-            depends=sorted(map(str, Path("csrc").glob("*.h"))),
+            depends=sorted(map(str, [*Path("csrc").glob("*.h"), *Path("src/ringcast/core").glob("*.pxi")])),
             include_dirs=["csrc"],
             define_macros=[] if DEBUG else [("NDEBUG", None)],
             extra_compile_args=compile_args,

@@ -1,0 +1,153 @@
+# Deliver: turns of subscriptions, the topics and lanes that give them.
+
+cdef enum turn_t:
+    TURN_DONE
+    TURN_CUT      # it lasted over a tick
+    TURN_SPLIT    # the subscription is now in its own lane, which this worker holds; the topic is another's
+
+
+cdef turn_t run_turn(rc_worker *worker, topic_t *topic, subscription_t *sub, uint64_t stop) noexcept nogil:
+    """Calls the handler for the events from its cursor up to `stop`. The events are borrowed from the ring:
+    the cursor, which is moved after each call, keeps the gate from passing them."""
+    cdef PyObject *handler = sub.handler
+    cdef vectorcallfunc call = PyVectorcall_Function(handler)
+    cdef PyObject *arguments[2]   # [0] is the callee's to use (PY_VECTORCALL_ARGUMENTS_OFFSET)
+    cdef PyObject *result
+    cdef rc_slot *slot
+    cdef uint64_t position = rc_u64_load(&sub.cursor), left = 0
+    cdef int ticks = 0
+    cdef turn_t how = TURN_DONE
+    if call == NULL:
+        call = PyObject_Vectorcall
+    rc_turn_begin(worker, &sub.lane, &topic.ring, &sub.cursor)
+    rc_u32_store(&sub.running, 1)
+    stop = min(stop, rc_u64_load(&sub.end))
+    while position < stop:
+        if left == 0:
+            slot = rc_ring_slot(&topic.ring, position)
+            left = rc_ring_run(position, stop)
+        arguments[1] = <PyObject *>rc_slot_event(slot)
+        result = call(handler, &arguments[1], 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
+        if result == NULL:
+            report_failure(sub, arguments[1])
+        else:
+            Py_DECREF(result)
+        position += 1
+        slot += 1
+        left -= 1
+        rc_u64_store(&sub.cursor, position)
+        if rc_turn_attention(worker):
+            rc_turn_attended(worker)
+            rc_u32_store(&sub.running, 0)
+            pause_in_turn(topic)
+            rc_u32_store(&sub.running, 1)
+            stop = min(stop, rc_u64_load(&sub.end))
+            ticks += 1
+            if ticks == 2:   # at least one tick has passed since the turn began
+                how = TURN_CUT
+                break
+    rc_u32_store(&sub.running, 0)
+    sub.slow = sub.slow + 1 if how == TURN_CUT else 0
+    return TURN_SPLIT if rc_turn_end(topic.pool, worker) else how
+
+
+cdef void pause_in_turn(topic_t *topic) noexcept with gil:
+    """Once a tick: makes room for the publishers, and lets other threads run also where the handlers are
+    compiled functions, which never give up the GIL."""
+    advance(<Topic>topic.topic)
+    with nogil:
+        pass
+
+
+cdef void report_failure(subscription_t *sub, PyObject *event) noexcept with gil:
+    """Counts the exception that the handler has raised and hands it to the dispatcher."""
+    rc_u32_store(&sub.errors, rc_u32_load(&sub.errors) + 1)   # one writer: whoever runs the subscription
+    if PyErr_Occurred() == NULL:
+        PyErr_SetString(SystemError, "the handler returned NULL without an exception")
+    try:
+        raise_current()
+    except BaseException as exception:
+        (<Core>sub.topic.core)._report_failure(exception, <object>event, <object>sub.subscription)
+
+
+# --- deliver: topics and lanes ----------------------------------------------------------------------------
+
+cdef void run_topic(rc_worker *worker, topic_t *c) noexcept:
+    """Runs the topic whose task the worker holds until all is delivered or others are to have their turn."""
+    cdef Core core = <Core>c.core
+    cdef Topic topic = <Topic>c.topic
+    cdef tuple members
+    cdef Subscription sub
+    cdef uint64_t end, cursor
+    cdef turn_t how
+    while True:
+        members = topic.members()
+        end = rc_u64_load(&c.end)
+        if rc_ring_tail(&c.ring) != end:
+            rc_ring_await_event(&c.ring, end)   # claimed: published within a few instructions
+        end = rc_ring_published(&c.ring, end, BATCH)
+        rc_u64_store_seq(&c.end, end)   # seq: before the look at a lane's state, with run_lane
+        for sub in members:
+            if rc_task_now(&sub.c.lane) != RC_SHARED:
+                if sub.has_work(end):
+                    schedule(c, &sub.c.lane, <PyObject *>sub)
+                continue
+            cursor = rc_u64_load(&sub.c.cursor)
+            if cursor < end:
+                how = run_turn(worker, c, &sub.c, min(end, cursor + BATCH))
+                if how == TURN_CUT and sub.c.slow >= SLOW_TURNS and core.max_workers > 1:
+                    sub.c.calm = 0
+                    rc_task_release(&sub.c.lane, RC_IDLE)
+                    if sub.has_work(end):
+                        schedule(c, &sub.c.lane, <PyObject *>sub)
+                elif how == TURN_SPLIT:
+                    sub.c.calm = 0
+                    Py_INCREF(c.core)   # the token of the lane that the worker now holds
+                    Py_INCREF(<PyObject *>sub)
+                    run_lane(worker, sub)
+                    return
+            if sub.is_over():
+                sub.retire()
+        advance(topic)
+        if not topic.has_work():
+            rc_task_release(&c.task, RC_IDLE)
+            if not topic.has_work() or not rc_task_acquire(&c.task):
+                break
+        if rc_pool_others(c.pool):
+            rc_pool_yield(c.pool, worker)   # the queue has the token and its references now
+            return
+    rc_pool_leave(c.pool, worker)
+    Py_DECREF(<PyObject *>topic)
+    Py_DECREF(<PyObject *>core)
+
+
+cdef void run_lane(rc_worker *worker, Subscription sub) noexcept:
+    """Runs the slow subscription whose lane the worker holds until it has caught up with its topic."""
+    cdef topic_t *topic = sub.c.topic
+    cdef Core core = <Core>topic.core
+    cdef Topic owner = <Topic>topic.topic
+    cdef bint calm = True
+    cdef uint64_t stop
+    while True:
+        advance(owner)   # at first for the turn that was split
+        while sub.has_events():
+            stop = min(rc_u64_load_seq(&topic.end), rc_u64_load(&sub.c.cursor) + BATCH)
+            if run_turn(worker, topic, &sub.c, stop) == TURN_CUT:
+                calm = False
+            advance(owner)
+            if rc_pool_short_of_workers(topic.pool):
+                rc_pool_yield(topic.pool, worker)   # the queue has the token and its references now
+                return
+        if sub.is_over():
+            sub.retire()
+        sub.c.calm = sub.c.calm + 1 if calm else 0
+        if sub.c.calm >= CALM_RUNS:
+            rc_task_release(&sub.c.lane, RC_SHARED)
+            schedule(topic, &topic.task, topic.topic)   # it may have published meanwhile without looking at this one
+            break
+        rc_task_release(&sub.c.lane, RC_IDLE)
+        if not sub.has_work(rc_u64_load_seq(&topic.end)) or not rc_task_acquire(&sub.c.lane):
+            break
+    rc_pool_leave(topic.pool, worker)
+    Py_DECREF(<PyObject *>sub)
+    Py_DECREF(<PyObject *>core)
