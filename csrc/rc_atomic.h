@@ -47,4 +47,13 @@ static inline uint64_t rc_u64_load_seq(const rc_u64 *word) { return atomic_load_
 static inline void rc_u32_store_seq(rc_u32 *word, uint32_t value) { atomic_store_explicit(word, value, memory_order_seq_cst); }
 static inline void rc_u64_store_seq(rc_u64 *word, uint64_t value) { atomic_store_explicit(word, value, memory_order_seq_cst); }
 
+/* acq_rel: of several threads one gets the old value, and sees what the others did before */
+static inline uint32_t rc_u32_exchange(rc_u32 *word, uint32_t value)
+{
+    return atomic_exchange_explicit(word, value, memory_order_acq_rel);
+}
+
+/* A statistic that several threads count up. */
+static inline void rc_u64_count(rc_u64 *word, uint64_t more) { atomic_fetch_add_explicit(word, more, memory_order_relaxed); }
+
 #endif

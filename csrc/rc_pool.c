@@ -184,6 +184,43 @@ int rc_pool_schedule(rc_pool *pool, rc_task *task)
     return 1;
 }
 
+int rc_pool_acquire(rc_pool *pool, rc_task *task)
+{
+    int acquired;
+    rc_mutex_lock(&pool->mutex);
+    acquired = rc_task_acquire(task);
+    if (acquired) atomic_fetch_add_explicit(&pool->outstanding, 1, memory_order_relaxed);
+    rc_mutex_unlock(&pool->mutex);
+    return acquired;
+}
+
+void rc_pool_hold(rc_pool *pool)
+{
+    rc_mutex_lock(&pool->mutex);
+    atomic_fetch_add_explicit(&pool->outstanding, 1, memory_order_relaxed);
+    rc_mutex_unlock(&pool->mutex);
+}
+
+/* One less is outstanding. Unlocks the mutex, and wakes whom that concerns. */
+static void done(rc_pool *pool)
+{
+    /* seq_cst: the condition of those who wait in `progress` */
+    int last = atomic_fetch_sub_explicit(&pool->outstanding, 1, memory_order_seq_cst) == 1;
+    last = last && pool->stopping;
+    unlock_and_wake(pool);
+    if (last) { /* the workers may end now */
+        rc_park_wake_all(&pool->work);
+        rc_park_wake_all(&pool->watch);
+    }
+    rc_park_wake_all(&pool->progress);
+}
+
+void rc_pool_unhold(rc_pool *pool)
+{
+    rc_mutex_lock(&pool->mutex);
+    done(pool);
+}
+
 void rc_pool_hire(rc_pool *pool)
 {
     rc_mutex_lock(&pool->mutex);
@@ -275,18 +312,9 @@ void rc_pool_yield(rc_pool *pool, rc_worker *worker)
 
 void rc_pool_leave(rc_pool *pool, rc_worker *worker)
 {
-    int last;
     rc_mutex_lock(&pool->mutex);
     let_go(pool, worker);
-    /* seq_cst: the condition of those who wait in `progress` */
-    last = atomic_fetch_sub_explicit(&pool->outstanding, 1, memory_order_seq_cst) == 1;
-    last = last && pool->stopping;
-    unlock_and_wake(pool);
-    if (last) { /* the workers may end now */
-        rc_park_wake_all(&pool->work);
-        rc_park_wake_all(&pool->watch);
-    }
-    rc_park_wake_all(&pool->progress);
+    done(pool);
 }
 
 int rc_turn_end_pinned(rc_pool *pool, rc_worker *worker)

@@ -118,11 +118,28 @@ static inline void rc_task_release(rc_task *task, rc_task_state state)
     atomic_store_explicit(&task->state, state, memory_order_seq_cst);
 }
 
+/* The same to RC_IDLE for a token that several threads may give back. Returns 1 if it was this call that did. */
+static inline int rc_task_give_back(rc_task *task)
+{
+    uint32_t scheduled = RC_SCHEDULED;
+    /* seq_cst: as rc_task_release */
+    return atomic_compare_exchange_strong_explicit(&task->state, &scheduled, RC_IDLE, memory_order_seq_cst,
+                                                   memory_order_seq_cst);
+}
+
 /* Acquires and queues a task if it is idle, and wakes a worker if one may run it now. Acquired, counted as outstanding
  * and queued under one mutex: a close between these would let the workers end before the task is queued.
  * Returns 1 if it was this call that scheduled it; 0 where it was scheduled already, is shared, or the pool has stopped
  * and its workers are gone. */
 int rc_pool_schedule(rc_pool *pool, rc_task *task);
+
+/* For a task that is run by others than the pool's workers: acquires it if it is idle, and counts it as outstanding,
+ * under one mutex, as rc_pool_schedule does. Returns 1 if it was this call that acquired it. */
+int rc_pool_acquire(rc_pool *pool, rc_task *task);
+
+/* Something is outstanding (counted by rc_pool_acquire or by rc_pool_hold) until rc_pool_unhold. */
+void rc_pool_hold(rc_pool *pool);
+void rc_pool_unhold(rc_pool *pool);
 
 /* --- workers ------------------------------------------------------------------------------------------ */
 
@@ -236,6 +253,16 @@ int rc_pool_wants_worker(rc_pool *pool);
 
 /* Lets the workers end once nothing is scheduled any more, and the watch then. */
 void rc_pool_stop(rc_pool *pool);
+
+/* How many workers there are. */
+static inline uint32_t rc_pool_workers(rc_pool *pool)
+{
+    uint32_t alive;
+    rc_mutex_lock(&pool->mutex);
+    alive = pool->alive;
+    rc_mutex_unlock(&pool->mutex);
+    return alive;
+}
 
 /* How many tasks are scheduled. */
 static inline uint32_t rc_pool_outstanding(const rc_pool *pool)

@@ -117,6 +117,9 @@ static inline rc_claim rc_ring_claim(rc_ring *ring, uint64_t limit, rc_slot **sl
  * has concluded from who holds the gate back (rc_pool_may_wait) is true for as long as it waits. Any thread. */
 void rc_ring_await_gate(rc_ring *ring, uint64_t gate, int64_t timeout);
 
+/* Wakes those who wait for the gate, also if it has not moved: something else that they go by has changed. */
+static inline void rc_ring_wake(rc_ring *ring) { rc_park_wake_all(&ring->room); }
+
 /* Waits for the producer that has claimed `position` and not yet published it: a few instructions, unless the
  * system has taken the processor from it just there. The caller holds the gate back. */
 void rc_ring_await_event(const rc_ring *ring, uint64_t position);

@@ -370,6 +370,29 @@ static void stop_runs_what_is_scheduled(void)
     stage_close(&at);
 }
 
+/* A task that others than the workers run counts until it is given back; so does what is held. */
+static void what_others_run_is_outstanding(void)
+{
+    stage at;
+    stage_open(&at, 1, 1);
+    CHECK(rc_pool_acquire(&at.pool, &at.topic[0]));
+    CHECK(!rc_pool_acquire(&at.pool, &at.topic[0]));
+    CHECK(!rc_pool_schedule(&at.pool, &at.topic[0]));
+    CHECK_EQUAL(rc_pool_outstanding(&at.pool), 1);
+    CHECK(take(&at, 0) == NULL); /* it is not the workers' */
+    rc_pool_hold(&at.pool);
+    CHECK_EQUAL(rc_pool_outstanding(&at.pool), 2);
+    CHECK(rc_task_give_back(&at.topic[0]));
+    CHECK(!rc_task_give_back(&at.topic[0]));
+    rc_pool_unhold(&at.pool);
+    rc_pool_stop(&at.pool);
+    CHECK_EQUAL(rc_pool_outstanding(&at.pool), 1);
+    rc_pool_unhold(&at.pool);
+    CHECK(rc_pool_take(&at.pool, at.worker[0]) == NULL);
+    CHECK_EQUAL(rc_pool_watch(&at.pool), RC_WATCH_STOP);
+    stage_close(&at);
+}
+
 static void *take_one(void *argument)
 {
     rc_pool *pool = argument;
@@ -1277,6 +1300,7 @@ int main(void)
     RUN(watch_finds_who_is_stuck);
     RUN(extra_workers_linger_and_end);
     RUN(stop_runs_what_is_scheduled);
+    RUN(what_others_run_is_outstanding);
     RUN(stop_keeps_workers_until_the_last_task);
     RUN(scheduling_counts_at_once);
     RUN(lanes_are_yielded_where_workers_are_short);
