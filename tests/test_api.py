@@ -41,6 +41,7 @@ def test_the_package_exports_its_api():
         *["Dispatcher", "Subscription", "HandlerFailure", "on", "on_type", "emit", "default", "type_id"],
         *["RingcastError", "ClosedError", "EventClassError", "HandlerTypeError", "TypeIdError"],
         *["QueueFullError", "CloseTimeoutError", "__version__"],
+        *["HandlerOptions", "OptionError", "PublishTimeoutError", "LoopBlockedError", "LoopClosedError"],
     }
     assert names == set(ringcast.__all__)
     assert all(hasattr(ringcast, name) for name in names)
@@ -117,7 +118,7 @@ def test_a_dispatcher_takes_its_settings(make_bus, recorder):
         ({"on_error": 3}, TypeError),
         ({"name": 3}, TypeError),
         ({"name": b"x"}, TypeError),
-        ({"policy": "block"}, TypeError),
+        ({"policy": "never"}, ValueError),
     ],
     ids=str,
 )

@@ -94,7 +94,7 @@ class Unhashable:
 
 EVENTS = [
     *[Data(), FrozenSlots(), Named(), Slots(), Colour.RED, Flags.A, Odd(), OddToo(), Unhashable()],
-    *[0, True, 1.5, "text", b"bytes", None, (), [], {}, object(), ValueError("an exception"), len, Data],
+    *[0, True, 1.5, "text", b"bytes", None, (), [], {}, ValueError("an exception"), len, Data],
 ]
 
 

@@ -495,13 +495,16 @@ class AsyncService:
         AsyncService().method,
         functools.partial(AsyncService().method),
         functools.partial(AsyncService()),
-        asynchronous_generator,
-        generator,
         AsyncMock(),
     ],
 )
+def test_what_a_call_gives_to_await_is_asynchronous(handler: object) -> None:
+    assert look(handler).asynchronous
+
+
+@pytest.mark.parametrize("handler", [asynchronous_generator, generator, functools.partial(generator)])
 def test_what_a_call_would_not_run_is_refused(handler: object) -> None:
-    with pytest.raises(HandlerTypeError, match=r"coroutine function|generator function"):
+    with pytest.raises(HandlerTypeError, match="generator function"):
         inspect_handler(handler)
 
 
@@ -511,6 +514,7 @@ def test_a_plain_function_around_a_coroutine_function_is_fine() -> None:
         asyncio.run(coroutine(tick))
 
     assert look(handler).sole is Tick
+    assert not look(handler).asynchronous
 
 
 @pytest.mark.parametrize("handler", [[].append, deque(maxlen=1).append, print, int, dict.fromkeys, Mock(), MagicMock()])

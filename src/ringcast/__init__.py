@@ -12,11 +12,16 @@ from ringcast.errors import (
     CloseTimeoutError,
     EventClassError,
     HandlerTypeError,
+    LoopBlockedError,
+    LoopClosedError,
+    OptionError,
+    PublishTimeoutError,
     QueueFullError,
     RingcastError,
     TypeIdError,
 )
 from ringcast.events import type_id
+from ringcast.options import HandlerOptions
 
 __version__ = "0.1.0"
 
@@ -26,7 +31,12 @@ __all__ = [
     "Dispatcher",
     "EventClassError",
     "HandlerFailure",
+    "HandlerOptions",
     "HandlerTypeError",
+    "LoopBlockedError",
+    "LoopClosedError",
+    "OptionError",
+    "PublishTimeoutError",
     "QueueFullError",
     "RingcastError",
     "Subscription",

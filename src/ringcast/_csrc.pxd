@@ -14,6 +14,8 @@ cdef extern from "rc_atomic.h" nogil:
     uint64_t rc_u64_load_seq(const rc_u64 *word)
     void rc_u32_store_seq(rc_u32 *word, uint32_t value)
     void rc_u64_store_seq(rc_u64 *word, uint64_t value)
+    uint32_t rc_u32_exchange(rc_u32 *word, uint32_t value)
+    void rc_u64_count(rc_u64 *word, uint64_t more)
 
 cdef extern from "rc_memory.h" nogil:
     void *rc_aligned_zalloc(size_t size)
@@ -34,6 +36,18 @@ cdef extern from "rc_park.h" nogil:
     void rc_park_cancel(rc_park *park)
     int rc_park_wait(rc_park *park, uint32_t ticket, int64_t timeout)
     void rc_park_wake_all(rc_park *park)
+
+cdef extern from "rc_mail.h" nogil:
+    ctypedef struct rc_mail:
+        rc_mutex mutex
+    int rc_mail_init(rc_mail *mail, uint64_t most)
+    void rc_mail_destroy(rc_mail *mail)
+    void *rc_mail_put(rc_mail *mail, void *event, bint keep_newest)
+    void *rc_mail_take(rc_mail *mail, uint64_t *missed)
+    uint64_t rc_mail_size(const rc_mail *mail)
+
+cdef extern from "rc_clock.h" nogil:
+    int64_t rc_clock_now()
 
 cdef extern from "rc_registry.h" nogil:
     ctypedef struct rc_registry:
@@ -62,6 +76,7 @@ cdef extern from "rc_ring.h" nogil:
     rc_claim rc_ring_claim(rc_ring *ring, uint64_t limit, rc_slot **slot)
     void rc_ring_publish(rc_slot *slot, void *event)
     void rc_ring_await_gate(rc_ring *ring, uint64_t gate, int64_t timeout)
+    void rc_ring_wake(rc_ring *ring)
     void rc_ring_await_event(const rc_ring *ring, uint64_t position)
     uint64_t rc_ring_tail(const rc_ring *ring)
     uint64_t rc_ring_gate(const rc_ring *ring)
@@ -96,6 +111,7 @@ cdef extern from "rc_pool.h" nogil:
     rc_task_state rc_task_now(const rc_task *task)
     int rc_task_acquire(rc_task *task)
     void rc_task_release(rc_task *task, rc_task_state state)
+    bint rc_task_give_back(rc_task *task)
     bint rc_pool_schedule(rc_pool *pool, rc_task *task)
     void rc_pool_hire(rc_pool *pool)
     void rc_pool_dismiss(rc_pool *pool)
@@ -112,6 +128,9 @@ cdef extern from "rc_pool.h" nogil:
     bint rc_turn_end(rc_pool *pool, rc_worker *worker)
     bint rc_turn_attention(const rc_worker *worker)
     void rc_turn_attended(rc_worker *worker)
+    int rc_pool_acquire(rc_pool *pool, rc_task *task)
+    void rc_pool_hold(rc_pool *pool)
+    void rc_pool_unhold(rc_pool *pool)
     bint rc_pool_may_wait(rc_pool *pool, rc_worker *worker, const rc_ring *ring)
     void rc_pool_waited(rc_pool *pool, rc_worker *worker)
     int RC_WATCH_STUCK
@@ -122,4 +141,5 @@ cdef extern from "rc_pool.h" nogil:
     void rc_pool_call_attention(rc_pool *pool)
     bint rc_pool_wants_worker(rc_pool *pool)
     void rc_pool_stop(rc_pool *pool)
+    uint32_t rc_pool_workers(rc_pool *pool)
     uint32_t rc_pool_outstanding(const rc_pool *pool)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any, overload
+from typing import Any, Unpack, overload
 
 from ringcast._core import Subscription
 from ringcast.dispatcher import Dispatcher, E, H
+from ringcast.options import HandlerOptions
 
 default = Dispatcher()
 """The dispatcher of `on`, `on_type` and `emit`. Has no threads before the first event, and is closed at exit."""
@@ -20,15 +21,16 @@ emit = default.publish
 
 
 @overload
-def on_type(type_id: int, /) -> Callable[[H], H]: ...
+def on_type(type_id: int, /, **options: Unpack[HandlerOptions]) -> Callable[[H], H]: ...
 @overload
-def on_type(type_id: int, handler: Callable[[E], object], /) -> Subscription[E]: ...
-def on_type(type_id: int, handler: Any = None, /) -> Any:
+def on_type(type_id: int, handler: Callable[[E], object], /, **options: Unpack[HandlerOptions]) -> Subscription[E]: ...
+def on_type(type_id: int, handler: Any = None, /, **options: Any) -> Any:
     """Subscribes to a type id on the default dispatcher: `on_type(1, handler)`, or `@on_type(1)` as a decorator.
 
     Args:
         type_id: from 0 to 2**32 - 1.
         handler: any callable that takes one positional argument.
+        options: as for `Dispatcher.subscribe`.
 
     Returns:
         The Subscription; as a decorator, the decorated function itself.
@@ -37,10 +39,10 @@ def on_type(type_id: int, handler: Any = None, /) -> Any:
         The same as `Dispatcher.subscribe_to`.
     """
     if handler is not None:
-        return default._subscribe_to(type_id, handler, sys._getframe(1))
+        return default._subscribe_to(type_id, handler, sys._getframe(1), options)
 
     def decorate(handler: H) -> H:
-        default._subscribe_to(type_id, handler, sys._getframe(1))
+        default._subscribe_to(type_id, handler, sys._getframe(1), options)
         return handler
 
     return decorate

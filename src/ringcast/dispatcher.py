@@ -11,18 +11,23 @@ import time
 import weakref
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, NamedTuple, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TypeVar, Unpack, overload
 
-from ringcast._core import Core, Subscription
-from ringcast.errors import CloseTimeoutError
+from ringcast._core import MODES, Core, Options, Subscription
+from ringcast.errors import CloseTimeoutError, EventClassError, LoopBlockedError
 from ringcast.events import check_type_id, is_class, type_id
-from ringcast.handlers import check_accepts, handler_name, inspect_handler, sole_class
+from ringcast.handlers import Accepts, check_accepts, handler_name, inspect_handler, sole_class
+from ringcast.options import HandlerOptions, Policy, check_concurrency, check_max_queue, check_policy, resolve
+
+if TYPE_CHECKING:
+    from ringcast.aio import Stream
 
 E = TypeVar("E")
 Handler = Callable[[E], object]
 H = TypeVar("H", bound=Callable[[Any], object])
 
 MAX_QUEUE_LIMIT = 2**40  # beyond any memory; keeps positions far from the end of 64 bits
+ASYNCIO = MODES.index("asyncio")
 EXIT_TIMEOUT = 5.0  # seconds that all dispatchers together may take at interpreter exit
 
 logger = logging.getLogger("ringcast")
@@ -34,7 +39,7 @@ class HandlerFailure(NamedTuple):
     exception: BaseException
     """What was raised, with its traceback."""
     event: Any
-    """The event that the handler was given."""
+    """The event that the handler was given; None for a LoopClosedError."""
     subscription: Subscription[Any]
     """The handler's subscription."""
 
@@ -61,8 +66,11 @@ class Dispatcher(Core):
             by default. One is used, more only while handlers are stuck (and, on free-threaded Python, one for
             each CPU); one of them is kept for handlers that are not slow.
         on_error: is called with a HandlerFailure when a handler raises, on the thread of the handler. By default
-            the failure is logged to the logger `ringcast`.
+            the failure is logged to the logger `ringcast`. "raise": what direct handlers raise is raised by `publish`
+            as an ExceptionGroup, when all have run; of other handlers it is logged.
         name: the prefix of the threads' names, "ringcast" by default.
+        policy: that of subscriptions which state none; see `HandlerOptions`.
+        timing: whether the time of handlers is sampled, for `Subscription.handler_seconds`.
 
     Raises:
         TypeError, ValueError: an argument is not as above.
@@ -85,35 +93,44 @@ class Dispatcher(Core):
         self,
         max_queue: int = 50_000,
         max_workers: int | None = None,
-        on_error: Callable[[HandlerFailure], object] | None = None,
+        on_error: Callable[[HandlerFailure], object] | Literal["raise"] | None = None,
         name: str | None = None,
+        *,
+        policy: Policy = "block",
+        timing: bool = True,
     ) -> None:
         cpus = _cpu_count()
         workers = min(32, cpus + 4) if max_workers is None else _whole("max_workers", max_workers, 2**16)
-        if on_error is not None and not callable(on_error):
-            raise TypeError(f"on_error must be callable or None, not {type(on_error).__name__}")
+        raises = on_error == "raise" if isinstance(on_error, str) else False
+        if on_error is not None and not raises and not callable(on_error):
+            raise TypeError(f'on_error must be callable, "raise" or None, not {on_error!r}')
         if name is not None and not isinstance(name, str):
             raise TypeError(f"name must be a str or None, not {type(name).__name__}")
         parallel = 1 if _gil_enabled() else min(cpus, workers)
-        super().__init__(_whole("max_queue", max_queue, MAX_QUEUE_LIMIT), workers, parallel, name or "ringcast")
-        self._on_error = on_error or log_failure
+        queue = _whole("max_queue", max_queue, MAX_QUEUE_LIMIT)
+        self._policy: Policy = check_policy(policy)
+        super().__init__(queue, workers, parallel, name or "ringcast", raises, bool(timing))
+        self._on_error = on_error if callable(on_error) else log_failure
         _live.add(self)
 
     @overload
-    def subscribe(self, handler: Callable[[E], object], /) -> Subscription[E]: ...
+    def subscribe(self, handler: Callable[[E], object], /, **options: Unpack[HandlerOptions]) -> Subscription[E]: ...
     @overload
-    def subscribe(self, event_class: type[E], handler: Callable[[E], object], /) -> Subscription[E]: ...
-    def subscribe(self, *arguments: Any) -> Subscription[Any]:
+    def subscribe(
+        self, event_class: type[E], handler: Callable[[E], object], /, **options: Unpack[HandlerOptions]
+    ) -> Subscription[E]: ...
+    def subscribe(self, *arguments: Any, **options: Any) -> Subscription[Any]:
         """Has `handler` called with every event of a class that is published from now on, in order.
 
         `subscribe(handler)` takes the class from the annotation of the handler's parameter,
         `subscribe(event_class, handler)` is told it. An event's exact class counts: subclasses are event classes
-        of their own, unless they inherit an `__event_type__`.
+        of their own, unless they inherit an `__event_type__`; with `subclasses=True` their events come too.
 
         Args:
-            event_class: any class.
-            handler: any callable that takes one positional argument. It is held strongly until the subscription
-                is cancelled. What it returns is ignored.
+            event_class: any class. `object` and protocols stand for all that are instances of them.
+            handler: any callable that takes one positional argument; an `async def` one runs on an event loop. It is
+                held strongly until the subscription is cancelled. What it returns is ignored.
+            options: where and how it is called; see `HandlerOptions`.
 
         Returns:
             The Subscription, by which it is cancelled.
@@ -122,21 +139,36 @@ class Dispatcher(Core):
             HandlerTypeError: the handler cannot be called so, or its annotation names no class.
             EventClassError: the handler is annotated with another class, or the class's id is another class's.
             TypeIdError: the class states a bad id, or its instances compute it (then use `subscribe_to`).
+            OptionError: an option is unknown, has a bad value, or does not go with the others.
             ClosedError: the dispatcher is closed.
         """
         if len(arguments) == 1:
             accepts = inspect_handler(arguments[0], sys._getframe(1))
-            return self._subscribe_class(sole_class(accepts), arguments[0])
+            return self._subscribe(accepts, sole_class(accepts), arguments[0], options)
         if len(arguments) != 2:
             raise TypeError(f"subscribe() takes a handler, or an event class and a handler ({len(arguments)} given)")
-        return self._subscribe(arguments[0], arguments[1], sys._getframe(1))
+        accepts = inspect_handler(arguments[1], sys._getframe(1))
+        return self._subscribe(accepts, arguments[0], arguments[1], options)
 
-    def _subscribe(self, event_class: type[E], handler: Callable[[E], object], frame: Any) -> Subscription[E]:
-        accepts = inspect_handler(handler, frame)
-        check_accepts(accepts, event_class, type_id(event_class))
-        return self._subscribe_class(event_class, handler)
+    def _subscribe(
+        self, accepts: Accepts, event_class: type[E], handler: Callable[[E], object], options: Any
+    ) -> Subscription[E]:
+        if not is_class(event_class):
+            raise EventClassError(f"an event class is a class, not {event_class!r}")
+        resolved = self._resolve(accepts, handler, event_class, options)
+        if resolved.wide:
+            check_accepts(accepts, event_class, 0)
+        else:
+            check_accepts(accepts, event_class, type_id(event_class))
+        start = _consumer(resolved, options)
+        return start(self._subscribe_class(event_class, handler, resolved))
 
-    def subscribe_to(self, type_id: int, handler: Callable[[E], object], /) -> Subscription[E]:
+    def _resolve(self, accepts: Accepts, handler: Any, event_class: type | None, options: Any) -> Options:
+        return resolve(accepts, handler, event_class, self._policy, self.max_queue, options)
+
+    def subscribe_to(
+        self, type_id: int, handler: Callable[[E], object], /, **options: Unpack[HandlerOptions]
+    ) -> Subscription[E]:
         """Has `handler` called with every event that is published under a type id from now on, in order.
 
         The id belongs to the class that the handler is annotated with. Without annotation it stays open, and is
@@ -145,6 +177,7 @@ class Dispatcher(Core):
         Args:
             type_id: from 0 to 2**32 - 1.
             handler: as for `subscribe`.
+            options: as for `subscribe`.
 
         Returns:
             The Subscription, by which it is cancelled.
@@ -154,11 +187,12 @@ class Dispatcher(Core):
             HandlerTypeError: the handler cannot be called with one positional argument, or is annotated with several
                 classes while the id is still open.
             EventClassError: the id belongs to another class than the handler's.
+            OptionError: an option is unknown, has a bad value, or does not go with the others.
             ClosedError: the dispatcher is closed.
         """
-        return self._subscribe_to(type_id, handler, sys._getframe(1))
+        return self._subscribe_to(type_id, handler, sys._getframe(1), options)
 
-    def _subscribe_to(self, type_id: int, handler: Callable[[E], object], frame: Any) -> Subscription[E]:
+    def _subscribe_to(self, type_id: int, handler: Callable[[E], object], frame: Any, options: Any) -> Subscription[E]:
         accepts = inspect_handler(handler, frame)
         type_id = check_type_id(type_id)
         known = self._class_of(type_id)
@@ -166,14 +200,21 @@ class Dispatcher(Core):
             check_accepts(accepts, known, type_id)
         elif accepts.classes is not None:
             known = sole_class(accepts)
-        return self._subscribe_id(type_id, known, handler)
+        resolved = self._resolve(accepts, handler, None, options)
+        start = _consumer(resolved, options)
+        return start(self._subscribe_id(type_id, known, handler, resolved))
 
     @overload
     def on(self, handler: H, /) -> H: ...
     @overload
-    def on(self, event_class: type[E], /) -> Callable[[Callable[[E], object]], Callable[[E], object]]: ...
-    def on(self, target: Any, /) -> Any:
-        """Subscribes the decorated function: `@bus.on` by its annotation, `@bus.on(Tick)` to that class.
+    def on(
+        self, event_class: type[E], /, **options: Unpack[HandlerOptions]
+    ) -> Callable[[Callable[[E], object]], Callable[[E], object]]: ...
+    @overload
+    def on(self, /, **options: Unpack[HandlerOptions]) -> Callable[[H], H]: ...
+    def on(self, target: Any = None, /, **options: Any) -> Any:
+        """Subscribes the decorated function: `@bus.on` by its annotation, `@bus.on(Tick)` to that class; both with
+        options: `@bus.on(mode="direct")`.
 
         A class as the only argument is taken as the event class, any other callable as the handler.
 
@@ -183,26 +224,167 @@ class Dispatcher(Core):
         Raises:
             The same as `subscribe`.
         """
-        if not is_class(target):
+        if target is not None and not is_class(target):
             accepts = inspect_handler(target, sys._getframe(1))
-            self._subscribe_class(sole_class(accepts), target)
+            self._subscribe(accepts, sole_class(accepts), target, options)
             return target
 
         def decorate(handler: H) -> H:
-            self._subscribe(target, handler, sys._getframe(1))
+            accepts = inspect_handler(handler, sys._getframe(1))
+            self._subscribe(accepts, sole_class(accepts) if target is None else target, handler, options)
             return handler
 
         return decorate
 
     def count(self, event_class_or_id: type | int, /) -> int:
-        """How many subscriptions an event of that class, or under that type id, reaches now.
+        """How many subscriptions an event of that class, or under that type id, reaches now. (Subscriptions to base
+        classes count for a class, not for an id.)
 
         Raises:
             TypeIdError: an integer out of range, or a class whose instances compute their ids.
         """
         if is_class(event_class_or_id):
-            return self._count(type_id(event_class_or_id))
-        return self._count(check_type_id(event_class_or_id))
+            return self._count(type_id(event_class_or_id), event_class_or_id)
+        return self._count(check_type_id(event_class_or_id), None)
+
+    # --- asyncio ---
+
+    def stream(
+        self,
+        event_class: type[E],
+        /,
+        *,
+        max_queue: int | None = None,
+        policy: Policy | None = None,
+        where: Callable[[E], object] | None = None,
+        subclasses: bool = False,
+    ) -> Stream[E]:
+        """The events of a class that are published from now on, for `async for`. In an event loop.
+
+        Args:
+            event_class: as for `subscribe`.
+            max_queue: how many events may wait to be taken; the dispatcher's by default.
+            policy: what happens then; the dispatcher's by default.
+            where: only events for which it is true.
+            subclasses: also the events of subclasses.
+
+        Returns:
+            A Stream.
+
+        Raises:
+            OptionError: an argument is not as above, or no event loop is running.
+            The same as `subscribe` otherwise.
+        """
+        from ringcast import aio
+
+        loop = aio.choose_loop(None)
+        if max_queue is not None:
+            check_max_queue(max_queue, self.max_queue)
+        options: HandlerOptions = {"max_queue": max_queue, "policy": policy, "where": where, "subclasses": subclasses}
+        options["mode"] = "asyncio"
+
+        def subscribe(feed: aio.Feed) -> Subscription[E]:
+            accepts = Accepts(f"stream of {event_class!r}", None, "", None, "", asynchronous=True)
+            if not is_class(event_class):
+                raise EventClassError(f"an event class is a class, not {event_class!r}")
+            resolved = self._resolve(accepts, feed, event_class, options)
+            subscription = self._subscribe_class(event_class, feed, resolved)
+            subscription._set_consumer(feed.wake, loop)
+            return subscription
+
+        return aio.Stream(subscribe, loop)
+
+    async def wait_for(
+        self,
+        event_class: type[E],
+        /,
+        *,
+        where: Callable[[E], object] | None = None,
+        timeout: float | None = None,
+        subclasses: bool = False,
+    ) -> E:
+        """The next event of a class that is published.
+
+        Args:
+            event_class: as for `subscribe`.
+            where: the next event for which it is true.
+            timeout: in seconds; None: as long as it takes.
+            subclasses: also an event of a subclass.
+
+        Raises:
+            TimeoutError: there was none in time.
+            ClosedError: the dispatcher is closed, or was closed first.
+            The same as `subscribe` otherwise.
+        """
+        from ringcast import aio
+
+        _nanoseconds(timeout)
+        stream = self.stream(event_class, where=where, subclasses=subclasses)
+        return await aio.wait_for(self, stream, timeout)
+
+    async def apublish(self, event: object, /, *, timeout: float | None = None) -> int:
+        """The same as `publish`, but waits for room without blocking the event loop. An `apublish` that is cancelled
+        has not published.
+
+        Args:
+            event: as for `publish`.
+            timeout: how long to wait for room, in seconds; None: as long as it takes.
+
+        Returns:
+            How many subscriptions the event reaches, an int.
+
+        Raises:
+            The same as `publish`.
+        """
+        from ringcast import aio
+
+        _nanoseconds(timeout)
+        return await aio.apublish(self, event, timeout)
+
+    async def aclose(self, timeout: float | None = None) -> None:
+        """The same as `close`, but waits without blocking the event loop. From inside a handler it does not wait.
+
+        Args:
+            timeout: how long to wait for the deliveries, in seconds; None: as long as they take.
+
+        Raises:
+            CloseTimeoutError, ValueError: as for `close`.
+        """
+        from ringcast import aio
+
+        await aio.aclose(self, timeout, _nanoseconds(timeout))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exception_type: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Closes the dispatcher, waiting for all deliveries."""
+        await self.aclose()
+
+    # --- waiting and closing ---
+
+    def wait_idle(self, timeout: float | None = None) -> bool:
+        """Waits until everything that was accepted is delivered: for tests. From inside a handler it does not wait.
+
+        Args:
+            timeout: how long, in seconds; None: as long as it takes.
+
+        Returns:
+            Whether that is so.
+
+        Raises:
+            ValueError: a negative timeout.
+            LoopBlockedError: events wait for the event loop that runs here.
+        """
+        nanoseconds = _nanoseconds(timeout)
+        if nanoseconds != 0 and self._is_run_here():
+            raise LoopBlockedError("wait_idle() would stop the event loop that has events to handle")
+        return self._await_idle(nanoseconds)
 
     def close(self, timeout: float | None = None) -> None:
         """Accepts nothing more, delivers what was accepted, and ends the worker threads. May be called again.
@@ -216,16 +398,26 @@ class Dispatcher(Core):
             CloseTimeoutError: the time is over and there are events left. They are still delivered if their
                 handlers go on; a later `close` waits for that again.
             KeyboardInterrupt: Ctrl-C ended the wait.
+            LoopBlockedError: events wait for the event loop that runs here: use `aclose`. Nothing is closed.
             ValueError: a negative timeout.
         """
         nanoseconds = _nanoseconds(timeout)
-        self._begin_close()
-        if self._await_close(nanoseconds):
+        if self._is_run_here():
+            from ringcast import aio
+
+            if not aio.in_handler():
+                raise LoopBlockedError("close() would stop the event loop that has events to handle: await aclose()")
+            self._begin_close()
             return
+        self._begin_close()
+        if not self._await_close(nanoseconds):
+            raise CloseTimeoutError(self._still_at_work(timeout))
+
+    def _still_at_work(self, timeout: float | None) -> str:
         stuck = [sub for sub in self._subscriptions() if sub.pending]
         names = ", ".join(f"{handler_name(sub.handler)} ({sub.pending} pending)" for sub in stuck[:5])
         more = f" and {len(stuck) - 5} more" if len(stuck) > 5 else ""
-        raise CloseTimeoutError(f"not all was delivered within {timeout} s; still at work: {names}{more}")
+        return f"not all was delivered within {timeout} s; still at work: {names}{more}"
 
     def __enter__(self) -> Self:
         return self
@@ -259,6 +451,21 @@ class Dispatcher(Core):
             f"<Dispatcher {self.name!r}: {state}, {len(subscriptions)} subscriptions, "
             f"at most {pending} of {self.max_queue} events pending>"
         )
+
+
+def _consumer(resolved: Options, options: Any) -> Callable[[Subscription[E]], Subscription[E]]:
+    """What starts a new subscription: checks first what may be wrong with the loop, so that nothing is half done."""
+    if resolved.mode != ASYNCIO:
+        return lambda subscription: subscription
+    from ringcast import aio
+
+    loop, concurrency = aio.choose_loop(options.get("loop")), check_concurrency(options)
+
+    def start(subscription: Subscription[E]) -> Subscription[E]:
+        subscription._set_consumer(aio.Runner(subscription, loop, concurrency).wake, loop)
+        return subscription
+
+    return start
 
 
 _live: weakref.WeakSet[Dispatcher] = weakref.WeakSet()

@@ -11,6 +11,10 @@ __all__ = [
     "ClosedError",
     "EventClassError",
     "HandlerTypeError",
+    "LoopBlockedError",
+    "LoopClosedError",
+    "OptionError",
+    "PublishTimeoutError",
     "QueueFullError",
     "RingcastError",
     "TypeIdError",
@@ -58,10 +62,30 @@ class TypeIdError(RingcastError, ValueError):
 
 
 class QueueFullError(RingcastError):
-    """A handler published more into full queues than can be kept.
+    """A queue is full, and `publish` is not to wait.
 
-    Raised by a `publish` inside a handler that could only wait for itself, when also the reserve for such
-    events is used up. The event was not queued.
+    Raised where a subscription of policy "raise" is its `max_queue` behind; and by a `publish` inside a handler that
+    could only wait for itself, when also the reserve for such events is used up. The event has reached nobody.
+    """
+
+
+class OptionError(RingcastError, ValueError, TypeError):
+    """An option of a subscription is unknown, has a bad value, or does not go with another option or the handler."""
+
+
+class LoopBlockedError(RingcastError, RuntimeError):
+    """`close` was called in an event loop that it would have to wait for; use `aclose`. Nothing was closed."""
+
+
+class PublishTimeoutError(RingcastError, TimeoutError):
+    """There was no room for an event within the timeout of `publish`. The event has reached nobody."""
+
+
+class LoopClosedError(RingcastError, RuntimeError):
+    """The event loop of a subscription was closed while events were waiting for it.
+
+    Not raised but handed to `on_error`. The events were dropped and are counted in the subscription's `dropped`; the
+    subscription is cancelled.
     """
 
 

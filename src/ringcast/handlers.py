@@ -21,7 +21,7 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import FrameType, FunctionType, MethodType
 from typing import Annotated, Any, Final, Literal, TypeVar, Union
 
@@ -57,6 +57,7 @@ class Accepts:
         classes: the classes that the handler takes, or None when it takes anything: no annotation, `Any`,
             `object`, or an annotation that cannot be resolved.
         objection: why the annotation does not name exactly one event class; empty when it does.
+        asynchronous: whether a call gives something to await.
     """
 
     handler: str
@@ -64,6 +65,7 @@ class Accepts:
     annotation: str
     classes: tuple[type, ...] | None
     objection: str
+    asynchronous: bool = False
 
     @property
     def sole(self) -> type | None:
@@ -84,19 +86,19 @@ def inspect_handler(handler: object, frame: FrameType | None = None) -> Accepts:
 
     Raises:
         HandlerTypeError: the handler is not callable; cannot be called with exactly one positional
-            argument; or is a coroutine function, an asynchronous generator or a generator, none of which a
-            call would run.
+            argument; or is a generator or an asynchronous one, which a call would not run.
     """
     name = handler_name(handler)
     if not callable(handler):
         raise HandlerTypeError(f"a handler is a callable, not {shown(handler)}")
     if isinstance(handler, staticmethod):
         return inspect_handler(handler.__func__, frame)
-    _refuse_suspended(handler, name)
+    asynchronous = _is_asynchronous(handler, name)
     signature = _call_signature(handler)
     if signature is None:
-        return Accepts(name, None, "", None, f"handler {name} does not tell its signature; {_REMEDY}")
-    return _read(handler, name, _event_parameter(signature, name), frame)
+        return Accepts(name, None, "", None, f"handler {name} does not tell its signature; {_REMEDY}", asynchronous)
+    accepts = _read(handler, name, _event_parameter(signature, name), frame)
+    return replace(accepts, asynchronous=True) if asynchronous else accepts
 
 
 def sole_class(accepts: Accepts) -> type:
@@ -167,18 +169,19 @@ def handler_name(handler: object) -> str:
 # Can it be called ------------------------------------------------------------------------------------
 
 
-def _refuse_suspended(handler: object, name: str) -> None:
-    """Refuse a handler that a call does not run but only prepares to run."""
+def _is_asynchronous(handler: object, name: str) -> bool:
+    """Tell whether a call gives something to await; refuse a handler that a call does not run but only prepares."""
     for layer in _layers(handler):
         if inspect.iscoroutinefunction(layer):
-            what = "a coroutine function (async def)"
-        elif inspect.isasyncgenfunction(layer):
+            return True
+        if inspect.isasyncgenfunction(layer):
             what = "an asynchronous generator function"
         elif inspect.isgeneratorfunction(layer):
             what = "a generator function (it has a yield), which a call does not run"
         else:
             continue
-        raise HandlerTypeError(f"handler {name} is {what}; a handler is a plain function")
+        raise HandlerTypeError(f"handler {name} is {what}; a handler is a plain function or an async def one")
+    return False
 
 
 def _layers(handler: object) -> typing.Iterator[object]:

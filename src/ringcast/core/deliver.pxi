@@ -9,25 +9,25 @@ cdef enum turn_t:
 cdef turn_t run_turn(rc_worker *worker, topic_t *topic, subscription_t *sub, uint64_t stop) noexcept nogil:
     """Calls the handler for the events from its cursor up to `stop`. The events are borrowed from the ring:
     the cursor, which is moved after each call, keeps the gate from passing them."""
-    cdef PyObject *handler = sub.handler
-    cdef vectorcallfunc call = PyVectorcall_Function(handler)
+    cdef PyObject *callee = sub.callee
+    cdef vectorcallfunc call = sub.call
     cdef PyObject *arguments[2]   # [0] is the callee's to use (PY_VECTORCALL_ARGUMENTS_OFFSET)
     cdef PyObject *result
     cdef rc_slot *slot
-    cdef uint64_t position = rc_u64_load(&sub.cursor), left = 0
+    cdef uint64_t begin = rc_u64_load(&sub.cursor), position = begin, left = 0
+    cdef int64_t started
     cdef int ticks = 0
     cdef turn_t how = TURN_DONE
-    if call == NULL:
-        call = PyObject_Vectorcall
     rc_turn_begin(worker, &sub.lane, &topic.ring, &sub.cursor)
     rc_u32_store(&sub.running, 1)
     stop = min(stop, rc_u64_load(&sub.end))
+    started = time_turn(sub, rc_ring_tail(&topic.ring) - begin)
     while position < stop:
         if left == 0:
             slot = rc_ring_slot(&topic.ring, position)
             left = rc_ring_run(position, stop)
         arguments[1] = <PyObject *>rc_slot_event(slot)
-        result = call(handler, &arguments[1], 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
+        result = call(callee, &arguments[1], 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
         if result == NULL:
             report_failure(sub, arguments[1])
         else:
@@ -46,9 +46,62 @@ cdef turn_t run_turn(rc_worker *worker, topic_t *topic, subscription_t *sub, uin
             if ticks == 2:   # at least one tick has passed since the turn began
                 how = TURN_CUT
                 break
+    if started != 0:
+        end_timing(sub, started, position - begin)
     rc_u32_store(&sub.running, 0)
     sub.slow = sub.slow + 1 if how == TURN_CUT else 0
     return TURN_SPLIT if rc_turn_end(topic.pool, worker) else how
+
+
+cdef turn_t run_mail_turn(rc_worker *worker, topic_t *topic, subscription_t *sub) noexcept nogil:
+    """The same for a subscription with a mailbox: takes its events one by one, each with a reference."""
+    cdef PyObject *arguments[2]
+    cdef PyObject *result
+    cdef uint64_t called = 0
+    cdef int64_t started
+    cdef int ticks = 0
+    cdef turn_t how = TURN_DONE
+    rc_turn_begin(worker, &sub.lane, &topic.ring, &nowhere)
+    started = time_turn(sub, rc_mail_size(sub.mail))
+    while called < BATCH:
+        arguments[1] = take_mail(sub)
+        if arguments[1] == NULL:
+            break
+        rc_u64_count(&sub.taken, 1)
+        result = sub.call(sub.callee, &arguments[1], 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
+        if result == NULL:
+            report_failure(sub, arguments[1])
+        else:
+            Py_DECREF(result)
+        rc_u64_count(&sub.calls, 1)
+        Py_DECREF(arguments[1])
+        called += 1
+        if rc_turn_attention(worker):
+            rc_turn_attended(worker)
+            pause_in_turn(topic)
+            ticks += 1
+            if ticks == 2:
+                how = TURN_CUT
+                break
+    if started != 0:
+        end_timing(sub, started, called)
+    sub.slow = sub.slow + 1 if how == TURN_CUT else 0
+    return TURN_SPLIT if rc_turn_end(topic.pool, worker) else how
+
+
+cdef inline int64_t time_turn(subscription_t *sub, uint64_t waiting) noexcept nogil:
+    """Notes how many are waiting. Returns the time if this turn is one of those that are timed, else 0."""
+    if waiting > sub.high_water:
+        sub.high_water = waiting
+    sub.turns += 1
+    if sub.turns % TIMED != 1 or not sub.topic.timing:
+        return 0
+    return rc_clock_now()
+
+
+cdef inline void end_timing(subscription_t *sub, int64_t started, uint64_t calls) noexcept nogil:
+    sub.time += <uint64_t>(rc_clock_now() - started)
+    sub.timed += calls
 
 
 cdef void pause_in_turn(topic_t *topic) noexcept with gil:
@@ -61,52 +114,61 @@ cdef void pause_in_turn(topic_t *topic) noexcept with gil:
 
 cdef void report_failure(subscription_t *sub, PyObject *event) noexcept with gil:
     """Counts the exception that the handler has raised and hands it to the dispatcher."""
-    rc_u32_store(&sub.errors, rc_u32_load(&sub.errors) + 1)   # one writer: whoever runs the subscription
+    rc_u64_count(&sub.failures, 1)
     if PyErr_Occurred() == NULL:
         PyErr_SetString(SystemError, "the handler returned NULL without an exception")
     try:
         raise_current()
     except BaseException as exception:
-        (<Core>sub.topic.core)._report_failure(exception, <object>event, <object>sub.subscription)
+        (<Core>sub.topic.core)._report_failure(exception, unwrapped(<object>event), <object>sub.subscription)
 
 
 # --- deliver: topics and lanes ----------------------------------------------------------------------------
+
+cdef inline uint64_t find_events(topic_t *c) noexcept:
+    """Finds the next events that have been published, for the holder of the task. Returns their end."""
+    cdef uint64_t end = rc_u64_load(&c.end), waiting
+    if rc_ring_tail(&c.ring) != end:
+        rc_ring_await_event(&c.ring, end)   # claimed: published within a few instructions
+    end = rc_ring_published(&c.ring, end, BATCH)
+    rc_u64_store_seq(&c.end, end)   # seq: before the look at a lane's state, with run_lane
+    waiting = rc_ring_tail(&c.ring) - rc_ring_gate(&c.ring)
+    if waiting > c.high_water:
+        c.high_water = waiting
+    return end
+
 
 cdef void run_topic(rc_worker *worker, topic_t *c) noexcept:
     """Runs the topic whose task the worker holds until all is delivered or others are to have their turn."""
     cdef Core core = <Core>c.core
     cdef Topic topic = <Topic>c.topic
-    cdef tuple members
     cdef Subscription sub
     cdef uint64_t end, cursor
     cdef turn_t how
     while True:
-        members = topic.members()
-        end = rc_u64_load(&c.end)
-        if rc_ring_tail(&c.ring) != end:
-            rc_ring_await_event(&c.ring, end)   # claimed: published within a few instructions
-        end = rc_ring_published(&c.ring, end, BATCH)
-        rc_u64_store_seq(&c.end, end)   # seq: before the look at a lane's state, with run_lane
-        for sub in members:
+        end = find_events(c)
+        for sub in topic.members():
             if rc_task_now(&sub.c.lane) != RC_SHARED:
                 if sub.has_work(end):
                     schedule(c, &sub.c.lane, <PyObject *>sub)
                 continue
-            cursor = rc_u64_load(&sub.c.cursor)
-            if cursor < end:
-                how = run_turn(worker, c, &sub.c, min(end, cursor + BATCH))
-                if how == TURN_CUT and sub.c.slow >= SLOW_TURNS and core.max_workers > 1:
-                    sub.c.calm = 0
-                    rc_task_release(&sub.c.lane, RC_IDLE)
-                    if sub.has_work(end):
-                        schedule(c, &sub.c.lane, <PyObject *>sub)
-                elif how == TURN_SPLIT:
-                    sub.c.calm = 0
-                    Py_INCREF(c.core)   # the token of the lane that the worker now holds
-                    Py_INCREF(<PyObject *>sub)
-                    run_lane(worker, sub)
-                    return
-            if sub.is_over():
+            if sub.c.mail != NULL:
+                how = run_mail_turn(worker, c, &sub.c) if sub.has_events(end) else TURN_DONE
+            else:
+                cursor = rc_u64_load(&sub.c.cursor)
+                how = run_turn(worker, c, &sub.c, min(end, cursor + BATCH)) if cursor < end else TURN_DONE
+            if how == TURN_SPLIT:
+                sub.c.calm = 0
+                Py_INCREF(c.core)   # the token of the lane that the worker now holds
+                Py_INCREF(<PyObject *>sub)
+                run_lane(worker, sub)
+                return
+            if how == TURN_CUT and sub.c.slow >= SLOW_TURNS and core.max_workers > 1:
+                sub.c.calm = 0
+                rc_task_release(&sub.c.lane, RC_IDLE)
+                if sub.has_work(end):
+                    schedule(c, &sub.c.lane, <PyObject *>sub)
+            elif sub.is_over():
                 sub.retire()
         advance(topic)
         if not topic.has_work():
@@ -127,17 +189,23 @@ cdef void run_lane(rc_worker *worker, Subscription sub) noexcept:
     cdef Core core = <Core>topic.core
     cdef Topic owner = <Topic>topic.topic
     cdef bint calm = True
-    cdef uint64_t stop
+    cdef uint64_t end
+    cdef turn_t how
     while True:
         advance(owner)   # at first for the turn that was split
-        while sub.has_events():
-            stop = min(rc_u64_load_seq(&topic.end), rc_u64_load(&sub.c.cursor) + BATCH)
-            if run_turn(worker, topic, &sub.c, stop) == TURN_CUT:
+        end = rc_u64_load_seq(&topic.end)
+        while sub.has_events(end):
+            if sub.c.mail != NULL:
+                how = run_mail_turn(worker, topic, &sub.c)
+            else:
+                how = run_turn(worker, topic, &sub.c, min(end, rc_u64_load(&sub.c.cursor) + BATCH))
+            if how == TURN_CUT:
                 calm = False
             advance(owner)
             if rc_pool_short_of_workers(topic.pool):
                 rc_pool_yield(topic.pool, worker)   # the queue has the token and its references now
                 return
+            end = rc_u64_load_seq(&topic.end)
         if sub.is_over():
             sub.retire()
         sub.c.calm = sub.c.calm + 1 if calm else 0

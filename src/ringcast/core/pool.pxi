@@ -76,10 +76,10 @@ cdef class Pool:
                     with nogil:
                         rc_park_wait(&self.c.watch, rc_park_prepare(&self.c.watch), TICK)
 
-    cdef bint wait_retired(self, Subscription sub) except -1:
-        return self.wait(-1, sub)
+    cdef bint wait_retired(self, Subscription sub, Core core) except -1:
+        return self.wait(-1, sub, core)
 
-    cdef bint wait(self, int64_t timeout, Subscription sub) except -1:
+    cdef bint wait(self, int64_t timeout, Subscription sub, Core core) except -1:
         """Waits until `sub` has had its last event, or for all if it is None. Returns whether that is so after
         `timeout` ns (below 0: no limit). A worker does not wait: it may be the one that is waited for."""
         cdef uint32_t ticket
@@ -97,3 +97,4 @@ cdef class Pool:
             with nogil:
                 rc_park_wait(&self.c.progress, ticket, left)
             PyErr_CheckSignals()
+            core._leave_closed_loops()

@@ -8,14 +8,23 @@ cdef class Subscription:
     for it is delivered. Any thread may use it. A subscription does not keep its dispatcher alive.
 
     Attributes:
-        handler: the callable. The dispatcher holds it strongly until the last event is delivered.
         event_class: the class of the events, or None where `subscribe_to` was told none.
     """
     cdef subscription_t c
     cdef Topic topic
-    cdef readonly object handler
+    cdef object target         # the handler, or a weak reference to it
     cdef readonly object event_class
     cdef object core_reference
+    cdef object where
+    cdef bint once
+    cdef bint weak
+    cdef int64_t priority
+    cdef uint64_t number       # in the order in which they were subscribed
+    cdef object key
+    cdef dict by_key           # key -> Latest, guarded by keyed_lock
+    cdef object keyed_lock     # re-entrant: comparing keys may run any code
+    cdef object waker          # tells the consumer of a LOOP subscription that there is something
+    cdef readonly object loop  # its event loop, or None
     cdef object __weakref__
 
     def __init__(self, *_, **__):
@@ -24,15 +33,30 @@ cdef class Subscription:
     def __class_getitem__(cls, item):
         return cls   # Subscription[Tick] is for type checkers
 
-    cdef bint has_events(self) noexcept:
-        return rc_u64_load(&self.c.cursor) < min(rc_u64_load_seq(&self.c.topic.end), rc_u64_load_seq(&self.c.end))
+    def __dealloc__(self):
+        if self.c.mail != NULL:   # empty, or the subscription would still be in its topic
+            rc_mail_destroy(self.c.mail)
+            rc_aligned_free(self.c.mail)
+
+    # --- for whoever runs it ---
+
+    cdef bint has_events(self, uint64_t end) noexcept:
+        """Whether there are events for it, of those before `end` in the ring."""
+        # the cursor before the mailbox: it moves when the mailbox has what it has passed
+        if rc_u64_load_seq(&self.c.cursor) < min(end, rc_u64_load_seq(&self.c.end)):
+            return True
+        return self.c.mail != NULL and mail_size(&self.c) != 0
 
     cdef bint is_over(self) noexcept:
         """Whether it is cancelled and has had its last event, but has not left yet. For whoever runs it."""
-        return rc_u64_load(&self.c.cursor) >= rc_u64_load_seq(&self.c.end) and not rc_u32_load(&self.c.retired)
+        if rc_u64_load_seq(&self.c.cursor) < rc_u64_load_seq(&self.c.end) or rc_u32_load(&self.c.retired):
+            return False
+        if self.c.mode == LOOP and rc_u64_load(&self.c.taken) != rc_u64_load(&self.c.calls):
+            return False   # see _done
+        return self.c.mail == NULL or mail_size(&self.c) == 0
 
     cdef bint has_work(self, uint64_t end) noexcept:
-        return rc_u64_load(&self.c.cursor) < min(end, rc_u64_load_seq(&self.c.end)) or self.is_over()
+        return self.has_events(end) or self.is_over()
 
     cdef void retire(self) noexcept:
         """Leaves the topic for good."""
@@ -40,11 +64,143 @@ cdef class Subscription:
         rc_u32_store_seq(&self.c.retired, 1)   # seq: a condition of `progress`
         rc_park_wake_all(&self.c.topic.pool.progress)
 
+    cdef object admit(self, event):
+        """The handler, if it is to have this event: its conditions are met, and there still is a handler."""
+        if self.where is not None and not self.where(unwrapped(event)):
+            rc_u64_count(&self.c.filtered, 1)
+            return None
+        handler = self.target() if self.weak else self.target
+        if handler is None or (self.once and rc_u32_exchange(&self.c.fired, 1)):
+            rc_u64_count(&self.c.unheard, 1)
+            return None
+        if self.once:
+            self.cancel(discard=True)
+        return handler
+
+    cdef uint64_t room_from(self, uint64_t gate) noexcept:
+        """How many events from the gate on may be in the ring before this subscription is its max_queue behind."""
+        if self.c.mail != NULL or rc_u64_load(&self.c.end) != NEVER:   # it needs no room for what is to come
+            return NEVER
+        return rc_u64_load(&self.c.cursor) + self.c.max_queue - gate
+
     cdef uint64_t waiting(self) noexcept:
         """How many accepted events its handler has not finished."""
-        cdef uint64_t cursor = rc_u64_load(&self.c.cursor)
-        cdef uint64_t end = min(rc_u64_load_seq(&self.c.end), rc_ring_tail(&self.c.topic.ring))
-        return end - cursor if end > cursor else 0
+        cdef uint64_t count = 0, cursor, end
+        if self.c.mode == DIRECT:
+            return 0
+        if self.c.mail != NULL:
+            absorb(&self.c)
+            count = mail_size(&self.c)
+        cursor = rc_u64_load_seq(&self.c.cursor)
+        end = min(rc_u64_load_seq(&self.c.end), rc_ring_tail(&self.c.topic.ring))
+        if end > cursor:
+            count += end - cursor
+        if self.c.mode == LOOP or self.c.mail != NULL:
+            count += rc_u64_load(&self.c.taken) - rc_u64_load(&self.c.calls)
+        return count
+
+    # --- for the consumer of a LOOP subscription: one thread at a time ---
+
+    def _set_consumer(self, waker, loop):
+        """`waker()` is called, from any thread, when there are events, and again when there are some after `_next` has
+        given the last one."""
+        core = self.core_reference()
+        self.waker = waker
+        self.loop = loop
+        self.look_away()
+
+    def _next(self):
+        """The next event, or EMPTY. Whoever gets one says _done() or _failed() when it is handled."""
+        cdef PyObject *raw
+        core = self.core_reference()   # kept until the end: it may be all that keeps the topic
+        while core is not None:
+            raw = take_mail(&self.c) if self.c.mail != NULL else self.take()
+            if raw != NULL:   # close waits for it, and it keeps the dispatcher, until _done
+                rc_u64_count(&self.c.taken, 1)
+                rc_pool_hold(self.c.topic.pool)
+                Py_INCREF(self.c.topic.core)
+            if not self.has_events(rc_ring_tail(&self.c.topic.ring)):
+                self.look_away()
+            if raw == NULL:
+                break
+            event = <object>raw
+            Py_DECREF(raw)
+            try:
+                if self.admit(event) is not None:
+                    return event
+            except BaseException as exception:   # `where` has raised
+                self._failed(exception, event)
+                continue
+            self._done()
+        return EMPTY
+
+    cdef void look_away(self) noexcept:
+        """The consumer has seen all there is: from now on it is to be told when there is more."""
+        if self.is_over():
+            self.retire()
+        self.rest()
+        if self.has_work(rc_ring_tail(&self.c.topic.ring)):
+            schedule(self.c.topic, &self.c.lane, <PyObject *>self)
+
+    cdef void rest(self) noexcept:
+        """Gives the lane's token back, if it is out. The caller holds a reference to the Core and looks for work once
+        more. Any thread: a consumer that has taken all, or a cancel that has left it nothing to take."""
+        cdef PyObject *core = self.c.topic.core
+        if not rc_task_give_back(&self.c.lane):
+            return
+        rc_pool_unhold(self.c.topic.pool)
+        Py_DECREF(<PyObject *>self)   # those of the token: see wake_consumer
+        Py_DECREF(core)
+
+    cdef PyObject *take(self) noexcept:
+        """The event at the cursor, with a reference, or NULL."""
+        cdef topic_t *topic = self.c.topic
+        cdef uint64_t cursor = rc_u64_load(&self.c.cursor), waiting
+        cdef uint64_t end = min(rc_u64_load(&self.c.end), rc_ring_tail(&topic.ring))
+        cdef PyObject *event
+        if cursor >= end:
+            return NULL
+        waiting = end - cursor
+        if waiting > self.c.high_water:
+            self.c.high_water = waiting
+        rc_ring_await_event(&topic.ring, cursor)
+        event = <PyObject *>rc_slot_event(rc_ring_slot(&topic.ring, cursor))
+        Py_INCREF(event)
+        rc_u64_store_seq(&self.c.cursor, cursor + 1)
+        if waiting == 1 or cursor % 64 == 63 or rc_u32_load(&topic.limited) != 0:
+            advance(self.topic)
+        return event
+
+    def _is_over(self):
+        """Whether there will be no more events for it."""
+        return rc_u32_load(&self.c.retired) != 0 or self.core_reference() is None
+
+    def _done(self):
+        """An event that _next has given is handled."""
+        cdef PyObject *core = self.c.topic.core
+        rc_u64_count(&self.c.calls, 1)
+        if rc_u64_load(&self.c.end) != NEVER and self.is_over():
+            self.retire()
+        rc_pool_unhold(self.c.topic.pool)
+        Py_DECREF(core)
+
+    def _failed(self, exception, event):
+        """The same, and its handler has raised."""
+        rc_u64_count(&self.c.failures, 1)
+        (<Core>self.c.topic.core)._report_failure(exception, unwrapped(event), self)
+        self._done()
+
+    def _abandon(self, exception=None):
+        """The consumer will not come any more (its loop is closed): drops and counts what is waiting."""
+        pending = self.waiting() if self.core_reference() is not None else 0
+        self.cancel(discard=True)
+        core = self.core_reference()
+        if core is not None and pending:
+            failure = LoopClosedError(f"the event loop of {self!r} is closed; {pending} events were dropped")
+            failure.__cause__ = exception
+            (<Core>core)._report_failure(failure, None, self)
+
+    # --- for everybody ---
 
     def cancel(self, *, bint discard=False):
         """Ends the subscription: what is published from now on does not reach it. Idempotent; does not wait.
@@ -55,26 +211,56 @@ cdef class Subscription:
         """
         cdef topic_t *topic = self.c.topic
         cdef uint64_t cursor, begun
+        cdef bint first
         core = self.core_reference()
         if core is None:
             return   # nobody can publish any more, and nothing is waiting
+        if self.c.mail != NULL:
+            absorb(&self.c)
+            rc_mutex_lock(&self.c.mail.mutex)   # the cursor stands still
         rc_mutex_lock(&topic.lock)
         cursor = rc_u64_load(&self.c.cursor)
-        if rc_u64_load(&self.c.end) == NEVER:
+        first = rc_u64_load(&self.c.end) == NEVER
+        if first:
             self.c.cancelled_at = rc_ring_tail(&topic.ring)
             rc_u64_store_seq(&self.c.end, self.c.cancelled_at)   # seq: before the look at the task in schedule()
-            rc_u32_store(&topic.subscribers, rc_u32_load(&topic.subscribers) - 1)
+            if self.c.mode != DIRECT:
+                self.topic.count_subscribers(-1)
         begun = cursor + rc_u32_load(&self.c.running)
         if discard and begun < rc_u64_load(&self.c.end):
             rc_u64_store_seq(&self.c.end, begun)
         rc_mutex_unlock(&topic.lock)
-        if cursor >= self.c.cancelled_at:   # its handler has finished all, nobody runs it
-            if self.is_over():
+        if self.c.mail != NULL:
+            rc_mutex_unlock(&self.c.mail.mutex)
+            if discard:
+                empty_mail(&self.c)
+        if self.c.mode == DIRECT:
+            if discard:
+                rc_u32_store(&self.c.discarded, 1)
+            if first:
                 self.retire()
+            return
+        if cursor >= self.c.cancelled_at and (self.c.mail == NULL or mail_size(&self.c) == 0):
+            if self.is_over():   # its handler has finished all, nobody runs it
+                self.retire()
+            if self.c.mode == LOOP:
+                self.tell_consumer()
+            return
+        if discard and self.c.mode == LOOP:   # its consumer may never come: nobody is waited for
+            self.look_away()
+            self.tell_consumer()
             return
         if discard:
             rc_pool_call_attention(topic.pool)
         schedule(topic, &topic.task, topic.topic)
+
+    cdef tell_consumer(self):
+        """That it is over. The consumer need not come for it."""
+        if self.waker is not None:
+            try:
+                self.waker()
+            except RuntimeError:   # its loop is closed
+                pass
 
     def __call__(self):
         """The same as `cancel()`."""
@@ -92,12 +278,33 @@ cdef class Subscription:
         core = self.core_reference()
         self.cancel()
         if core is not None:
-            (<Core>core).pool.wait_retired(self)
+            (<Core>core).pool.wait_retired(self, <Core>core)
+
+    @property
+    def handler(self):
+        """The callable, which the dispatcher holds strongly until the last event is delivered; with `weak` None when
+        its owner is gone. Of a stream, the stream."""
+        return self.target() if self.weak else self.target
 
     @property
     def type_id(self):
-        """The type id of its events, an int."""
-        return self.topic.type_id
+        """The type id of its events, an int; None where it takes those of several classes."""
+        return None if self.topic.wide_class is not None else self.topic.type_id
+
+    @property
+    def mode(self):
+        """Where its handler runs: "queued", "direct" or "asyncio"."""
+        return MODES[self.c.mode]
+
+    @property
+    def policy(self):
+        """What happens at `max_queue`: "block", "raise", "drop_newest", "drop_oldest" or "latest"."""
+        return POLICIES[self.c.policy]
+
+    @property
+    def max_queue(self):
+        """How many events may wait for it, an int."""
+        return self.c.max_queue
 
     @property
     def active(self):
@@ -112,40 +319,114 @@ cdef class Subscription:
     @property
     def delivered(self):
         """How many calls of its handler have ended, by return or exception, an int."""
-        return rc_u64_load(&self.c.cursor) - self.c.start
+        cdef uint64_t ended = rc_u64_load(&self.c.calls)
+        if self.c.mode == QUEUED and self.c.mail == NULL:
+            ended = rc_u64_load(&self.c.cursor) - self.c.start
+        return ended - rc_u64_load(&self.c.filtered) - rc_u64_load(&self.c.unheard)
 
     @property
     def dropped(self):
-        """How many accepted events it never got because of `cancel(discard=True)`, an int."""
-        cdef uint64_t cursor = rc_u64_load(&self.c.cursor)
-        if rc_u64_load(&self.c.end) == NEVER or rc_u64_load(&self.c.end) == self.c.cancelled_at:
-            return 0
-        return self.c.cancelled_at - max(cursor, rc_u64_load(&self.c.end))
+        """How many accepted events it never got: because of its policy or of `cancel(discard=True)`, because its event
+        loop was closed, or because nobody was left to handle them (`once`, `weak`). An int."""
+        cdef uint64_t cursor = rc_u64_load(&self.c.cursor), end = rc_u64_load(&self.c.end)
+        cdef uint64_t count = rc_u64_load(&self.c.unheard)
+        if self.c.mail != NULL:
+            absorb(&self.c)
+            count += rc_u64_load(&self.c.lost)
+        if self.c.mode == DIRECT or end == NEVER or end == self.c.cancelled_at:
+            return count
+        return count + self.c.cancelled_at - max(cursor, end)
+
+    @property
+    def filtered(self):
+        """How many events `where` has kept from its handler, an int."""
+        return rc_u64_load(&self.c.filtered)
+
+    @property
+    def lag(self):
+        """How many events its policy has dropped between the event that its handler was given last and the one before,
+        an int. To be read in the handler."""
+        return rc_u64_load(&self.c.lag)
 
     @property
     def errors(self):
-        """How many calls of its handler have raised, an int."""
-        return rc_u32_load(&self.c.errors)
+        """How many calls of its handler (or of its `where` or `key`) have raised, an int."""
+        return rc_u64_load(&self.c.failures)
+
+    @property
+    def high_water(self):
+        """The most events that were seen waiting for it, an int."""
+        return self.c.high_water
+
+    @property
+    def handler_seconds(self):
+        """How long a call of its handler takes, the mean of those that were timed; None if none was."""
+        return self.c.time / <double>self.c.timed / 1e9 if self.c.timed else None
 
     def __repr__(self):
         state = "active" if self.active else "cancelled"
         return (
-            f"<Subscription of {handler_name(self.handler)} to {describe(self.event_class, self.topic.type_id)}: "
+            f"<Subscription of {handler_name(self.handler)} to {describe(self.event_class, self.topic)}, "
+            f"{self.mode}, {self.policy}: "
             f"{state}, {self.pending} pending, {self.delivered} delivered, {self.dropped} dropped, "
             f"{self.errors} errors>"
         )
 
 
-cdef Subscription new_subscription(Core core, Topic topic, handler, event_class):
+cdef Subscription new_subscription(Core core, Topic topic, handler, event_class, Options options):
     cdef Subscription sub = Subscription.__new__(Subscription)
     sub.core_reference = weakref.ref(core)
     sub.topic = topic
-    sub.handler = handler
+    sub.target = handler
     sub.event_class = event_class
+    sub.where = options.where
+    sub.once = options.once
+    sub.weak = options.weak
+    sub.priority = options.priority
     sub.c.topic = topic.c
-    sub.c.handler = <PyObject *>handler
     sub.c.subscription = <PyObject *>sub
+    sub.c.mode = options.mode
+    sub.c.policy = options.policy
+    sub.c.max_queue = 1 if options.policy == LATEST else options.max_queue
+    if sub.where is not None or sub.once or sub.weak or options.with_context:
+        sub.c.call = <vectorcallfunc>guarded_call
+        sub.c.callee = <PyObject *>sub
+    else:
+        sub.c.call = PyVectorcall_Function(<PyObject *>handler)
+        sub.c.callee = <PyObject *>handler
+        if sub.c.call == NULL:
+            sub.c.call = PyObject_Vectorcall
+    if options.mode != DIRECT and options.policy >= DROP_NEWEST:
+        sub.c.mail = <rc_mail *>rc_aligned_zalloc(sizeof(rc_mail))
+        if sub.c.mail == NULL or rc_mail_init(sub.c.mail, sub.c.max_queue):
+            rc_aligned_free(sub.c.mail)
+            sub.c.mail = NULL
+            raise MemoryError
+        if options.key is not None:
+            sub.c.by_key = True
+            sub.key = options.key
+            sub.by_key = {}
+            sub.keyed_lock = threading.RLock()
     rc_task_init(&sub.c.lane, RC_LANE, &sub.c)
+    if options.mode == LOOP:   # nobody wakes its consumer before there is one: see _set_consumer
+        rc_task_release(&sub.c.lane, RC_IDLE)
+        rc_pool_acquire(&core.pool.c, &sub.c.lane)
+        Py_INCREF(<PyObject *>core)
+        Py_INCREF(<PyObject *>sub)
     rc_u64_store(&sub.c.end, NEVER)
+    if options.weak:
+        watch_owner(sub)
     topic.join(sub)
     return sub
+
+
+cdef watch_owner(Subscription sub):
+    """Cancels the subscription when the owner of its bound method is gone."""
+    reference = weakref.ref(sub)
+
+    def gone(_):
+        subscription = reference()
+        if subscription is not None:
+            subscription.cancel(discard=True)
+
+    sub.target = weakref.WeakMethod(sub.target, gone)

@@ -1,0 +1,93 @@
+# Direct delivery: handlers that run inside publish, on the publishing thread.
+#
+# A direct handler may publish. What it publishes is handed to direct handlers when the event at hand has been handed to
+# all of them: every handler sees the events in one order, and no chain of events fills the stack. So a thread that is
+# delivering has a list of what is to follow; that list is found through the thread.
+
+cdef extern from *:
+    """
+    /* A delivery that is under way in this thread, and the one that it is inside of (of another dispatcher). */
+    typedef struct rc_direct { PyObject *core; PyObject *follow; struct rc_direct *outer; } rc_direct;
+    static _Thread_local rc_direct *rc_direct_now;
+    static inline rc_direct *rc_direct_get(void) { return rc_direct_now; }
+    static inline void rc_direct_set(rc_direct *now) { rc_direct_now = now; }
+    """
+    ctypedef struct rc_direct:
+        PyObject *core
+        PyObject *follow   # list of (subscriptions, event), owned, or NULL
+        rc_direct *outer
+    rc_direct *rc_direct_get() nogil
+    void rc_direct_set(rc_direct *now) nogil
+
+
+cdef deliver_direct(Core core, tuple subscriptions, event):
+    """Calls the handlers, or has them called by the delivery that this thread is in already.
+
+    Raises:
+        ExceptionGroup: what the handlers have raised, by the dispatcher's choice.
+        BaseException: what is no Exception (KeyboardInterrupt, SystemExit), the first of them.
+        Either when all handlers have run.
+    """
+    cdef rc_direct *outer = rc_direct_get()
+    cdef rc_direct *at = outer
+    cdef rc_direct now
+    cdef list follow, raised = []
+    while at != NULL:
+        if at.core == <PyObject *>core:
+            if at.follow == NULL:
+                follow = []
+                Py_INCREF(<PyObject *>follow)
+                at.follow = <PyObject *>follow
+            (<list>at.follow).append((subscriptions, event))
+            return
+        at = at.outer
+    now.core = <PyObject *>core
+    now.follow = NULL
+    now.outer = outer
+    rc_direct_set(&now)
+    try:
+        call_direct(core, subscriptions, event, raised)
+        while now.follow != NULL:
+            follow = <list>now.follow
+            Py_DECREF(now.follow)
+            now.follow = NULL
+            for later in follow:
+                call_direct(core, <tuple>later[0], later[1], raised)
+    finally:
+        rc_direct_set(outer)
+    if raised:
+        for exception in raised:
+            if not isinstance(exception, Exception):
+                raise exception
+        raise ExceptionGroup(f"{len(raised)} direct handlers failed", raised)
+
+
+cdef void call_direct(Core core, tuple subscriptions, event, list raised) noexcept:
+    cdef PyObject *arguments[2]
+    cdef PyObject *result
+    cdef Subscription sub
+    cdef int64_t started
+    arguments[1] = <PyObject *>event
+    for sub in subscriptions:
+        if rc_u32_load(&sub.c.discarded):   # perhaps by a handler before it
+            rc_u64_count(&sub.c.unheard, 1)
+            rc_u64_count(&sub.c.calls, 1)
+            continue
+        started = time_turn(&sub.c, 0)
+        result = sub.c.call(sub.c.callee, &arguments[1], 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
+        if started != 0:
+            end_timing(&sub.c, started, 1)
+        rc_u64_count(&sub.c.calls, 1)
+        if result != NULL:
+            Py_DECREF(result)
+            continue
+        rc_u64_count(&sub.c.failures, 1)
+        try:
+            raise_current()
+        except Exception as exception:
+            if core.raises:
+                raised.append(exception)
+            else:
+                core._report_failure(exception, event, sub)
+        except BaseException as exception:
+            raised.append(exception)

@@ -1,0 +1,63 @@
+# Options of a subscription that stand between an event and its handler: where, once, weak, context.
+#
+# A subscription without them has its handler called directly; one with them has guarded_call in its place. So they
+# cost the others nothing.
+
+@cython.final
+cdef class Envelope:
+    """An event together with the context in which it was published: what is in the ring of a topic's companion."""
+    cdef readonly object event
+    cdef readonly object context
+
+
+cdef Envelope envelop(event):
+    cdef Envelope envelope = Envelope.__new__(Envelope)
+    envelope.event = event
+    envelope.context = contextvars.copy_context()
+    return envelope
+
+
+cdef inline object unwrapped(event):
+    return (<Envelope>event).event if type(event) is Envelope else event
+
+
+cdef object guarded_call(PyObject *callee, PyObject **arguments, size_t count, PyObject *names):
+    """What a handler with options is called by: a vectorcall function, for which the Subscription is the callee."""
+    cdef Subscription sub = <Subscription>callee
+    event = <object>arguments[0]
+    handler = sub.admit(event)
+    if handler is None:
+        return None
+    if type(event) is Envelope:
+        # a copy, as a context is entered by one thread at a time
+        return (<Envelope>event).context.copy().run(handler, (<Envelope>event).event)
+    return handler(event)
+
+
+cdef class Options:
+    """What `subscribe` was told, checked by ringcast.options: made there, read here."""
+    cdef readonly mode_t mode
+    cdef readonly policy_t policy
+    cdef readonly uint64_t max_queue
+    cdef readonly object key
+    cdef readonly object where
+    cdef readonly bint once
+    cdef readonly bint weak
+    cdef readonly bint wide
+    cdef readonly bint with_context
+    cdef readonly int64_t priority
+
+    def __init__(
+        self, str mode, str policy, max_queue, *, key=None, where=None, bint once=False, bint weak=False,
+        bint wide=False, bint with_context=False, priority=0,
+    ):
+        self.mode = MODES.index(mode)
+        self.policy = POLICIES.index(policy)
+        self.max_queue = max_queue
+        self.key = key
+        self.where = where
+        self.once = once
+        self.weak = weak
+        self.wide = wide
+        self.with_context = with_context
+        self.priority = priority

@@ -1,0 +1,194 @@
+"""The options of a subscription: what `subscribe` may be told besides class and handler, and what of it makes sense."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
+
+from ringcast._core import MODES, POLICIES, Options
+from ringcast.errors import OptionError
+from ringcast.events import class_mro, class_name, is_class
+from ringcast.handlers import Accepts, handler_name
+
+if TYPE_CHECKING:
+    import asyncio
+
+__all__ = ["HandlerOptions", "Mode", "Policy", "check_concurrency", "check_max_queue", "check_policy", "resolve"]
+
+Mode = Literal["queued", "direct", "asyncio"]
+Policy = Literal["block", "raise", "drop_newest", "drop_oldest", "latest"]
+
+
+class HandlerOptions(TypedDict, total=False):
+    """Keyword arguments of `subscribe`, `subscribe_to` and `on`."""
+
+    mode: Mode | None
+    """Where the handler runs: "queued" on a worker thread, "direct" inside `publish`, "asyncio" on an event loop. By
+    default "asyncio" for an `async def` handler, else "queued"."""
+    policy: Policy | None
+    """What happens when `max_queue` events wait for this subscription: `publish` waits ("block"), raises QueueFullError
+    ("raise"), or an event is dropped and counted: the one that is published ("drop_newest"), the one that has waited
+    longest ("drop_oldest"), or all but the newest ("latest": max_queue is 1). By default the dispatcher's."""
+    max_queue: int | None
+    """How many events may wait for this subscription; from 1 to the dispatcher's, which is the default."""
+    key: Callable[[Any], Hashable] | None
+    """With policy "latest": the newest event of each key is kept. Runs on a worker or a publisher's thread."""
+    once: bool
+    """The subscription ends with the first event that it handles."""
+    where: Callable[[Any], object] | None
+    """Only events for which it is true reach the handler. It runs where the handler runs."""
+    weak: bool
+    """The handler, a bound method, does not keep its owner alive; the subscription ends with the owner."""
+    subclasses: bool
+    """Also the events of all subclasses. So it always is for `object` and protocols."""
+    priority: int
+    """Direct handlers of higher priority are called first; 0 by default."""
+    context: Literal["publisher"] | None
+    """ "publisher": the handler runs in a copy of the `contextvars` context in which the event was published."""
+    loop: asyncio.AbstractEventLoop | None
+    """The event loop of an "asyncio" handler; by default the one that is running."""
+    concurrency: int
+    """How many calls of an "asyncio" handler may be under way at once; 1, the default, keeps the order."""
+
+
+def check_policy(policy: object) -> Policy:
+    """Return the policy, or raise OptionError."""
+    if policy not in POLICIES:
+        raise OptionError(f"policy must be one of {', '.join(map(repr, POLICIES))}, not {policy!r}")
+    return policy  # type: ignore[return-value]
+
+
+def check_max_queue(value: object, most: int) -> int:
+    """Return the value, an int from 1 to `most`, or raise OptionError."""
+    return _integer("max_queue", value, 1, most)
+
+
+def resolve(
+    accepts: Accepts,
+    handler: Callable[[Any], object],
+    event_class: type | None,
+    dispatcher_policy: Policy,
+    dispatcher_max_queue: int,
+    options: HandlerOptions,
+) -> Options:
+    """Check the options against each other, the handler and the class, and fill in what they leave open.
+
+    Args:
+        accepts: what the handler is.
+        handler: the handler.
+        event_class: what is subscribed to; None for a bare type id.
+        dispatcher_policy: the policy where none is given.
+        dispatcher_max_queue: the most that `max_queue` may be, and its default.
+        options: as given.
+
+    Returns:
+        What the core takes.
+
+    Raises:
+        OptionError: an option is unknown or has a bad value, or two do not go together.
+    """
+    unknown = options.keys() - HandlerOptions.__annotations__.keys()
+    if unknown:
+        known = ", ".join(sorted(HandlerOptions.__annotations__))
+        raise OptionError(f"unknown option {min(unknown)!r}; there are: {known}")
+    mode = _mode(accepts, options)
+    policy = options.get("policy")
+    policy = dispatcher_policy if policy is None else check_policy(policy)
+    max_queue = options.get("max_queue")
+    most = dispatcher_max_queue if max_queue is None else check_max_queue(max_queue, dispatcher_max_queue)
+    if mode == "direct":
+        _refuse(options, "a direct handler has no queue", "policy", "max_queue", "key", "context")
+    else:
+        _refuse(options, "only direct handlers have priorities", "priority")
+    if mode != "asyncio":
+        _refuse(options, 'it is for mode="asyncio"', "loop", "concurrency")
+    key, where = options.get("key"), options.get("where")
+    if key is not None and policy != "latest":
+        raise OptionError('key= is for policy="latest"')
+    for name, value in (("key", key), ("where", where)):
+        if value is not None and not callable(value):
+            raise OptionError(f"{name} must be callable, not {value!r}")
+    context = options.get("context")
+    if context not in (None, "publisher"):
+        raise OptionError(f'context must be None or "publisher", not {context!r}')
+    weak = _flag(options, "weak")
+    if weak and not _is_bound_method(handler):
+        raise OptionError(f"weak=True is for bound methods of Python classes; {handler_name(handler)} is none")
+    return Options(
+        mode,
+        policy,
+        most,
+        key=key,
+        where=where,
+        once=_flag(options, "once"),
+        weak=weak,
+        wide=_wide(event_class, options),
+        with_context=context is not None,
+        priority=_integer("priority", options.get("priority", 0), -(2**62), 2**62),
+    )
+
+
+def _mode(accepts: Accepts, options: HandlerOptions) -> str:
+    mode = options.get("mode")
+    if mode is None:
+        return "asyncio" if accepts.asynchronous else "queued"
+    if mode not in MODES:
+        raise OptionError(f"mode must be one of {', '.join(map(repr, MODES))}, not {mode!r}")
+    if accepts.asynchronous != (mode == "asyncio"):
+        kind = "an async def function" if accepts.asynchronous else "no async def function"
+        raise OptionError(f'handler {accepts.handler} is {kind}: its mode cannot be "{mode}"')
+    return mode
+
+
+def _wide(event_class: type | None, options: HandlerOptions) -> bool:
+    wide = _flag(options, "subclasses")
+    if event_class is None:
+        if wide:
+            raise OptionError("subclasses=True needs an event class, not a type id")
+        return False
+    if event_class is object or _is_protocol(event_class):
+        wide = True
+    if wide:
+        try:
+            issubclass(int, event_class)
+        except TypeError as error:
+            raise OptionError(f"{class_name(event_class)} cannot tell its subclasses: {error}") from None
+    return wide
+
+
+def _is_protocol(event_class: type) -> bool:
+    return (
+        is_class(event_class)
+        and any(base.__module__ == "typing" and base.__name__ == "Protocol" for base in class_mro(event_class)[1:])
+        and getattr(event_class, "_is_protocol", False)
+    )
+
+
+def _is_bound_method(handler: object) -> bool:
+    return getattr(handler, "__self__", None) is not None and hasattr(handler, "__func__")
+
+
+def _refuse(options: HandlerOptions, why: str, *names: str) -> None:
+    for name in names:
+        if options.get(name) is not None:
+            raise OptionError(f"{name}= does not go with this subscription: {why}")
+
+
+def _flag(options: HandlerOptions, name: str) -> bool:
+    value = options.get(name, False)
+    if not isinstance(value, bool):
+        raise OptionError(f"{name} must be True or False, not {value!r}")
+    return value
+
+
+def _integer(name: str, value: object, least: int, most: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise OptionError(f"{name} must be an int, not {type(value).__name__}")
+    if not least <= value <= most:
+        raise OptionError(f"{name} must be from {least} to {most}, not {value}")
+    return value
+
+
+def check_concurrency(options: HandlerOptions) -> int:
+    """The option `concurrency`, an int from 1."""
+    return _integer("concurrency", options.get("concurrency", 1), 1, 2**31)
