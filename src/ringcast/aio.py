@@ -71,7 +71,7 @@ class Runner:
         self._loop.call_soon_threadsafe(self._start, context=self._context)
 
     def _start(self) -> None:
-        if len(self._tasks) < self._concurrency:
+        if len(self._tasks) < self._concurrency and not self._subscription._is_over():
             task = self._loop.create_task(self._run())
             self._tasks.add(task)
             task.add_done_callback(self._ended)

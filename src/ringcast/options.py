@@ -28,11 +28,13 @@ class HandlerOptions(TypedDict, total=False):
     policy: Policy | None
     """What happens when `max_queue` events wait for this subscription: `publish` waits ("block"), raises QueueFullError
     ("raise"), or an event is dropped and counted: the one that is published ("drop_newest"), the one that has waited
-    longest ("drop_oldest"), or all but the newest ("latest": max_queue is 1). By default the dispatcher's."""
+    longest ("drop_oldest"), or all but the newest ("latest": max_queue is 1). By default the dispatcher's.
+    The event that a dropping subscription's handler has in hand does not count."""
     max_queue: int | None
     """How many events may wait for this subscription; from 1 to the dispatcher's, which is the default."""
     key: Callable[[Any], Hashable] | None
-    """With policy "latest": the newest event of each key is kept. Runs on a worker or a publisher's thread."""
+    """With policy "latest": the newest event of each key is kept, of at most `max_queue` keys. A key keeps its place in
+    the order. Runs on a worker's or a publisher's thread."""
     once: bool
     """The subscription ends with the first event that it handles."""
     where: Callable[[Any], object] | None

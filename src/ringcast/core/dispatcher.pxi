@@ -198,9 +198,8 @@ cdef class Core:
             self.await_room(topic, deadline)
         for topic, what in targets:
             reached += rc_u32_load(&topic.c.subscribers)
-            # there was room; who has come in between goes a little past it rather than to leave this half done
-            if try_publish(topic.c, <PyObject *>what, self.max_queue + RESERVE) == RC_CLOSED:
-                self.check_open()
+            # there was room; where others have come in between, this goes a little past it rather than to stay half done
+            self.claimed(topic, try_publish(topic.c, <PyObject *>what, self.max_queue + RESERVE))
         if direct:
             if len(topics) > 1:
                 direct = tuple(sorted(direct, key=direct_rank_of_all))
@@ -231,18 +230,9 @@ cdef class Core:
             gate = rc_ring_gate(&topic.c.ring)
             limit = self.max_queue + RESERVE if reserve else topic.room_limit()
             claim = try_publish(topic.c, <PyObject *>event, limit)
-            if claim == RC_CLAIMED:
+            if claim != RC_FULL or reserve:
+                self.claimed(topic, claim)
                 return
-            if claim == RC_CLOSED:
-                raise ClosedError(f"{self!r} is closed: it accepts no events")
-            if claim == RC_NO_MEMORY:
-                raise MemoryError
-            if reserve:
-                raise QueueFullError(
-                    f"handlers have published {RESERVE} events beyond max_queue={self.max_queue} under type id "
-                    f"{topic.type_id:#x} that wait for these very handlers: raise max_queue, or publish "
-                    "fewer events for each event handled"
-                )
             reserve = self.wait_for_room(topic, gate, deadline)
 
     cdef await_room(self, Topic topic, int64_t deadline):
@@ -254,7 +244,22 @@ cdef class Core:
                 return
             self.check_open()
             if self.wait_for_room(topic, gate, deadline):
+                if rc_ring_tail(&topic.c.ring) - gate >= self.max_queue + RESERVE:
+                    self.claimed(topic, RC_FULL)
                 return
+
+    cdef claimed(self, Topic topic, rc_claim claim):
+        """Raises what is to be raised of a claim that was made for good."""
+        if claim == RC_CLOSED:
+            raise ClosedError(f"{self!r} is closed: it accepts no events")
+        if claim == RC_NO_MEMORY:
+            raise MemoryError
+        if claim == RC_FULL:
+            raise QueueFullError(
+                f"handlers have published {RESERVE} events beyond max_queue={self.max_queue} to "
+                f"{describe(None, topic)} that wait for these very handlers: raise max_queue, or publish "
+                "fewer events for each event handled"
+            )
 
     cdef bint wait_for_room(self, Topic topic, uint64_t gate, int64_t deadline) except -1:
         """Waits for the gate to move from `gate`, or a while. Returns True where that would never end: then the reserve

@@ -110,6 +110,10 @@ cdef put_by_key(Subscription sub, key, event, uint64_t position):
     with sub.keyed_lock:
         latest = sub.by_key.get(key)
         if latest is None:
+            if len(sub.by_key) == sub.c.max_queue:   # the key that has waited longest has to go
+                sub.by_key.pop(next(iter(sub.by_key)))
+                rc_u64_count(&sub.c.keyed, <uint64_t>-1)
+                rc_u64_count(&sub.c.lost, 1)
             latest = Latest.__new__(Latest)
             sub.by_key[key] = latest
             rc_u64_count(&sub.c.keyed, 1)

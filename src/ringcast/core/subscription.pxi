@@ -387,7 +387,7 @@ cdef Subscription new_subscription(Core core, Topic topic, handler, event_class,
     sub.c.subscription = <PyObject *>sub
     sub.c.mode = options.mode
     sub.c.policy = options.policy
-    sub.c.max_queue = 1 if options.policy == LATEST else options.max_queue
+    sub.c.max_queue = 1 if options.policy == LATEST and options.key is None else options.max_queue
     if sub.where is not None or sub.once or sub.weak or options.with_context:
         sub.c.call = <vectorcallfunc>guarded_call
         sub.c.callee = <PyObject *>sub
