@@ -1,0 +1,173 @@
+"""context="publisher": the handler runs in a copy of the context variables that `publish` was called in."""
+
+import asyncio
+import contextvars
+import threading
+from dataclasses import dataclass
+
+import pytest
+
+request = contextvars.ContextVar("request", default="none")
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    number: int
+
+
+def publish_in(value, bus, *events):
+    """Publishes with `request` set to a value, in a context of its own."""
+
+    def publish():
+        request.set(value)
+        for event in events:
+            bus.publish(event)
+
+    contextvars.copy_context().run(publish)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"), [({}, ["none"] * 3), ({"context": None}, ["none"] * 3), ({"context": "publisher"}, "abc")]
+)
+def test_a_queued_handler_sees_the_publishers_context_only_where_it_asks_for_it(bus, recorder, options, expected):
+    bus.subscribe(Tick, lambda tick: recorder(request.get()), **options)
+    for number, value in enumerate("abc"):
+        publish_in(value, bus, Tick(number))
+    assert recorder.wait_for(3) == list(expected)
+
+
+def test_events_that_wait_each_have_the_context_that_they_were_published_in(bus, gate, recorder):
+    def handler(tick: Tick) -> None:
+        gate.hold()
+        recorder((tick.number, request.get()))
+
+    bus.subscribe(handler, context="publisher")
+    publish_in("a", bus, Tick(0), Tick(1))
+    gate.wait_until_held()
+    publish_in("b", bus, Tick(2))
+    publish_in("a", bus, Tick(3))
+    bus.publish(Tick(4))
+    gate.open()
+    assert recorder.wait_for(5) == [(0, "a"), (1, "a"), (2, "b"), (3, "a"), (4, "none")]
+
+
+def test_each_event_has_a_copy_which_the_handler_may_change(bus, recorder):
+    def handler(tick: Tick) -> None:
+        recorder(request.get())
+        request.set("changed")
+
+    def publish():
+        request.set("set")
+        for number in range(3):
+            bus.publish(Tick(number))
+        return recorder.wait_for(3), request.get()
+
+    bus.subscribe(handler, context="publisher")
+    assert contextvars.copy_context().run(publish) == (["set"] * 3, "set")
+
+
+def test_changes_of_the_publisher_after_publish_are_not_seen(bus, gate, recorder):
+    def handler(tick: Tick) -> None:
+        gate.hold()
+        recorder(request.get())
+
+    def publish():
+        request.set("before")
+        bus.publish(Tick(0))
+        gate.wait_until_held()
+        bus.publish(Tick(1))
+        request.set("after")
+
+    bus.subscribe(handler, context="publisher")
+    contextvars.copy_context().run(publish)
+    gate.open()
+    assert recorder.wait_for(2) == ["before", "before"]
+
+
+def test_subscribers_of_one_event_do_not_share_the_copy(bus, make_recorder):
+    recorders = [make_recorder() for _ in range(3)]
+    plain = make_recorder()
+
+    def subscribe(recorder):
+        def handler(tick: Tick) -> None:
+            recorder(request.get())
+            request.set("mine")
+
+        bus.subscribe(handler, context="publisher")
+
+    for recorder in recorders:
+        subscribe(recorder)
+    bus.subscribe(Tick, lambda tick: plain(request.get()))
+    publish_in("a", bus, Tick(0), Tick(1))
+    assert [recorder.wait_for(2) for recorder in recorders] == [["a", "a"]] * 3
+    assert plain.wait_for(2) == ["none", "none"]
+
+
+def test_it_goes_on_into_what_the_handler_publishes(bus, recorder):
+    class Other:
+        pass
+
+    bus.subscribe(Tick, lambda tick: bus.publish(Other()), context="publisher")
+    bus.subscribe(Other, lambda other: recorder(request.get()), context="publisher")
+    publish_in("a", bus, Tick(0))
+    assert recorder.wait_for(1) == ["a"]
+
+
+def test_a_handler_that_raises_leaves_no_context_behind(make_bus, recorder):
+    bus = make_bus(on_error=lambda failure: None)
+
+    def failing(tick: Tick) -> None:
+        request.set("left")
+        raise ValueError
+
+    bus.subscribe(failing, context="publisher")
+    bus.subscribe(Tick, lambda tick: recorder(request.get()))
+    publish_in("a", bus, Tick(0), Tick(1))
+    assert recorder.wait_for(2) == ["none", "none"]
+
+
+@pytest.mark.parametrize("policy", ["drop_newest", "drop_oldest", "latest"])
+def test_with_a_dropping_policy_the_events_that_are_kept_keep_their_context(bus, gate, recorder, eventually, policy):
+    def handler(tick: Tick) -> None:
+        gate.hold()
+        recorder((tick.number, request.get()))
+
+    subscription = bus.subscribe(handler, context="publisher", policy=policy, max_queue=3)
+    publish_in("0", bus, Tick(0))
+    gate.wait_until_held()
+    for number in range(1, 10):
+        publish_in(str(number), bus, Tick(number))
+    gate.open()
+    eventually(lambda: subscription.pending == 0)
+    assert len(recorder.events) == subscription.delivered > 1
+    assert all(value == str(number) for number, value in recorder.events)
+
+
+@pytest.mark.parametrize(("context", "expected"), [("publisher", "a"), (None, "none")])
+def test_an_async_handler_has_it_through_all_its_awaits(make_bus, spawn, context, expected, deadline):
+    async def main():
+        seen, done = [], asyncio.Event()
+        async with make_bus() as bus:
+
+            async def handler(tick: Tick) -> None:
+                seen.append((tick.number, request.get(), threading.get_ident()))
+                await asyncio.sleep(0)
+                seen.append((tick.number, request.get(), threading.get_ident()))
+                request.set("changed")
+                if tick.number == 1:
+                    done.set()
+
+            bus.subscribe(handler, context=context)
+            await asyncio.to_thread(publish_in, "a", bus, Tick(0), Tick(1))
+            async with asyncio.timeout(deadline):
+                await done.wait()
+        return seen
+
+    here = threading.get_ident()
+    assert asyncio.run(main()) == [(number, expected, here) for number in (0, 0, 1, 1)]
+
+
+@pytest.mark.parametrize("context", ["subscriber", 1, contextvars.copy_context()])
+def test_other_contexts_are_refused(bus, context):
+    with pytest.raises((TypeError, ValueError)):
+        bus.subscribe(Tick, lambda tick: None, context=context)
