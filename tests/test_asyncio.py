@@ -1,0 +1,1028 @@
+"""Mode "asyncio": async handlers on their loop, streams, wait_for, and publishing and closing without blocking it.
+
+Everything runs on asyncio's own loop and on uvloop.
+"""
+
+import asyncio
+import contextlib
+import functools
+import logging
+import threading
+from dataclasses import dataclass
+
+import pytest
+
+from ringcast import ClosedError, CloseTimeoutError, Dispatcher, PublishTimeoutError, QueueFullError
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class FineTick(Tick):
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Other:
+    number: int
+
+
+class Kept:
+    """An async handler that keeps its events, and waits in each call until it is let go."""
+
+    def __init__(self, *, held: bool = False) -> None:
+        self.numbers: list[int] = []
+        self.begun: list[int] = []
+        self.most_at_once = 0
+        self.go = asyncio.Event()
+        if not held:
+            self.go.set()
+
+    async def __call__(self, event: Tick) -> None:
+        self.begun.append(event.number)
+        self.most_at_once = max(self.most_at_once, len(self.begun) - len(self.numbers))
+        await self.go.wait()
+        self.numbers.append(event.number)
+
+
+async def until(condition):
+    """Lets the loop go on until the condition is true. The test's deadline ends it where it never is."""
+    while not condition():
+        await asyncio.sleep(0.001)
+
+
+async def some_turns():
+    """Lets the loop go round a few times: what has not happened then waits for something."""
+    for _ in range(20):
+        await asyncio.sleep(0.001)
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def loop_factory(request):
+    return asyncio.new_event_loop if request.param == "asyncio" else pytest.importorskip("uvloop").new_event_loop
+
+
+@pytest.fixture
+def run(loop_factory, deadline):
+    """Runs a coroutine function on a new loop, within the deadline."""
+
+    def start(main):
+        async def limited():
+            async with asyncio.timeout(2 * deadline):
+                return await main()
+
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            return runner.run(limited())
+
+    return start
+
+
+@pytest.fixture
+def other_loop(loop_factory, no_thread_left, deadline):
+    """A loop that runs in a thread of its own."""
+    loop = loop_factory()
+    thread = threading.Thread(target=loop.run_forever, name="loop", daemon=True)
+    thread.start()
+    yield loop
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(deadline)
+        loop.close()
+
+
+# --- handlers ---
+
+
+def kinds_of_async_handlers(seen):
+    async def function(tick: Tick) -> None:
+        await asyncio.sleep(0)
+        seen.append((tick.number, threading.get_ident()))
+
+    async def two(name: str, tick: Tick) -> None:
+        await function(tick)
+
+    class Listener:
+        async def method(self, tick: Tick) -> None:
+            await function(tick)
+
+        async def __call__(self, tick: Tick) -> None:
+            await function(tick)
+
+    return {
+        "function": function,
+        "method": Listener().method,
+        "object": Listener(),
+        "partial": functools.partial(two, "name"),
+        "partial of an object": functools.partial(Listener()),
+        "partial of a partial of a method": functools.partial(functools.partial(Listener().method)),
+    }
+
+
+@pytest.mark.parametrize("kind", kinds_of_async_handlers([]))
+@pytest.mark.parametrize("named", [True, False])
+def test_async_handlers_of_every_kind_run_on_the_loop_in_order(run, kind, named):
+    async def main():
+        seen = []
+        handler = kinds_of_async_handlers(seen)[kind]
+        async with Dispatcher() as bus:
+            subscription = bus.subscribe(Tick, handler) if named else bus.subscribe(handler)
+            assert subscription.mode == "asyncio"
+            for number in range(100):
+                assert bus.publish(Tick(number)) == 1
+        assert seen == [(number, threading.get_ident()) for number in range(100)]
+        assert (subscription.delivered, subscription.pending, subscription.dropped) == (100, 0, 0)
+
+    run(main)
+
+
+def test_by_decorator(run):
+    async def main():
+        seen = []
+        async with Dispatcher() as bus:
+
+            @bus.on
+            async def first(tick: Tick) -> None:
+                seen.append(("first", tick.number))
+
+            @bus.on(Tick, concurrency=2)
+            async def second(tick) -> None:
+                seen.append(("second", tick.number))
+
+            assert bus.publish(Tick(0)) == 2
+        assert sorted(seen) == [("first", 0), ("second", 0)]
+
+    run(main)
+
+
+def test_events_from_other_threads_arrive_in_order(run, spawn):
+    async def main():
+        seen = []
+
+        async def handler(tick: Tick) -> None:
+            seen.append(tick.number)
+            if tick.number % 100 == 0:
+                await asyncio.sleep(0)
+
+        def publish_all(first):
+            for number in range(first, first + 5000):
+                bus.publish(Tick(number))
+
+        async with Dispatcher(max_queue=100) as bus:
+            bus.subscribe(handler)
+            await asyncio.gather(*(asyncio.wrap_future(spawn(publish_all, first)) for first in (0, 5000, 10_000)))
+        assert sorted(seen) == list(range(15_000))
+        for first in (0, 5000, 10_000):
+            assert [number for number in seen if first <= number < first + 5000] == [*range(first, first + 5000)]
+
+    run(main)
+
+
+def test_it_delays_no_queued_subscriber(run, recorder):
+    async def main():
+        handler = Kept(held=True)
+        async with Dispatcher() as bus:
+            bus.subscribe(handler)
+            bus.subscribe(Tick, recorder)
+            for number in range(100):
+                assert bus.publish(Tick(number)) == 2
+            await until(lambda: len(recorder.events) == 100)
+            assert handler.numbers == []
+            handler.go.set()
+        assert handler.numbers == list(range(100))
+
+    run(main)
+
+
+def test_a_handler_that_raises_is_reported_and_gets_the_next_event(run):
+    async def main():
+        failures, seen = [], []
+
+        async def handler(tick: Tick) -> None:
+            await asyncio.sleep(0)
+            if tick.number % 2:
+                raise ValueError(tick.number)
+            seen.append(tick.number)
+
+        async with Dispatcher(on_error=failures.append) as bus:
+            subscription = bus.subscribe(handler)
+            for number in range(6):
+                bus.publish(Tick(number))
+        assert seen == [0, 2, 4]
+        assert [(failure.event, failure.exception.args) for failure in failures] == [
+            (Tick(number), (number,)) for number in (1, 3, 5)
+        ]
+        assert (subscription.errors, subscription.delivered) == (3, 6)
+
+    run(main)
+
+
+def test_with_raise_the_failures_of_async_handlers_are_logged(run, caplog):
+    async def main():
+        async def handler(tick: Tick) -> None:
+            raise ValueError
+
+        async with Dispatcher(on_error="raise") as bus:
+            bus.subscribe(handler)
+            assert bus.publish(Tick(0)) == 1
+
+    with caplog.at_level(logging.ERROR, "ringcast"):
+        run(main)
+    assert [type(record.exc_info[1]) for record in caplog.records] == [ValueError]
+
+
+def test_cancel_delivers_what_was_accepted_or_drops_it(run):
+    async def main():
+        async with Dispatcher() as bus:
+            for discard, expected in ((False, [0, 1, 2]), (True, [0])):
+                handler = Kept(held=True)
+                subscription = bus.subscribe(handler)
+                for number in range(3):
+                    bus.publish(Tick(number))
+                await until(lambda handler=handler: handler.begun)
+                subscription.cancel(discard=discard)
+                assert bus.publish(Tick(3)) == 0
+                handler.go.set()
+                await until(lambda subscription=subscription: subscription.pending == 0)
+                assert handler.numbers == expected
+                assert (subscription.delivered, subscription.dropped) == (len(expected), 3 - len(expected))
+
+    run(main)
+
+
+# --- loop ---
+
+
+def test_the_loop_is_the_running_one_or_the_given(run, other_loop):
+    async def main():
+        idents = {}
+
+        def handler(name):
+            async def keep(tick: Tick) -> None:
+                idents[name] = threading.get_ident()
+
+            return keep
+
+        async with Dispatcher() as bus:
+            bus.subscribe(handler("running"))
+            bus.subscribe(handler("given"), loop=other_loop)
+            assert bus.publish(Tick(0)) == 2
+        assert idents["running"] == threading.get_ident() != idents["given"]
+
+    run(main)
+
+
+def test_a_loop_can_be_given_where_none_runs(make_bus, other_loop, recorder, deadline):
+    bus = make_bus()
+
+    async def handler(tick: Tick) -> None:
+        await asyncio.sleep(0)
+        recorder(tick.number)
+
+    subscription = bus.subscribe(handler, loop=other_loop)
+    for number in range(100):
+        bus.publish(Tick(number))
+    bus.close(deadline)
+    assert recorder.events == list(range(100))
+    assert subscription.delivered == 100
+
+
+def test_without_a_loop_an_async_handler_is_refused(bus):
+    async def handler(tick: Tick) -> None:
+        pass
+
+    with pytest.raises((RuntimeError, TypeError, ValueError), match="loop"):
+        bus.subscribe(handler)
+    assert bus.count(Tick) == 0
+
+
+def test_a_closed_loop_is_refused(bus, loop_factory):
+    async def handler(tick: Tick) -> None:
+        pass
+
+    loop = loop_factory()
+    loop.close()
+    with pytest.raises((RuntimeError, ValueError), match="closed"):
+        bus.subscribe(handler, loop=loop)
+
+
+# --- concurrency ---
+
+
+@pytest.mark.parametrize("concurrency", [1, 3, 10])
+def test_so_many_events_are_handled_at_once_and_no_more(run, concurrency):
+    async def main():
+        handler = Kept(held=True)
+        async with Dispatcher() as bus:
+            bus.subscribe(handler, concurrency=concurrency)
+            for number in range(30):
+                bus.publish(Tick(number))
+            await until(lambda: len(handler.begun) == concurrency)
+            await some_turns()
+            assert handler.begun == list(range(concurrency))  # begun in order
+            handler.go.set()
+        assert sorted(handler.numbers) == list(range(30))
+        assert handler.most_at_once == concurrency
+
+    run(main)
+
+
+def test_with_a_concurrency_of_1_the_order_holds_whatever_the_handler_awaits(run):
+    async def main():
+        seen, running = [], 0
+
+        async def handler(tick: Tick) -> None:
+            nonlocal running
+            running += 1
+            assert running == 1
+            for _ in range(tick.number % 4):
+                await asyncio.sleep(0)
+            seen.append(tick.number)
+            running -= 1
+
+        async with Dispatcher() as bus:
+            subscription = bus.subscribe(handler, concurrency=1)
+            for number in range(200):
+                bus.publish(Tick(number))
+        assert seen == list(range(200))
+        assert subscription.errors == 0
+
+    run(main)
+
+
+def test_with_more_the_events_behind_a_slow_one_are_handled(run):
+    async def main():
+        go, seen = asyncio.Event(), []
+
+        async def handler(tick: Tick) -> None:
+            if tick.number == 0:
+                await go.wait()
+            seen.append(tick.number)
+
+        async with Dispatcher() as bus:
+            bus.subscribe(handler, concurrency=2)
+            for number in range(100):
+                bus.publish(Tick(number))
+            await until(lambda: len(seen) == 99)
+            go.set()
+        assert seen == [*range(1, 100), 0]
+
+    run(main)
+
+
+@pytest.mark.parametrize("options", [{"concurrency": 0}, {"concurrency": "2"}, {"concurrency": True}, {"loop": 5}])
+def test_options_that_make_no_sense_are_refused(run, options):
+    async def main():
+        async def handler(tick: Tick) -> None:
+            pass
+
+        async with Dispatcher() as bus:
+            with pytest.raises((TypeError, ValueError)):
+                bus.subscribe(handler, **options)
+
+    run(main)
+
+
+# --- back-pressure ---
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [("drop_newest", [0, 1, 2, 3]), ("drop_oldest", [0, 7, 8, 9]), ("latest", [0, 9])],
+)
+def test_dropping_policies_keep_what_queued_ones_keep(run, policy, expected):
+    async def main():
+        handler = Kept(held=True)
+        async with Dispatcher() as bus:
+            subscription = bus.subscribe(handler, policy=policy, max_queue=4)
+            bus.publish(Tick(0))
+            await until(lambda: handler.begun)
+            for number in range(1, 10):
+                assert bus.publish(Tick(number), timeout=0) == 1
+            assert (subscription.pending, subscription.dropped) == (len(expected), 10 - len(expected))
+            handler.go.set()
+        assert handler.numbers == expected
+        assert (subscription.delivered, subscription.dropped) == (len(expected), 10 - len(expected))
+
+    run(main)
+
+
+@pytest.mark.parametrize(("policy", "error"), [("block", PublishTimeoutError), ("raise", QueueFullError)])
+def test_policies_that_refuse_do_so_at_max_queue(run, policy, error):
+    async def main():
+        handler = Kept(held=True)
+        async with Dispatcher() as bus:
+            subscription = bus.subscribe(handler, policy=policy, max_queue=4)
+            for number in range(4):
+                bus.publish(Tick(number), timeout=0)
+            with pytest.raises(error):
+                bus.publish(Tick(4), timeout=0)
+            assert subscription.pending == 4
+            handler.go.set()
+        assert handler.numbers == [0, 1, 2, 3]
+
+    run(main)
+
+
+def test_a_publisher_in_another_thread_waits_for_the_handler(run, spawn):
+    async def main():
+        handler = Kept(held=True)
+        async with Dispatcher() as bus:
+            subscription = bus.subscribe(handler, max_queue=4)
+
+            def publish_all():
+                for number in range(100):
+                    bus.publish(Tick(number))
+
+            publisher = spawn(publish_all)
+            await until(lambda: subscription.pending == 4)
+            await some_turns()
+            assert not publisher.done()
+            assert subscription.pending == 4
+            handler.go.set()
+            await asyncio.wrap_future(publisher)
+        assert handler.numbers == list(range(100))
+
+    run(main)
+
+
+def test_an_async_handler_that_fills_its_own_queue_does_not_deadlock(run_python, loop_factory):
+    # in a process of its own, because a loop that is blocked cannot keep a deadline
+    program = f"""
+import asyncio
+from {loop_factory.__module__.partition(".")[0]} import new_event_loop
+from ringcast import Dispatcher
+
+async def main():
+    seen = []
+    async with Dispatcher(max_queue=2) as bus:
+        async def handler(number: int) -> None:
+            if number == 0:
+                for other in range(1, 1001):
+                    bus.publish(other)
+            seen.append(number)
+        bus.subscribe(handler)
+        bus.publish(0)
+    assert seen == list(range(1001)), seen
+
+with asyncio.Runner(loop_factory=new_event_loop) as runner:
+    runner.run(main())
+"""
+    result = run_python(program)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+# --- apublish ---
+
+
+def test_apublish_returns_the_number_of_subscriptions(run, recorder):
+    async def main():
+        async with Dispatcher() as bus:
+            assert await bus.apublish(Tick(0)) == 0
+            bus.subscribe(Tick, recorder)
+            bus.subscribe(Kept())
+            assert await bus.apublish(Tick(1)) == 2
+        assert recorder.events == [Tick(1)]
+
+    run(main)
+
+
+def test_apublish_waits_for_room_and_the_loop_goes_on(run, gate, recorder):
+    async def main():
+        def handler(tick: Tick) -> None:
+            gate.hold()
+            recorder(tick.number)
+
+        async with Dispatcher() as bus:
+            bus.subscribe(handler, max_queue=2)
+            for number in range(2):
+                await bus.apublish(Tick(number))
+            waiting = asyncio.create_task(bus.apublish(Tick(2)))
+            await some_turns()
+            assert not waiting.done()
+            gate.open()
+            assert await waiting == 1
+        assert recorder.events == [0, 1, 2]
+
+    run(main)
+
+
+def test_apublish_waits_for_an_async_handler_on_the_same_loop(run):
+    async def main():
+        handler = Kept()
+        async with Dispatcher(max_queue=2) as bus:
+            bus.subscribe(handler)
+            for number in range(500):
+                assert await bus.apublish(Tick(number)) == 1
+        assert handler.numbers == list(range(500))
+
+    run(main)
+
+
+@pytest.mark.parametrize("timeout", [0, 0.05])
+def test_apublish_gives_up_after_its_timeout(run, timeout):
+    async def main():
+        handler = Kept(held=True)
+        async with Dispatcher() as bus:
+            bus.subscribe(handler, max_queue=1)
+            await bus.apublish(Tick(0), timeout=timeout)
+            start = asyncio.get_running_loop().time()
+            with pytest.raises(PublishTimeoutError):
+                await bus.apublish(Tick(1), timeout=timeout)
+            assert asyncio.get_running_loop().time() - start >= 0.9 * timeout
+            handler.go.set()
+        assert handler.numbers == [0]
+
+    run(main)
+
+
+def test_an_apublish_that_is_cancelled_has_not_published(run):
+    async def main():
+        handler = Kept(held=True)
+        async with Dispatcher() as bus:
+            bus.subscribe(handler, max_queue=1)
+            await bus.apublish(Tick(0))
+            waiting = asyncio.create_task(bus.apublish(Tick(1)))
+            await some_turns()
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+            handler.go.set()
+            await until(lambda: handler.numbers)
+            await bus.apublish(Tick(2))
+        assert handler.numbers == [0, 2]
+
+    run(main)
+
+
+def test_apublish_raises_when_the_dispatcher_is_closed_meanwhile(run, gate):
+    async def main():
+        bus = Dispatcher()
+        bus.subscribe(Tick, gate.hold, max_queue=1)
+        await bus.apublish(Tick(0))
+        waiting = asyncio.create_task(bus.apublish(Tick(1)))
+        await some_turns()
+        closing = asyncio.create_task(bus.aclose())
+        with pytest.raises(ClosedError):
+            await waiting
+        assert not closing.done()
+        gate.open()
+        await closing
+        with pytest.raises(ClosedError):
+            await bus.apublish(Tick(2))
+
+    run(main)
+
+
+# --- stream ---
+
+
+def test_a_stream_gives_the_events_of_a_class_in_order(run):
+    async def main():
+        seen = []
+        async with Dispatcher() as bus, bus.stream(Tick) as stream:
+            assert bus.count(Tick) == 1
+            for number in range(100):
+                bus.publish(Tick(number))
+                bus.publish(Other(number))
+            async for tick in stream:
+                seen.append(tick.number)
+                if tick.number == 99:
+                    break
+            assert bus.count(Tick) == 1  # it goes on: leaving the loop does not end it
+        assert bus.closed
+        assert seen == list(range(100))
+        assert not stream.subscription.active
+
+    run(main)
+
+
+def test_a_stream_is_fed_by_other_threads(run, spawn, deadline):
+    async def main():
+        amount = 20_000
+
+        def publish_all():
+            for number in range(amount):
+                bus.publish(Tick(number))
+
+        async with Dispatcher(max_queue=1000) as bus, bus.stream(Tick) as stream:
+            publisher = spawn(publish_all)
+            for number in range(amount):
+                assert (await anext(stream)).number == number
+            publisher.result(deadline)
+            assert stream.subscription.delivered == amount
+
+    run(main)
+
+
+def test_a_stream_that_is_waited_for_gets_the_next_event(run):
+    async def main():
+        async with Dispatcher() as bus, bus.stream(Tick) as stream:
+            for number in range(10):
+                waiting = asyncio.create_task(anext(stream))
+                await asyncio.sleep(0)
+                assert not waiting.done()
+                bus.publish(Tick(number))
+                assert await waiting == Tick(number)
+
+    run(main)
+
+
+@pytest.mark.parametrize("how", ["cancel", "aclose", "bus"])
+def test_a_stream_ends_when_it_is_cancelled_or_the_dispatcher_closed(run, how):
+    async def main():
+        bus = Dispatcher()
+        stream = bus.stream(Tick)
+        waiting = asyncio.create_task(anext(stream))
+        await asyncio.sleep(0)
+        if how == "cancel":
+            stream.cancel()
+        else:
+            await (stream.aclose() if how == "aclose" else bus.aclose())
+        with pytest.raises(StopAsyncIteration):
+            await waiting
+        with pytest.raises(StopAsyncIteration):
+            await anext(stream)
+        await bus.aclose()
+
+    run(main)
+
+
+def test_a_stream_gives_what_was_accepted_before_the_dispatcher_was_closed(run):
+    async def main():
+        bus = Dispatcher()
+        stream = bus.stream(Tick)
+        for number in range(10):
+            bus.publish(Tick(number))
+        closing = asyncio.create_task(bus.aclose())
+        await some_turns()
+        assert [tick.number async for tick in stream] == list(range(10))
+        await closing
+        assert stream.subscription.delivered == 10
+
+    run(main)
+
+
+def test_leaving_a_stream_drops_what_nobody_will_take(run):
+    async def main():
+        async with Dispatcher() as bus:
+            async with bus.stream(Tick) as stream:
+                for number in range(10):
+                    bus.publish(Tick(number))
+                assert (await anext(stream)).number == 0
+            assert bus.count(Tick) == 0
+            await until(lambda: stream.subscription.pending == 0)
+            subscription = stream.subscription
+            assert subscription.delivered + subscription.dropped == 10
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [("drop_newest", [0, 1, 2, 3]), ("drop_oldest", [6, 7, 8, 9]), ("latest", [9])],
+)
+def test_a_stream_has_a_policy(run, policy, expected):
+    async def main():
+        async with Dispatcher() as bus, bus.stream(Tick, max_queue=4, policy=policy) as stream:
+            for number in range(10):
+                bus.publish(Tick(number), timeout=0)
+            assert [(await anext(stream)).number for _ in expected] == expected
+            assert stream.subscription.dropped == 10 - len(expected)
+            assert stream.subscription.policy == policy
+
+    run(main)
+
+
+def test_a_stream_that_blocks_holds_publishers_until_it_is_read(run):
+    async def main():
+        async with Dispatcher() as bus, bus.stream(Tick, max_queue=4) as stream:
+            for number in range(4):
+                bus.publish(Tick(number), timeout=0)
+            with pytest.raises(PublishTimeoutError):
+                bus.publish(Tick(4), timeout=0)
+            waiting = asyncio.create_task(bus.apublish(Tick(4)))
+            assert [(await anext(stream)).number for _ in range(5)] == [0, 1, 2, 3, 4]
+            assert await waiting == 1
+
+    run(main)
+
+
+def test_a_stream_selects(run):
+    async def main():
+        async with (
+            Dispatcher() as bus,
+            bus.stream(Tick, where=lambda tick: tick.number % 2) as odd,
+            bus.stream(Tick, subclasses=True) as family,
+        ):
+            for number in range(6):
+                bus.publish((Tick, FineTick)[number // 3](number))
+            assert [(await anext(odd)).number for _ in range(1)] == [1]
+            assert sorted([(await anext(family)).number for _ in range(6)]) == list(range(6))
+            assert odd.subscription.filtered == 2
+
+    run(main)
+
+
+def test_waiting_for_a_stream_can_be_cancelled_and_costs_no_event(run):
+    async def main():
+        async with Dispatcher() as bus, bus.stream(Tick) as stream:
+            waiting = asyncio.create_task(anext(stream))
+            await asyncio.sleep(0)
+            bus.publish(Tick(0))
+            waiting.cancel()  # before the loop has seen the event
+            taken = []
+            with contextlib.suppress(asyncio.CancelledError):
+                taken.append(await waiting)
+            bus.publish(Tick(1))
+            while len(taken) < 2:
+                taken.append(await anext(stream))
+            assert taken == [Tick(0), Tick(1)]
+
+    run(main)
+
+
+# --- wait_for ---
+
+
+async def begun(bus, coroutine, event_class=Tick):
+    """The task of a wait_for that has subscribed."""
+    task = asyncio.create_task(coroutine)
+    await until(lambda: bus.count(event_class) == 1)
+    return task
+
+
+def test_wait_for_gives_the_next_event(run):
+    async def main():
+        async with Dispatcher() as bus:
+            waiting = await begun(bus, bus.wait_for(Tick))
+            for number in range(3):
+                bus.publish(Tick(number))
+            assert await waiting == Tick(0)
+            assert bus.count(Tick) == 0
+
+    run(main)
+
+
+def test_wait_for_an_event_of_another_thread_that_fits(run, spawn):
+    async def main():
+        async with Dispatcher() as bus:
+            waiting = await begun(bus, bus.wait_for(Tick, where=lambda tick: tick.number > 50, timeout=10))
+            spawn(lambda: [bus.publish(Tick(number)) for number in range(100)])
+            assert await waiting == Tick(51)
+            assert bus.count(Tick) == 0
+
+    run(main)
+
+
+@pytest.mark.parametrize("timeout", [0, 0.05])
+def test_wait_for_gives_up_after_its_timeout(run, timeout):
+    async def main():
+        async with Dispatcher() as bus:
+            waiting = asyncio.create_task(bus.wait_for(Tick, where=lambda tick: tick.number > 5, timeout=timeout))
+            await asyncio.sleep(0)
+            bus.publish(Tick(0))
+            with pytest.raises(TimeoutError):
+                await waiting
+            assert bus.count(Tick) == 0
+
+    run(main)
+
+
+def test_a_wait_for_that_is_cancelled_leaves_no_subscription(run):
+    async def main():
+        async with Dispatcher() as bus:
+            waiting = await begun(bus, bus.wait_for(Tick))
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+            assert bus.count(Tick) == 0
+
+    run(main)
+
+
+def test_wait_for_raises_when_the_dispatcher_closes_first(run):
+    async def main():
+        bus = Dispatcher()
+        waiting = await begun(bus, bus.wait_for(Tick))
+        await bus.aclose()
+        with pytest.raises(ClosedError):
+            await waiting
+        with pytest.raises(ClosedError):
+            await bus.wait_for(Tick)
+
+    run(main)
+
+
+# --- close ---
+
+
+def test_async_with_delivers_what_was_accepted(run, recorder):
+    async def main():
+        handler = Kept()
+        async with Dispatcher() as bus:
+            bus.subscribe(handler)
+            bus.subscribe(Tick, recorder)
+            for number in range(1000):
+                bus.publish(Tick(number))
+        assert bus.closed
+        assert handler.numbers == list(range(1000))
+        assert len(recorder.events) == 1000
+
+    run(main)
+
+
+def test_aclose_waits_without_blocking_the_loop(run, gate):
+    async def main():
+        handler = Kept(held=True)
+        bus = Dispatcher()
+        bus.subscribe(handler)
+        bus.subscribe(Tick, gate.hold)
+        for number in range(10):
+            bus.publish(Tick(number))
+        closing = asyncio.create_task(bus.aclose())
+        await some_turns()
+        assert not closing.done()
+        with pytest.raises(ClosedError):
+            bus.publish(Tick(10))
+        gate.open()
+        await some_turns()
+        assert not closing.done()
+        handler.go.set()
+        await closing
+        assert handler.numbers == list(range(10))
+        await bus.aclose()  # again
+
+    run(main)
+
+
+def test_aclose_gives_up_after_its_timeout_and_names_the_handler(run):
+    async def main():
+        handler = Kept(held=True)
+        bus = Dispatcher()
+        bus.subscribe(handler)
+        bus.publish(Tick(0))
+        for timeout in (0, 0.05):
+            with pytest.raises(CloseTimeoutError, match="Kept"):
+                await bus.aclose(timeout)
+        handler.go.set()
+        await bus.aclose()
+        assert handler.numbers == [0]
+
+    run(main)
+
+
+def test_close_in_another_thread_waits_for_the_loop(run, spawn, deadline):
+    async def main():
+        handler = Kept(held=True)
+        bus = Dispatcher()
+        subscription = bus.subscribe(handler)
+        for number in range(10):
+            bus.publish(Tick(number))
+        closer = spawn(bus.close, deadline)
+        await some_turns()
+        assert not closer.done()
+        handler.go.set()
+        await asyncio.wrap_future(closer)
+        assert handler.numbers == list(range(10))
+        assert subscription.delivered == 10
+
+    run(main)
+
+
+def test_an_async_handler_may_close_the_dispatcher(run):
+    async def main():
+        seen = []
+        bus = Dispatcher()
+
+        async def handler(tick: Tick) -> None:
+            seen.append(tick.number)
+            if tick.number == 0:
+                bus.close()
+                with pytest.raises(ClosedError):
+                    bus.publish(Tick(9))
+
+        subscription = bus.subscribe(handler)
+        for number in range(3):
+            bus.publish(Tick(number))
+        await until(lambda: bus.closed)
+        await bus.aclose()
+        assert seen == [0, 1, 2]
+        assert subscription.errors == 0
+
+    run(main)
+
+
+def test_an_async_handler_may_aclose_the_dispatcher(run):
+    # it waits for itself: so it must not wait
+    async def main():
+        seen = []
+        bus = Dispatcher()
+
+        async def handler(tick: Tick) -> None:
+            if tick.number == 0:
+                await bus.aclose()
+            seen.append(tick.number)
+
+        subscription = bus.subscribe(handler)
+        for number in range(3):
+            bus.publish(Tick(number))
+        await until(lambda: bus.closed)
+        await bus.aclose()
+        assert seen == [0, 1, 2]
+        assert subscription.errors == 0
+
+    run(main)
+
+
+# --- a loop that ends before the dispatcher ---
+
+
+@pytest.mark.parametrize("held", [False, True], ids=["between events", "inside a handler"])
+@pytest.mark.parametrize("report", ["on_error", "log"])
+def test_the_events_of_a_loop_that_is_gone_are_dropped_counted_and_reported(
+    make_bus, loop_factory, recorder, caplog, held, report, deadline
+):
+    bus = make_bus(on_error=recorder if report == "on_error" else None)
+
+    async def main():
+        handler = Kept(held=held)
+        subscription = bus.subscribe(handler)
+        bus.publish(Tick(0))
+        await until(lambda: handler.begun if held else subscription.delivered)
+        for number in range(1, 10):
+            bus.publish(Tick(number))  # and the loop does not go round again
+        return handler, subscription
+
+    with caplog.at_level(logging.WARNING), asyncio.Runner(loop_factory=loop_factory) as runner:
+        handler, subscription = runner.run(main())
+    bus.close(deadline)
+    assert subscription.pending == 0
+    assert subscription.delivered + subscription.dropped == 10
+    assert subscription.dropped > 0
+    assert len(handler.numbers) <= subscription.delivered
+    reports = recorder.events if report == "on_error" else [r for r in caplog.records if r.name == "ringcast"]
+    assert reports
+
+
+def test_publishing_for_a_loop_that_is_gone_neither_hangs_nor_raises(
+    make_bus, loop_factory, recorder, make_recorder, deadline
+):
+    other = make_recorder()
+    bus = make_bus(max_queue=10, on_error=recorder)
+
+    async def main():
+        return bus.subscribe(Kept())
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        subscription = runner.run(main())
+    bus.subscribe(Tick, other)
+    for number in range(100):
+        assert bus.publish(Tick(number), timeout=deadline) in (1, 2)
+    bus.close(deadline)
+    assert len(other.events) == 100
+    assert (subscription.delivered, subscription.pending) == (0, 0)
+    assert subscription.dropped >= 1
+    assert recorder.events
+
+
+def test_a_loop_that_stands_still_holds_up_close_until_its_timeout(make_bus, loop_factory, deadline):
+    bus = make_bus()
+    loop = loop_factory()  # which nobody runs
+
+    async def handler(tick: Tick) -> None:
+        pass
+
+    subscription = bus.subscribe(handler, loop=loop)
+    bus.publish(Tick(0))
+    with pytest.raises(CloseTimeoutError):
+        bus.close(0.05)
+    loop.close()
+    bus.close(deadline)
+    assert (subscription.delivered, subscription.dropped, subscription.pending) == (0, 1, 0)
+
+
+def test_the_loop_of_a_program_may_end_with_its_dispatcher_open(run_python, loop_factory):
+    program = f"""
+import asyncio
+from {loop_factory.__module__.partition(".")[0]} import new_event_loop
+from ringcast import Dispatcher
+
+bus = Dispatcher()
+
+async def main():
+    async def handler(number: int) -> None:
+        await asyncio.sleep(3600)
+    bus.subscribe(handler)
+    for number in range(10):
+        bus.publish(number)
+    await asyncio.sleep(0)
+
+with asyncio.Runner(loop_factory=new_event_loop) as runner:
+    runner.run(main())
+print("end")
+"""
+    result = run_python(program)
+    assert (result.returncode, result.stdout) == (0, "end\n")
