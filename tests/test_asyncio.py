@@ -390,7 +390,7 @@ def test_options_that_make_no_sense_are_refused(run, options):
 
 @pytest.mark.parametrize(
     ("policy", "expected"),
-    [("drop_newest", [0, 1, 2, 3]), ("drop_oldest", [0, 7, 8, 9]), ("latest", [0, 9])],
+    [("drop_newest", [0, 1, 2, 3, 4]), ("drop_oldest", [0, 6, 7, 8, 9]), ("latest", [0, 9])],
 )
 def test_dropping_policies_keep_what_queued_ones_keep(run, policy, expected):
     async def main():
@@ -437,10 +437,10 @@ def test_a_publisher_in_another_thread_waits_for_the_handler(run, spawn):
                     bus.publish(Tick(number))
 
             publisher = spawn(publish_all)
-            await until(lambda: subscription.pending == 4)
+            await until(lambda: handler.begun and subscription.pending >= 4)
             await some_turns()
             assert not publisher.done()
-            assert subscription.pending == 4
+            assert 4 <= subscription.pending <= 5  # the one in hand, which has left the queue, may count or not
             handler.go.set()
             await asyncio.wrap_future(publisher)
         assert handler.numbers == list(range(100))
