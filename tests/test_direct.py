@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from ringcast import ClosedError, HandlerFailure, HandlerTypeError
+from ringcast import ClosedError, HandlerFailure, OptionError, RingcastError
 
 
 @dataclass(frozen=True, slots=True)
@@ -441,22 +441,32 @@ def test_a_handler_closes_the_dispatcher(make_bus):
     [
         {"mode": "sideways"},
         {"mode": "direct", "priority": "high"},
+        {"mode": "direct", "priority": True},
+        {"mode": "direct", "policy": "drop_oldest"},
+        {"mode": "direct", "max_queue": 10},
+        {"mode": "direct", "context": "publisher"},
         {"mode": "direct", "concurrency": 2},
         {"mode": "queued", "priority": 1},
         {"priority": 1},
     ],
 )
 def test_options_that_make_no_sense_are_refused(bus, options):
-    with pytest.raises((TypeError, ValueError)):
+    with pytest.raises(OptionError):
         bus.subscribe(Tick, lambda tick: None, **options)
     assert bus.count(Tick) == 0
+
+
+@pytest.mark.parametrize("base", [RingcastError, TypeError, ValueError])
+def test_the_error_is_what_a_reader_expects(bus, base):
+    with pytest.raises(base, match="sideways"):
+        bus.subscribe(Tick, lambda tick: None, mode="sideways")
 
 
 def test_an_async_handler_cannot_be_direct(bus):
     async def handler(tick: Tick) -> None:
         pass
 
-    with pytest.raises(HandlerTypeError, match="handler"):
+    with pytest.raises(OptionError, match="handler"):
         bus.subscribe(handler, mode="direct")
 
 
