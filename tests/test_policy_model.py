@@ -282,6 +282,8 @@ class PolicyMachine(RuleBasedStateMachine):
                 assert subscription.delivered == len(expected.received)
                 assert subscription.delivered + subscription.dropped == len(expected.accepted)
         finally:
+            for _ in range(2):  # a wake-up that close has crossed may begin a task, which is to end
+                self.on_the_loop(lambda: None)
             self.loop.call_soon_threadsafe(self.loop.stop)
             self.thread.join(DEADLINE)
             self.loop.close()
