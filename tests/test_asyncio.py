@@ -496,6 +496,29 @@ with asyncio.Runner(loop_factory=new_event_loop) as runner:
     assert (result.returncode, result.stderr) == (0, "")
 
 
+@pytest.mark.parametrize("event_class", [int, object])
+def test_beyond_the_reserve_publish_in_the_loop_raises_and_loses_nothing(run, event_class):
+    # where waiting would stop the loop it goes past max_queue, as a handler does; but not for ever
+    async def main():
+        seen, accepted = [], []
+
+        async def handler(event) -> None:
+            seen.append(event)
+
+        async with Dispatcher(max_queue=10) as bus:
+            subscription = bus.subscribe(event_class, handler)
+            with contextlib.suppress(QueueFullError):
+                for number in range(70_000):
+                    assert bus.publish(number) == 1
+                    accepted.append(number)
+            assert len(accepted) < 70_000
+        assert len(seen) == len(accepted)
+        assert seen == accepted
+        assert subscription.dropped == 0
+
+    run(main)
+
+
 # --- apublish ---
 
 
