@@ -1,0 +1,219 @@
+"""What type checkers accept, and what they infer. Never run: see tests/test_typing.py."""
+
+import abc
+import functools
+from dataclasses import dataclass
+from typing import Any, Protocol, assert_type, runtime_checkable
+
+import ringcast
+from ringcast import Dispatcher, HandlerFailure, Stream, Subscription
+
+
+@dataclass
+class Event:
+    when: float
+
+
+@dataclass
+class Tick(Event):
+    price: float
+
+
+@dataclass
+class Single:
+    """Made of one argument: as a callable, it could be taken for a handler."""
+
+    value: int
+
+
+@runtime_checkable
+class Priced(Protocol):
+    price: float
+
+
+class Abstract(abc.ABC):
+    @abc.abstractmethod
+    def price(self) -> float: ...
+
+
+def quick(tick: Tick) -> None: ...
+
+
+def any_event(event: Event) -> int:
+    return 1
+
+
+def with_default(tick: Tick, retries: int = 0) -> None: ...
+
+
+def for_single(single: Single) -> None: ...
+
+
+async def asynchronous(tick: Tick) -> int:
+    return 1
+
+
+class Handler:
+    def method(self, tick: Tick) -> None: ...
+
+    def __call__(self, tick: Tick) -> None: ...
+
+
+def expensive(tick: Tick) -> bool:
+    return tick.price > 100
+
+
+bus = Dispatcher(max_queue=10, policy="drop_oldest", timing=False, on_error="raise", name="typed")
+
+# subscribe: the class comes from the annotation or is told, and is that of the subscription.
+
+assert_type(bus.subscribe(quick), Subscription[Tick])
+assert_type(bus.subscribe(with_default), Subscription[Tick])
+assert_type(bus.subscribe(asynchronous), Subscription[Tick])
+assert_type(bus.subscribe(Handler().method), Subscription[Tick])
+assert_type(bus.subscribe(Handler()), Subscription[Tick])
+assert_type(bus.subscribe(Tick, quick), Subscription[Tick])
+assert_type(bus.subscribe(Tick, any_event), Subscription[Tick])  # a handler of the base class takes it too
+assert_type(bus.subscribe(Tick, lambda tick: tick.price), Subscription[Tick])
+assert_type(bus.subscribe(Single, for_single), Subscription[Single])
+assert_type(bus.subscribe(Tick, functools.partial(with_default, retries=3)), Subscription[Tick])
+ticks: list[Tick] = []
+assert_type(bus.subscribe(Tick, ticks.append), Subscription[Tick])
+bus.subscribe(object, print)
+
+# Options. What takes an event is given one of the class.
+
+assert_type(bus.subscribe(quick, mode="direct", priority=1, once=True), Subscription[Tick])
+assert_type(bus.subscribe(quick, mode=None, policy=None, max_queue=None, key=None, where=None), Subscription[Tick])
+assert_type(bus.subscribe(quick, where=lambda tick: tick.price > 1), Subscription[Tick])
+assert_type(bus.subscribe(Tick, quick, policy="latest", key=lambda tick: tick.price), Subscription[Tick])
+assert_type(bus.subscribe(Tick, any_event, where=expensive, max_queue=1), Subscription[Tick])
+assert_type(bus.subscribe(asynchronous, mode="asyncio", concurrency=2, context="publisher"), Subscription[Tick])
+bus.subscribe(Handler().method, weak=True)
+assert_type(bus.subscribe(Event, any_event, subclasses=True), Subscription[Event])
+# mypy has no type for "a class or a protocol"; pyright takes both.
+bus.subscribe(Priced, lambda priced: print(priced.price), subclasses=True)  # type: ignore[type-abstract]
+bus.subscribe(Abstract, lambda abstract: print(abstract.price()), subclasses=True)  # type: ignore[type-abstract]
+
+# subscribe_to
+
+assert_type(bus.subscribe_to(1, quick), Subscription[Tick])
+assert_type(bus.subscribe_to(1, quick, policy="drop_newest", where=expensive), Subscription[Tick])
+
+# on: in all its forms the function can still be called as it was written.
+
+
+@bus.on
+def on_plain(tick: Tick) -> int:
+    return 1
+
+
+@bus.on()
+def on_empty(tick: Tick) -> int:
+    return 1
+
+
+@bus.on(mode="direct", priority=2)
+def on_options(tick: Tick) -> int:
+    return 1
+
+
+@bus.on(Tick)
+def on_class(tick: Tick) -> int:
+    return 1
+
+
+@bus.on(Tick, where=lambda tick: tick.price > 1, policy="latest", key=lambda tick: tick.price)
+def on_class_options(tick: Event) -> int:
+    return 1
+
+
+@bus.on(Single)
+def on_single(single: Single) -> int:
+    return 1
+
+
+@bus.on
+async def on_async(tick: Tick) -> int:
+    return 1
+
+
+@bus.on(Tick, concurrency=4)
+async def on_class_async(tick: Tick) -> int:
+    return 1
+
+
+@ringcast.on
+def on_default(tick: Tick) -> int:
+    return 1
+
+
+@ringcast.on_type(1)
+def on_type(tick: Tick) -> int:
+    return 1
+
+
+tick = Tick(0.0, 1.0)
+assert_type(on_plain(tick=tick), int)
+assert_type(on_empty(tick=tick), int)
+assert_type(on_options(tick=tick), int)
+assert_type(on_class(tick), int)
+assert_type(on_class_options(tick), int)
+assert_type(on_single(Single(1)), int)
+assert_type(on_default(tick=tick), int)
+assert_type(on_type(tick=tick), int)
+
+# publish
+
+assert_type(bus.publish(tick), int)
+assert_type(bus.publish(tick, timeout=0.5), int)
+assert_type(bus.publish_to(1, tick, timeout=None), int)
+assert_type(bus.wait_idle(1), bool)
+assert_type(bus.count(Tick), int)
+
+# Subscription
+
+with bus.subscribe(quick) as subscription:
+    assert_type(subscription, Subscription[Tick])
+assert_type(subscription.event_class, type[Tick] | None)
+assert_type(subscription.lag, int)
+assert_type(subscription.dropped, int)
+assert_type(subscription.filtered, int)
+subscription.cancel(discard=True)
+subscription()
+subscriptions: list[Subscription[Any]] = [subscription, bus.subscribe(Single, for_single)]
+
+
+# HandlerFailure
+
+
+def report(failure: HandlerFailure) -> None:
+    assert_type(failure.exception, BaseException)
+    assert_type(failure.subscription, Subscription[Any])
+    exception, _event, failed = failure
+    assert_type(exception, BaseException)
+    assert_type(failed, Subscription[Any])
+
+
+with Dispatcher(on_error=report) as reporting:
+    assert_type(reporting, Dispatcher)
+
+
+# asyncio
+
+
+async def consume() -> None:
+    async with Dispatcher() as own:
+        assert_type(own, Dispatcher)
+        assert_type(own.stream(Tick), Stream[Tick])
+        async for tick in own.stream(Tick, max_queue=10, policy="drop_oldest", where=lambda tick: tick.price > 1):
+            assert_type(tick, Tick)
+        async with own.stream(Event, subclasses=True) as stream:
+            assert_type(stream, Stream[Event])
+            assert_type([event async for event in stream], list[Event])
+            stream.cancel()
+        assert_type(await own.wait_for(Tick), Tick)
+        assert_type(await own.wait_for(Tick, where=expensive, timeout=1), Tick)
+        assert_type(await own.wait_for(Tick, where=lambda tick: tick.price > 1), Tick)
+        assert_type(await own.apublish(Tick(0.0, 1.0), timeout=1), int)
+        await own.aclose(timeout=1)

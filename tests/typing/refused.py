@@ -1,0 +1,92 @@
+"""What type checkers refuse: each line with the codes of mypy and pyright. Never run: see tests/test_typing.py."""
+
+# pyright: basic
+# In strict mode, pyright reports the consequences of each of these errors as well.
+
+from dataclasses import dataclass
+
+from ringcast import Dispatcher, HandlerFailure, Stream, Subscription
+
+
+@dataclass
+class Tick:
+    price: float
+
+
+@dataclass
+class Trade:
+    volume: int
+
+
+def for_tick(tick: Tick) -> None: ...
+
+
+def for_trade(trade: Trade) -> None: ...
+
+
+def two(tick: Tick, trade: Trade) -> None: ...
+
+
+def nothing() -> None: ...
+
+
+def large(trade: Trade) -> bool:
+    return trade.volume > 100
+
+
+def unhashable(tick: Tick) -> list[float]:
+    return [tick.price]
+
+
+def wrong_report(failure: Tick) -> None: ...
+
+
+bus = Dispatcher()
+
+# The handler is of another class, or cannot be called with an event.
+bus.subscribe(Tick, for_trade)  # error: arg-type | reportArgumentType
+bus.subscribe(Tick, two)  # error: arg-type | reportArgumentType
+bus.subscribe(Tick, nothing)  # error: arg-type | reportArgumentType
+bus.subscribe(Tick, lambda tick: tick.volume)  # error: attr-defined | reportAttributeAccessIssue
+bus.subscribe(1, for_tick)  # error: call-overload | reportArgumentType
+bus.subscribe_to("1", for_tick)  # error: arg-type | reportArgumentType
+wrong: Subscription[Trade] = bus.subscribe(Tick, for_tick)  # error: arg-type | reportAssignmentType
+
+
+@bus.on(Tick)  # error: arg-type | reportArgumentType
+def on_class(trade: Trade) -> None: ...
+
+
+@bus.on(Tick, once=True)  # error: arg-type | reportArgumentType
+def on_class_options(trade: Trade) -> None: ...
+
+
+bus.on(1)  # error: call-overload | reportArgumentType,reportCallIssue
+
+# An option has another name, value or class.
+bus.subscribe(for_tick, polcy="latest")  # error: call-overload | reportCallIssue
+bus.subscribe(for_tick, policy="newest")  # error: call-overload | reportArgumentType
+bus.subscribe(for_tick, mode="thread")  # error: call-overload | reportArgumentType
+bus.subscribe(Tick, for_tick, context="subscriber")  # error: call-overload | reportArgumentType
+bus.subscribe(Tick, for_tick, where=large)  # error: arg-type | reportArgumentType
+bus.subscribe(Tick, for_tick, where=lambda tick: tick.volume > 1)  # error: attr-defined | reportAttributeAccessIssue
+bus.subscribe(Tick, for_tick, key=unhashable)  # error: arg-type | reportArgumentType
+bus.on(mode="thread")  # error: call-overload | reportArgumentType
+Dispatcher(policy="newest")  # error: arg-type | reportArgumentType
+Dispatcher(on_error="log")  # error: arg-type | reportArgumentType
+Dispatcher(on_error=wrong_report)  # error: arg-type | reportArgumentType
+bus.publish(Tick(1.0), 1.0)  # error: call-arg | reportCallIssue
+
+
+def report(failure: HandlerFailure) -> None:
+    failure.event = None  # error: misc | reportAttributeAccessIssue
+
+
+async def consume() -> None:
+    _trades: Stream[Trade] = bus.stream(Tick)  # error: arg-type | reportAssignmentType
+    bus.stream(Tick, where=large)  # error: arg-type | reportArgumentType
+    bus.stream(Tick, policy="newest")  # error: arg-type | reportArgumentType
+    _trade: Trade = await bus.wait_for(Tick)  # error: arg-type | reportAssignmentType
+    await bus.wait_for(Tick, where=large)  # error: arg-type | reportArgumentType
+    async for tick in bus.stream(Tick):
+        for_trade(tick)  # error: arg-type | reportArgumentType
