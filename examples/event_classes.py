@@ -72,12 +72,16 @@ class DataclassTrade:
     volume: int
 
 
-class NamedTupleTrade(NamedTuple):
-    """A named tuple that states its id. Without annotation: everything annotated would be a field."""
-
+class _TradeFields(NamedTuple):
     symbol: str
     volume: int
-    __event_type__ = 0x0102
+
+
+class NamedTupleTrade(_TradeFields):
+    """A named tuple that states its id. In a class below: in the tuple's own, type checkers take all for fields."""
+
+    __slots__ = ()
+    __event_type__: ClassVar[int] = 0x0102
 
 
 @attrs.frozen
