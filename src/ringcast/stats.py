@@ -1,0 +1,152 @@
+"""What `Dispatcher.stats()` gives: the numbers of a dispatcher, its topics and its subscriptions, at one moment.
+
+They are plain values that hold no handler and no event, so they can be kept, compared and sent elsewhere. Two of
+them and the time between make a rate (see `ringcast.top`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ringcast.events import class_name
+from ringcast.handlers import handler_name
+
+if TYPE_CHECKING:
+    from ringcast._core import Core, Subscription
+
+__all__ = ["DispatcherStats", "SubscriptionStats", "TopicStats", "collect", "event_name"]
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionStats:
+    """How one subscription is doing. Counts are of events, since it was made."""
+
+    handler: str
+    """The handler's name: `module.qualname`, and for a callable object that of its class."""
+    mode: str
+    """Where the handler runs: "queued", "direct" or "asyncio"."""
+    policy: str
+    """What a full queue does: "block", "raise", "drop_newest", "drop_oldest" or "latest"."""
+    active: bool
+    """False once it is cancelled; until what was accepted before is delivered, it is still listed."""
+    delivered: int
+    """Events that the handler was called with, failed calls included."""
+    dropped: int
+    """Events that it did not get: by its policy, or by `cancel(discard=True)`."""
+    filtered: int
+    """Events that its `where` declined."""
+    errors: int
+    """Calls of the handler that raised."""
+    pending: int
+    """Events that wait for the handler now, with the one it is busy with."""
+    high_water: int
+    """The most that `pending` has been seen at."""
+    handler_seconds: float | None
+    """Mean time of one call, in seconds, over a sample of the calls; None: none sampled, or `timing` is off."""
+
+
+@dataclass(frozen=True, slots=True)
+class TopicStats:
+    """How all that belongs to one type id, or to a class with its subclasses, is doing.
+
+    Counts are of events, since the type was first used.
+    """
+
+    type_id: int | None
+    """From 0 to 2**32 - 1; None for subscriptions to a class with its subclasses, whose events have several."""
+    event_class: type[Any] | None
+    """The class that the id belongs to; None while it is open."""
+    published: int
+    """Events that were queued. What only direct handlers saw, or nobody, does not count."""
+    pending: int
+    """Events that at least one subscription has still to see."""
+    high_water: int
+    """The most that `pending` has been seen at."""
+    subscriptions: tuple[SubscriptionStats, ...]
+    """In the order in which they were made; the direct ones after the others, in the order of their priority."""
+
+
+@dataclass(frozen=True, slots=True)
+class DispatcherStats:
+    """How a dispatcher is doing."""
+
+    name: str
+    """The name it was given, "ringcast" by default."""
+    closed: bool
+    """Whether `close` has been called."""
+    workers: int
+    """Threads that run handlers now."""
+    topics: tuple[TopicStats, ...]
+    """One for each type id that was published or subscribed to, and for each class subscribed to with subclasses."""
+
+
+def collect(core: Core) -> DispatcherStats:
+    """Read the numbers of a dispatcher. What `Dispatcher.stats()` does; use that.
+
+    May be called from any thread, and inside a handler. Each number is right at the moment it is read, but the
+    dispatcher goes on meanwhile: sums over several of them may be off by what happened in between.
+
+    Args:
+        core: the dispatcher, open or closed.
+
+    Returns:
+        The numbers; they do not change any more.
+    """
+    workers, rows = core._stats()
+    topics: dict[object, TopicStats] = {}
+    for row in rows:
+        topic = _topic(*row)
+        key = id(topic.event_class) if topic.type_id is None else ("id", topic.type_id)
+        topics[key] = _joined(topics[key], topic) if key in topics else topic
+    return DispatcherStats(core.name, core.closed, workers, tuple(topics.values()))
+
+
+def event_name(topic: TopicStats) -> str:
+    """Name what a topic has the events of, for people: the class, or the type id in hexadecimal while it has none."""
+    if topic.event_class is None:
+        return f"0x{topic.type_id:08x}"
+    name = class_name(topic.event_class)
+    return f"{name} and subclasses" if topic.type_id is None else name
+
+
+def _joined(one: TopicStats, other: TopicStats) -> TopicStats:
+    """One topic of two rows: the core keeps the subscriptions that want the publisher's context by themselves."""
+    return dataclasses.replace(
+        one,
+        event_class=one.event_class or other.event_class,
+        published=max(one.published, other.published),  # mostly the same events
+        pending=max(one.pending, other.pending),
+        high_water=max(one.high_water, other.high_water),
+        subscriptions=one.subscriptions + other.subscriptions,
+    )
+
+
+def _topic(
+    type_id: int | None,
+    event_class: type[Any] | None,
+    published: int,
+    pending: int,
+    high_water: int,
+    subscriptions: list[Subscription[Any]],
+) -> TopicStats:
+    return TopicStats(
+        type_id, event_class, published, pending, high_water, tuple(_subscription(sub) for sub in subscriptions)
+    )
+
+
+def _subscription(sub: Subscription[Any]) -> SubscriptionStats:
+    return SubscriptionStats(
+        handler=handler_name(sub.handler),
+        mode=sub.mode,
+        policy=sub.policy,
+        active=sub.active,
+        delivered=sub.delivered,
+        dropped=sub.dropped,
+        filtered=sub.filtered,
+        errors=sub.errors,
+        pending=sub.pending,
+        high_water=sub.high_water,
+        handler_seconds=sub.handler_seconds,
+    )
