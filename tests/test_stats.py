@@ -1,0 +1,284 @@
+"""Dispatcher.stats(): the numbers of a dispatcher, its topics and its subscriptions."""
+
+import dataclasses
+import gc
+import pickle
+import threading
+import weakref
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import pytest
+
+from ringcast import Dispatcher
+from ringcast.stats import DispatcherStats, SubscriptionStats, TopicStats, collect, event_name
+
+
+@dataclass
+class Tick:
+    price: float
+
+
+@dataclass
+class Order:
+    amount: int
+
+
+def topic_of(stats, event_class):
+    """The one topic of a class."""
+    (found,) = [topic for topic in stats.topics if topic.event_class is event_class]
+    return found
+
+
+def only(stats, event_class):
+    """The one subscription of a class."""
+    (found,) = topic_of(stats, event_class).subscriptions
+    return found
+
+
+def test_a_new_dispatcher_has_nothing_to_tell(make_bus):
+    assert make_bus(name="quiet").stats() == DispatcherStats("quiet", closed=False, workers=0, topics=())
+
+
+def test_a_closed_dispatcher_says_so_and_still_tells_what_was(bus, recorder):
+    bus.subscribe(Tick, recorder)
+    bus.publish(Tick(1.0))
+    bus.close()
+    stats = bus.stats()
+    assert (stats.closed, stats.workers) == (True, 0)
+    assert all(topic.published == 1 for topic in stats.topics)
+
+
+def test_topics_are_told_with_id_class_and_what_was_published(bus, recorder):
+    bus.subscribe(Tick, recorder)
+    bus.subscribe_to(7, recorder)
+    for _ in range(3):
+        bus.publish(Tick(1.0))
+    assert bus.wait_idle(15)
+    stats = bus.stats()
+    assert topic_of(stats, Tick).published == 3
+    (seventh,) = [topic for topic in stats.topics if topic.type_id == 7]
+    assert (seventh.event_class, seventh.published) == (None, 0)
+
+
+def test_subscriptions_are_told_in_the_order_they_were_made_by_handler_name(bus, recorder):
+    def first(tick: Tick) -> None: ...
+
+    def second(tick: Tick) -> None: ...
+
+    for handler in (first, second, recorder):
+        bus.subscribe(Tick, handler)
+    where = "test_subscriptions_are_told_in_the_order_they_were_made_by_handler_name.<locals>"
+    assert [sub.handler for sub in topic_of(bus.stats(), Tick).subscriptions] == [
+        f"{__name__}.{where}.first",
+        f"{__name__}.{where}.second",
+        "conftest.Recorder",
+    ]
+
+
+def test_events_that_wait_are_pending_and_leave_a_high_water_mark(bus, gate):
+    bus.subscribe(Tick, gate.hold)
+    bus.publish(Tick(0.0))
+    gate.wait_until_held()
+    for _ in range(9):
+        bus.publish(Tick(1.0))
+    held = bus.stats()
+    assert topic_of(held, Tick).pending == only(held, Tick).pending == 10
+    gate.open()
+    assert bus.wait_idle(15)
+    done = bus.stats()
+    assert topic_of(done, Tick).pending == only(done, Tick).pending == 0
+    assert only(done, Tick).delivered == 10
+    assert topic_of(done, Tick).high_water >= 9  # a mark is taken where it costs nothing: near, not exact
+    assert only(done, Tick).high_water >= 9
+
+
+def test_failed_calls_are_delivered_and_errors(make_bus):
+    bus = make_bus(on_error=lambda failure: None)
+
+    def fail_on_odd(order: Order) -> None:
+        if order.amount % 2:
+            raise ValueError(order.amount)
+
+    bus.subscribe(fail_on_odd)
+    for amount in range(5):
+        bus.publish(Order(amount))
+    assert bus.wait_idle(15)
+    sub = only(bus.stats(), Order)
+    assert (sub.delivered, sub.errors) == (5, 2)
+
+
+def test_what_where_declines_is_filtered(bus, recorder):
+    bus.subscribe(Order, recorder, where=lambda order: order.amount > 2)
+    for amount in range(5):
+        bus.publish(Order(amount))
+    assert bus.wait_idle(15)
+    sub = only(bus.stats(), Order)
+    assert (sub.delivered, sub.filtered) == (2, 3)
+
+
+def test_what_a_policy_drops_is_dropped(bus, gate):
+    bus.subscribe(Order, gate.hold, policy="drop_newest", max_queue=2)
+    bus.publish(Order(0))
+    gate.wait_until_held()
+    for amount in range(1, 10):
+        bus.publish(Order(amount))
+    gate.open()
+    assert bus.wait_idle(15)
+    sub = only(bus.stats(), Order)
+    assert sub.policy == "drop_newest"
+    assert sub.delivered + sub.dropped == 10
+    assert sub.dropped >= 7
+
+
+def test_modes_and_policies_are_told(make_bus, recorder):
+    bus = make_bus(policy="drop_oldest")
+    bus.subscribe(Tick, recorder, mode="direct")
+    bus.subscribe(Tick, recorder)
+    bus.subscribe(Tick, recorder, policy="latest")
+    queued, latest, direct = topic_of(bus.stats(), Tick).subscriptions
+    assert direct.mode == "direct"
+    assert (queued.mode, queued.policy) == ("queued", "drop_oldest")
+    assert (latest.mode, latest.policy) == ("queued", "latest")
+
+
+def test_a_class_with_its_subclasses_is_a_topic_without_id(bus, recorder):
+    class Urgent(Order):
+        """An order."""
+
+    bus.subscribe(Order, recorder)
+    bus.subscribe(Order, recorder, subclasses=True)
+    for event in (Order(1), Urgent(2)):
+        bus.publish(event)
+    assert bus.wait_idle(15)
+    topics = {
+        (topic.type_id is None, event_name(topic)): topic.published
+        for topic in bus.stats().topics
+        if topic.subscriptions
+    }
+    assert topics == {(False, f"{__name__}.Order"): 1, (True, f"{__name__}.Order and subclasses"): 2}
+
+
+def test_subscriptions_with_the_publishers_context_belong_to_the_same_topic(bus, recorder):
+    def plain(tick: Tick) -> None: ...
+
+    bus.subscribe(plain)
+    bus.subscribe(Tick, recorder, context="publisher")
+    for _ in range(3):
+        bus.publish(Tick(1.0))
+    assert bus.wait_idle(15)
+    topic = topic_of(bus.stats(), Tick)
+    assert topic.published == 3
+    assert [sub.delivered for sub in topic.subscriptions] == [3, 3]
+
+
+def test_a_cancelled_subscription_is_told_as_inactive_until_it_is_served(bus, gate, eventually):
+    subscription = bus.subscribe(Tick, gate.hold)
+    bus.publish(Tick(1.0))
+    gate.wait_until_held()
+    subscription.cancel()
+    assert not only(bus.stats(), Tick).active
+    gate.open()
+    eventually(lambda: not any(topic.subscriptions for topic in bus.stats().topics))
+
+
+def test_the_time_of_a_call_is_sampled(make_bus):
+    timed, untimed = make_bus(), make_bus(timing=False)
+    for bus in (timed, untimed):
+        bus.subscribe(Tick, lambda tick: None)
+        for _ in range(2000):
+            bus.publish(Tick(1.0))
+        assert bus.wait_idle(15)
+    assert 0.0 < only(timed.stats(), Tick).handler_seconds < 1.0
+    assert only(untimed.stats(), Tick).handler_seconds is None
+
+
+def test_workers_are_the_threads_that_run_handlers(bus, gate):
+    bus.subscribe(Tick, gate.hold)
+    assert bus.stats().workers == 0
+    bus.publish(Tick(1.0))
+    gate.wait_until_held()
+    assert bus.stats().workers >= 1
+
+
+def test_a_handler_and_any_thread_may_ask(bus, spawn, deadline):
+    seen = []
+    asked = threading.Event()
+
+    def ask(tick: Tick) -> None:
+        seen.append(only(bus.stats(), Tick).pending)
+        asked.set()
+
+    bus.subscribe(ask)
+    bus.publish(Tick(1.0))
+    assert asked.wait(deadline)
+    assert seen == [1]
+    assert topic_of(spawn(bus.stats).result(deadline), Tick).published == 1
+
+
+def test_asking_while_others_publish_and_subscribe_is_safe(bus, spawn, deadline):
+    stop = threading.Event()
+
+    def churn():
+        while not stop.is_set():
+            with bus.subscribe(Tick, lambda tick: None):
+                bus.publish(Tick(1.0))
+
+    churning = spawn(churn)
+    published = [sum(topic.published for topic in bus.stats().topics) for _ in range(300)]
+    stop.set()
+    churning.result(deadline)
+    assert published == sorted(published)  # a count never goes back
+
+
+# The values themselves ------------------------------------------------------------------------------
+
+
+def test_stats_are_values(bus, recorder):
+    bus.subscribe(Tick, recorder)
+    stats = bus.stats()
+    for value in (stats, topic_of(stats, Tick), only(stats, Tick)):
+        assert not hasattr(value, "__dict__")
+        field = dataclasses.fields(value)[0].name
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(value, field, "other")
+    assert bus.stats() == stats
+    assert pickle.loads(pickle.dumps(stats)) == stats
+
+
+def test_stats_keep_neither_the_dispatcher_nor_handlers_alive(make_bus):
+    class Handler:
+        def __call__(self, tick: Tick) -> None: ...
+
+    handler = Handler()
+    bus = Dispatcher()
+    bus.subscribe(Tick, handler)
+    gone = weakref.ref(handler)
+    stats = bus.stats()
+    bus.close()
+    del bus, handler
+    gc.collect()
+    assert gone() is None
+    assert stats.topics[0].subscriptions[0].handler.endswith("Handler")
+
+
+def test_collect_takes_the_numbers_as_the_core_has_them():
+    def handle(tick: Tick) -> None: ...
+
+    sub = SimpleNamespace(
+        handler=handle,
+        mode="queued",
+        policy="latest",
+        active=True,
+        delivered=1,
+        dropped=2,
+        filtered=3,
+        errors=4,
+        pending=5,
+        high_water=6,
+        handler_seconds=0.25,
+    )
+    core = SimpleNamespace(name="fake", closed=False, _stats=lambda: (3, [(9, Tick, 10, 11, 12, [sub])]))
+    name = f"{__name__}.test_collect_takes_the_numbers_as_the_core_has_them.<locals>.handle"
+    expected = SubscriptionStats(name, "queued", "latest", True, 1, 2, 3, 4, 5, 6, 0.25)
+    assert collect(core) == DispatcherStats("fake", False, 3, (TopicStats(9, Tick, 10, 11, 12, (expected,)),))
