@@ -20,18 +20,50 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.add_argument("folder", metavar="DIR", nargs="?", help="default: Python's standard library")
     demo.set_defaults(run=_demo)
+    top = commands.add_parser(
+        "top",
+        help="watch a dispatcher at work: rates, queues, errors",
+        description="Run a small program with subscribers of each kind, and show the numbers of its dispatcher until "
+        "Ctrl-C; without a terminal, one table after a second. ringcast.top.watch(dispatcher) does the same in a "
+        "program of yours. Needs rich: pip install 'ringcast[demo]'.",
+    )
+    top.add_argument("--seconds", metavar="N", type=_seconds, help="end after N seconds")
+    top.add_argument("--once", action="store_true", help="print one plain table, after a second or N, and end")
+    top.set_defaults(run=_top)
     return parser
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < 1e6:
+        raise argparse.ArgumentTypeError(f"not a number of seconds between 0 and a million: {text!r}")
+    return seconds
 
 
 def _demo(arguments: argparse.Namespace) -> int:
     try:
         from ringcast.demo import run
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "rich":
-            raise
-        print("ringcast demo: rich is missing; pip install 'ringcast[demo]'", file=sys.stderr)
-        return 2
+        return _missing("demo", error)
     return run(arguments.folder)
+
+
+def _top(arguments: argparse.Namespace) -> int:
+    try:
+        from ringcast.top import run
+    except ModuleNotFoundError as error:
+        return _missing("top", error)
+    return run(arguments.seconds, arguments.once)
+
+
+def _missing(command: str, error: ModuleNotFoundError) -> int:
+    if (error.name or "").partition(".")[0] != "rich":
+        raise error
+    print(f"ringcast {command}: rich is missing; pip install 'ringcast[demo]'", file=sys.stderr)
+    return 2
 
 
 def main(argv: list[str] | None = None) -> int:
