@@ -36,12 +36,27 @@ def on_tick(tick: Tick) -> None:
 # --- the package ---
 
 
+def test_importing_it_imports_no_asyncio(run_python):
+    result = run_python("import sys, ringcast; assert 'asyncio' not in sys.modules; ringcast.Stream")
+    assert (result.returncode, result.stderr) == (0, "")
+
+
 def test_the_package_exports_its_api():
     names = {
         *["Dispatcher", "Subscription", "HandlerFailure", "on", "on_type", "emit", "default", "type_id"],
         *["RingcastError", "ClosedError", "EventClassError", "HandlerTypeError", "TypeIdError"],
         *["QueueFullError", "CloseTimeoutError", "__version__"],
-        *["HandlerOptions", "OptionError", "PublishTimeoutError", "LoopBlockedError", "LoopClosedError"],
+        *[
+            "DispatcherStats",
+            "Stream",
+            "SubscriptionStats",
+            "TopicStats",
+            "HandlerOptions",
+            "OptionError",
+            "PublishTimeoutError",
+            "LoopBlockedError",
+            "LoopClosedError",
+        ],
     }
     assert names == set(ringcast.__all__)
     assert all(hasattr(ringcast, name) for name in names)

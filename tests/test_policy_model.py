@@ -106,11 +106,11 @@ class Expected:
             place = [other % KEYS for other in self.waiting].index(number % KEYS)
             self.waiting[place] = number
             self.dropped += 1
-        elif not self.full or self.policy not in ("drop_newest", "drop_oldest"):
+        elif not self.full or self.policy not in ("drop_newest", "drop_oldest", "latest by key"):
             self.waiting.append(number)
         else:
             self.dropped += 1
-            if self.policy == "drop_oldest":
+            if self.policy != "drop_newest":
                 self.waiting.popleft()
                 self.waiting.append(number)
 

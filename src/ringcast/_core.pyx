@@ -64,6 +64,8 @@ cdef extern from *:
     """
     object raise_current()
 
+cdef double PICK_SECONDS = 0.01   # how long a thread waits for another one that picks events for a mailbox
+
 cdef enum:
     BATCH = 256           # events a subscription is given in a turn, before the others have theirs
     TIMED = 64            # every so many turns are timed
@@ -138,7 +140,8 @@ cdef struct subscription_t:
     PyObject *subscription    # the Subscription, not owned
     rc_mail *mail             # where its policy drops events, else NULL
     rc_u64 calls              # ended; not counted where the cursor tells
-    rc_u64 filtered           # events that `where` did not let pass
+    rc_u64 filtered           # of the calls: those in which `where` did not let the event pass
+    rc_u64 filtered_early     # events that `where` did not let into the mailbox
     rc_u64 lost               # events that were dropped by its policy
     rc_u64 keyed              # events that wait by key
     rc_u64 unheard            # of the calls: those in which nobody was left to handle the event
@@ -148,6 +151,7 @@ cdef struct subscription_t:
     rc_u32 fired              # `once`: the one call has begun
     mode_t mode
     policy_t policy
+    bint picky                # with a mailbox: where or key says what goes there
     bint by_key               # the mailbox keeps the latest event of each key
     uint64_t max_queue
     uint64_t start            # the cursor at subscribe

@@ -21,9 +21,11 @@ emit = default.publish
 
 
 @overload
-def on_type(type_id: int, /, **options: Unpack[HandlerOptions]) -> Callable[[H], H]: ...
+def on_type(type_id: int, /, **options: Unpack[HandlerOptions[Any]]) -> Callable[[H], H]: ...
 @overload
-def on_type(type_id: int, handler: Callable[[E], object], /, **options: Unpack[HandlerOptions]) -> Subscription[E]: ...
+def on_type(
+    type_id: int, handler: Callable[[E], object], /, **options: Unpack[HandlerOptions[E]]
+) -> Subscription[E]: ...
 def on_type(type_id: int, handler: Any = None, /, **options: Any) -> Any:
     """Subscribes to a type id on the default dispatcher: `on_type(1, handler)`, or `@on_type(1)` as a decorator.
 

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
-from ringcast._core import EMPTY, Envelope, Subscription
+from ringcast._core import EMPTY, Core, Envelope, Subscription
 from ringcast.errors import ClosedError, CloseTimeoutError, OptionError, PublishTimeoutError
 
 if TYPE_CHECKING:
@@ -236,12 +236,12 @@ async def apublish(dispatcher: Dispatcher, event: object, timeout: float | None)
         async with asyncio.timeout(timeout):
             while True:
                 try:
-                    return dispatcher.publish(event, timeout=0)
+                    return Core.publish(dispatcher, event, timeout=0)
                 except PublishTimeoutError:
                     room = loop.create_future()
                 dispatcher._when_room(event, functools.partial(loop.call_soon_threadsafe, _resolve, room))
                 try:  # it may have come in between
-                    return dispatcher.publish(event, timeout=0)
+                    return Core.publish(dispatcher, event, timeout=0)
                 except PublishTimeoutError:
                     await room
     except TimeoutError as error:

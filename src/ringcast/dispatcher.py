@@ -11,19 +11,21 @@ import time
 import weakref
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, Self, TypeVar, Unpack, overload
 
 from ringcast._core import MODES, Core, Options, Subscription
 from ringcast.errors import CloseTimeoutError, EventClassError, LoopBlockedError
 from ringcast.events import check_type_id, is_class, type_id
 from ringcast.handlers import Accepts, check_accepts, handler_name, inspect_handler, sole_class
 from ringcast.options import HandlerOptions, Policy, check_concurrency, check_max_queue, check_policy, resolve
+from ringcast.stats import DispatcherStats, collect
 
 if TYPE_CHECKING:
     from ringcast.aio import Stream
 
 E = TypeVar("E")
 Handler = Callable[[E], object]
+R = TypeVar("R")
 H = TypeVar("H", bound=Callable[[Any], object])
 
 MAX_QUEUE_LIMIT = 2**40  # beyond any memory; keeps positions far from the end of 64 bits
@@ -31,6 +33,13 @@ ASYNCIO = MODES.index("asyncio")
 EXIT_TIMEOUT = 5.0  # seconds that all dispatchers together may take at interpreter exit
 
 logger = logging.getLogger("ringcast")
+
+
+class Decorator(Protocol[E]):
+    """What `on(EventClass)` gives: decorates a handler of that class and leaves its type as it is."""
+
+    def __call__(self, handler: Callable[[E], R], /) -> Callable[[E], R]:
+        """Subscribe the handler and return it."""
 
 
 class HandlerFailure(NamedTuple):
@@ -114,10 +123,10 @@ class Dispatcher(Core):
         _live.add(self)
 
     @overload
-    def subscribe(self, handler: Callable[[E], object], /, **options: Unpack[HandlerOptions]) -> Subscription[E]: ...
+    def subscribe(self, handler: Callable[[E], object], /, **options: Unpack[HandlerOptions[E]]) -> Subscription[E]: ...
     @overload
     def subscribe(
-        self, event_class: type[E], handler: Callable[[E], object], /, **options: Unpack[HandlerOptions]
+        self, event_class: type[E], handler: Callable[[E], object], /, **options: Unpack[HandlerOptions[E]]
     ) -> Subscription[E]: ...
     def subscribe(self, *arguments: Any, **options: Any) -> Subscription[Any]:
         """Has `handler` called with every event of a class that is published from now on, in order.
@@ -167,7 +176,7 @@ class Dispatcher(Core):
         return resolve(accepts, handler, event_class, self._policy, self.max_queue, options)
 
     def subscribe_to(
-        self, type_id: int, handler: Callable[[E], object], /, **options: Unpack[HandlerOptions]
+        self, type_id: int, handler: Callable[[E], object], /, **options: Unpack[HandlerOptions[E]]
     ) -> Subscription[E]:
         """Has `handler` called with every event that is published under a type id from now on, in order.
 
@@ -205,13 +214,11 @@ class Dispatcher(Core):
         return start(self._subscribe_id(type_id, known, handler, resolved))
 
     @overload
+    def on(self, event_class: type[E], /, **options: Unpack[HandlerOptions[E]]) -> Decorator[E]: ...
+    @overload
     def on(self, handler: H, /) -> H: ...
     @overload
-    def on(
-        self, event_class: type[E], /, **options: Unpack[HandlerOptions]
-    ) -> Callable[[Callable[[E], object]], Callable[[E], object]]: ...
-    @overload
-    def on(self, /, **options: Unpack[HandlerOptions]) -> Callable[[H], H]: ...
+    def on(self, /, **options: Unpack[HandlerOptions[Any]]) -> Callable[[H], H]: ...
     def on(self, target: Any = None, /, **options: Any) -> Any:
         """Subscribes the decorated function: `@bus.on` by its annotation, `@bus.on(Tick)` to that class; both with
         options: `@bus.on(mode="direct")`.
@@ -280,7 +287,12 @@ class Dispatcher(Core):
         loop = aio.choose_loop(None)
         if max_queue is not None:
             check_max_queue(max_queue, self.max_queue)
-        options: HandlerOptions = {"max_queue": max_queue, "policy": policy, "where": where, "subclasses": subclasses}
+        options: HandlerOptions[E] = {
+            "max_queue": max_queue,
+            "policy": policy,
+            "where": where,
+            "subclasses": subclasses,
+        }
         options["mode"] = "asyncio"
 
         def subscribe(feed: aio.Feed) -> Subscription[E]:
@@ -366,7 +378,11 @@ class Dispatcher(Core):
         """Closes the dispatcher, waiting for all deliveries."""
         await self.aclose()
 
-    # --- waiting and closing ---
+    # --- insight, waiting and closing ---
+
+    def stats(self) -> DispatcherStats:
+        """The numbers of the dispatcher, its topics and its subscriptions, as plain values."""
+        return collect(self)
 
     def wait_idle(self, timeout: float | None = None) -> bool:
         """Waits until everything that was accepted is delivered: for tests. From inside a handler it does not wait.

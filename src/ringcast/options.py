@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypedDict, TypeVar
 
 from ringcast._core import MODES, POLICIES, Options
 from ringcast.errors import OptionError
@@ -19,7 +19,10 @@ Mode = Literal["queued", "direct", "asyncio"]
 Policy = Literal["block", "raise", "drop_newest", "drop_oldest", "latest"]
 
 
-class HandlerOptions(TypedDict, total=False):
+E = TypeVar("E")
+
+
+class HandlerOptions(TypedDict, Generic[E], total=False):
     """Keyword arguments of `subscribe`, `subscribe_to` and `on`."""
 
     mode: Mode | None
@@ -32,13 +35,14 @@ class HandlerOptions(TypedDict, total=False):
     The event that a dropping subscription's handler has in hand does not count."""
     max_queue: int | None
     """How many events may wait for this subscription; from 1 to the dispatcher's, which is the default."""
-    key: Callable[[Any], Hashable] | None
+    key: Callable[[E], Hashable] | None
     """With policy "latest": the newest event of each key is kept, of at most `max_queue` keys. A key keeps its place in
     the order. Runs on a worker's or a publisher's thread."""
     once: bool
     """The subscription ends with the first event that it handles."""
-    where: Callable[[Any], object] | None
-    """Only events for which it is true reach the handler. It runs where the handler runs."""
+    where: Callable[[E], object] | None
+    """Only events for which it is true reach the handler; the others are counted in `filtered`. It runs where the
+    handler runs; with a dropping policy, where it keeps events from the queue, on a worker's or a publisher's thread."""
     weak: bool
     """The handler, a bound method, does not keep its owner alive; the subscription ends with the owner."""
     subclasses: bool
@@ -71,7 +75,7 @@ def resolve(
     event_class: type | None,
     dispatcher_policy: Policy,
     dispatcher_max_queue: int,
-    options: HandlerOptions,
+    options: HandlerOptions[Any],
 ) -> Options:
     """Check the options against each other, the handler and the class, and fill in what they leave open.
 
@@ -130,7 +134,7 @@ def resolve(
     )
 
 
-def _mode(accepts: Accepts, options: HandlerOptions) -> str:
+def _mode(accepts: Accepts, options: HandlerOptions[Any]) -> str:
     mode = options.get("mode")
     if mode is None:
         return "asyncio" if accepts.asynchronous else "queued"
@@ -142,7 +146,7 @@ def _mode(accepts: Accepts, options: HandlerOptions) -> str:
     return mode
 
 
-def _wide(event_class: type | None, options: HandlerOptions) -> bool:
+def _wide(event_class: type | None, options: HandlerOptions[Any]) -> bool:
     wide = _flag(options, "subclasses")
     if event_class is None:
         if wide:
@@ -170,13 +174,13 @@ def _is_bound_method(handler: object) -> bool:
     return getattr(handler, "__self__", None) is not None and hasattr(handler, "__func__")
 
 
-def _refuse(options: HandlerOptions, why: str, *names: str) -> None:
+def _refuse(options: HandlerOptions[Any], why: str, *names: str) -> None:
     for name in names:
         if options.get(name) is not None:
             raise OptionError(f"{name}= does not go with this subscription: {why}")
 
 
-def _flag(options: HandlerOptions, name: str) -> bool:
+def _flag(options: HandlerOptions[Any], name: str) -> bool:
     value = options.get(name, False)
     if not isinstance(value, bool):
         raise OptionError(f"{name} must be True or False, not {value!r}")
@@ -191,6 +195,6 @@ def _integer(name: str, value: object, least: int, most: int) -> int:
     return value
 
 
-def check_concurrency(options: HandlerOptions) -> int:
+def check_concurrency(options: HandlerOptions[Any]) -> int:
     """The option `concurrency`, an int from 1."""
     return _integer("concurrency", options.get("concurrency", 1), 1, 2**31)

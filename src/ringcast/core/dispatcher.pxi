@@ -198,7 +198,7 @@ cdef class Core:
             self.await_room(topic, deadline)
         for topic, what in targets:
             reached += rc_u32_load(&topic.c.subscribers)
-            # there was room; where others have come in between, this goes a little past it rather than to stay half done
+            # there was room; if others came in between, this goes a little past it rather than to stay half done
             self.claimed(topic, try_publish(topic.c, <PyObject *>what, self.max_queue + RESERVE))
         if direct:
             if len(topics) > 1:
@@ -599,7 +599,7 @@ cdef class Core:
         return self.pool.wait(timeout, None, self)
 
     def _stats(self):
-        """(workers, [(type id, event class, published, pending, high water, subscriptions), ...])"""
+        """(workers, [(type id or None, event class, published, pending, high water, subscriptions), ...])"""
         cdef Topic topic
         rows = []
         for topic in self.all_topics():
@@ -608,7 +608,7 @@ cdef class Core:
             if event_class is None and topic.c.event_class != NULL:
                 event_class = <object>topic.c.event_class
             rows.append((
-                topic.type_id, event_class, rc_ring_tail(&topic.c.ring),
+                None if topic.wide_class is not None else topic.type_id, event_class, rc_ring_tail(&topic.c.ring),
                 rc_ring_tail(&topic.c.ring) - rc_ring_gate(&topic.c.ring), topic.c.high_water, subscriptions,
             ))
         return rc_pool_workers(&self.pool.c), rows

@@ -23,6 +23,7 @@ cdef class Subscription:
     cdef object key
     cdef dict by_key           # key -> Latest, guarded by keyed_lock
     cdef object keyed_lock     # re-entrant: comparing keys may run any code
+    cdef object picking        # held by the thread that picks events for the mailbox
     cdef object waker          # tells the consumer of a LOOP subscription that there is something
     cdef readonly object loop  # its event loop, or None
     cdef object __weakref__
@@ -66,7 +67,7 @@ cdef class Subscription:
 
     cdef object admit(self, event):
         """The handler, if it is to have this event: its conditions are met, and there still is a handler."""
-        if self.where is not None and not self.where(unwrapped(event)):
+        if self.where is not None and self.c.mail == NULL and not self.where(unwrapped(event)):
             rc_u64_count(&self.c.filtered, 1)
             return None
         handler = self.target() if self.weak else self.target
@@ -241,10 +242,11 @@ cdef class Subscription:
                 self.retire()
             return
         if cursor >= self.c.cancelled_at and (self.c.mail == NULL or mail_size(&self.c) == 0):
-            if self.is_over():   # its handler has finished all, nobody runs it
-                self.retire()
             if self.c.mode == LOOP:
+                self.look_away()
                 self.tell_consumer()
+            elif self.is_over():   # its handler has finished all, nobody runs it
+                self.retire()
             return
         if discard and self.c.mode == LOOP:   # its consumer may never come: nobody is waited for
             self.look_away()
@@ -340,7 +342,7 @@ cdef class Subscription:
     @property
     def filtered(self):
         """How many events `where` has kept from its handler, an int."""
-        return rc_u64_load(&self.c.filtered)
+        return rc_u64_load(&self.c.filtered) + rc_u64_load(&self.c.filtered_early)
 
     @property
     def lag(self):
@@ -402,6 +404,9 @@ cdef Subscription new_subscription(Core core, Topic topic, handler, event_class,
             rc_aligned_free(sub.c.mail)
             sub.c.mail = NULL
             raise MemoryError
+        if options.key is not None or options.where is not None:
+            sub.c.picky = True
+            sub.picking = threading.Lock()
         if options.key is not None:
             sub.c.by_key = True
             sub.key = options.key
