@@ -42,7 +42,7 @@ class HandlerOptions(TypedDict, Generic[E], total=False):
     """The subscription ends with the first event that it handles."""
     where: Callable[[E], object] | None
     """Only events for which it is true reach the handler; the others are counted in `filtered`. It runs where the
-    handler runs; with a dropping policy, where it keeps events from the queue, on a worker's or a publisher's thread."""
+    handler runs; with a dropping policy, on a worker's or a publisher's thread, before an event takes room."""
     weak: bool
     """The handler, a bound method, does not keep its owner alive; the subscription ends with the owner."""
     subclasses: bool
