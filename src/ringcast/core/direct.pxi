@@ -31,7 +31,7 @@ cdef deliver_direct(Core core, tuple subscriptions, event):
     cdef rc_direct *outer = rc_direct_get()
     cdef rc_direct *at = outer
     cdef rc_direct now
-    cdef list follow, raised = []
+    cdef list follow, raised = None   # made when there is something to put there
     while at != NULL:
         if at.core == <PyObject *>core:
             if at.follow == NULL:
@@ -46,23 +46,24 @@ cdef deliver_direct(Core core, tuple subscriptions, event):
     now.outer = outer
     rc_direct_set(&now)
     try:
-        call_direct(core, subscriptions, event, raised)
+        raised = call_direct(core, subscriptions, event, raised)
         while now.follow != NULL:
             follow = <list>now.follow
             Py_DECREF(now.follow)
             now.follow = NULL
             for later in follow:
-                call_direct(core, <tuple>later[0], later[1], raised)
+                raised = call_direct(core, <tuple>later[0], later[1], raised)
     finally:
         rc_direct_set(outer)
-    if raised:
+    if raised is not None:
         for exception in raised:
             if not isinstance(exception, Exception):
                 raise exception
         raise ExceptionGroup(f"{len(raised)} direct handlers failed", raised)
 
 
-cdef void call_direct(Core core, tuple subscriptions, event, list raised) noexcept:
+cdef list call_direct(Core core, tuple subscriptions, event, list raised):
+    """Calls the handlers. Returns what was raised and is for the publisher, with what was before."""
     cdef PyObject *arguments[2]
     cdef PyObject *result
     cdef Subscription sub
@@ -84,10 +85,11 @@ cdef void call_direct(Core core, tuple subscriptions, event, list raised) noexce
         rc_u64_count(&sub.c.failures, 1)
         try:
             raise_current()
-        except Exception as exception:
-            if core.raises:
-                raised.append(exception)
-            else:
-                core._report_failure(exception, event, sub)
         except BaseException as exception:
-            raised.append(exception)
+            if isinstance(exception, Exception) and not core.raises:
+                core._report_failure(exception, event, sub)
+            elif raised is None:
+                raised = [exception]
+            else:
+                raised.append(exception)
+    return raised

@@ -144,7 +144,9 @@ cdef class Core:
     cdef publish_rare(self, event, timeout):
         """Everything but a plain claim in a ring that has room for it."""
         cdef tuple wide = ()
-        cdef topic_t *topic = self.find_class(type(event))
+        cdef topic_t *topic = <topic_t *>rc_registry_find(&self.by_class, class_key(Py_TYPE(<PyObject *>event)))
+        if topic == NULL:
+            topic = self.find_class(type(event))   # seen for the first time, or closed
         if topic.kind == ROUTE:
             route = <Route>topic.topic
             wide = (<Route>route).wide_topics()
