@@ -1,7 +1,7 @@
 """The extension module; everything else is in pyproject.toml.
 
 Switches, by environment variable: SANITIZE=address,undefined or thread builds with sanitizers; DEBUG=1 without
-optimisation and with the core's assertions.
+optimisation and with the core's assertions; FAIL_ALLOC=1 with allocations that tests can make fail (csrc/rc_memory.h).
 """
 
 import os
@@ -13,6 +13,7 @@ from setuptools import Extension, setup
 
 DEBUG = os.environ.get("DEBUG", "0") != "0"
 SANITIZE = os.environ.get("SANITIZE", "0")
+FAIL_ALLOC = os.environ.get("FAIL_ALLOC", "0") != "0"
 
 if sys.platform == "win32":
     compile_args = ["/std:c11", "/experimental:c11atomics"]
@@ -23,7 +24,8 @@ else:
     link_args = []
     libraries = []
     if SANITIZE != "0":
-        compile_args += [f"-fsanitize={SANITIZE}", "-fno-omit-frame-pointer"]
+        # CPython's own flags have -fwrapv, with which UBSan does not look at signed overflow
+        compile_args += [f"-fsanitize={SANITIZE}", "-fno-omit-frame-pointer", "-fno-wrapv"]
         link_args += [f"-fsanitize={SANITIZE}"]
 
 setup(
@@ -32,8 +34,8 @@ setup(
             "ringcast._core",
             sources=["src/ringcast/_core.pyx", *sorted(map(str, Path("csrc").glob("*.c")))],
             depends=sorted(map(str, [*Path("csrc").glob("*.h"), *Path("src/ringcast/core").glob("*.pxi")])),
-            include_dirs=["csrc"],
-            define_macros=[] if DEBUG else [("NDEBUG", None)],
+            include_dirs=["csrc", "src/ringcast/include"],
+            define_macros=([] if DEBUG else [("NDEBUG", None)]) + ([("RC_FAIL_ALLOC", None)] if FAIL_ALLOC else []),
             extra_compile_args=compile_args,
             extra_link_args=link_args,
             libraries=libraries,

@@ -19,6 +19,7 @@
 #define RC_CACHE_LINE 64
 #define RC_ALIGNED _Alignas(RC_CACHE_LINE)
 
+typedef _Atomic(uint16_t) rc_u16;
 typedef _Atomic(uint32_t) rc_u32;
 typedef _Atomic(uint64_t) rc_u64;
 
@@ -46,6 +47,11 @@ static inline uint32_t rc_u32_load_seq(const rc_u32 *word) { return atomic_load_
 static inline uint64_t rc_u64_load_seq(const rc_u64 *word) { return atomic_load_explicit(word, memory_order_seq_cst); }
 static inline void rc_u32_store_seq(rc_u32 *word, uint32_t value) { atomic_store_explicit(word, value, memory_order_seq_cst); }
 static inline void rc_u64_store_seq(rc_u64 *word, uint64_t value) { atomic_store_explicit(word, value, memory_order_seq_cst); }
+
+static inline uint32_t rc_u32_add_seq(rc_u32 *word, uint32_t more)
+{
+    return atomic_fetch_add_explicit(word, more, memory_order_seq_cst);
+}
 
 /* acq_rel: of several threads one gets the old value, and sees what the others did before */
 static inline uint32_t rc_u32_exchange(rc_u32 *word, uint32_t value)

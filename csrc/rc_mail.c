@@ -12,7 +12,7 @@ int rc_mail_init(rc_mail *mail, uint64_t most)
 void rc_mail_destroy(rc_mail *mail)
 {
     assert(mail->count == 0);
-    free(mail->letters);
+    rc_free(mail->letters);
     rc_mutex_destroy(&mail->mutex);
 }
 
@@ -25,10 +25,10 @@ static void tell_size(rc_mail *mail) { atomic_store_explicit(&mail->size, mail->
 static int grow(rc_mail *mail)
 {
     uint64_t room = mail->room ? 2 * mail->room : 8;
-    rc_letter *letters = malloc(room * sizeof *letters);
+    rc_letter *letters = rc_zalloc(room * sizeof *letters);
     if (letters == NULL) return 0;
     for (uint64_t at = 0; at < mail->count; at++) letters[at] = *letter_at(mail, at);
-    free(mail->letters);
+    rc_free(mail->letters);
     mail->letters = letters;
     mail->first = 0;
     mail->room = room;

@@ -38,6 +38,9 @@ void rc_mail_destroy(rc_mail *mail);
  * `keep_newest`, else the event itself. Without memory to grow, it counts as full with what it has. */
 void *rc_mail_put(rc_mail *mail, void *event, int keep_newest);
 
+/* Counts an event that was dropped elsewhere, after those that wait. */
+static inline void rc_mail_miss(rc_mail *mail) { mail->missed++; }
+
 /* Takes the oldest event, or NULL; *missed is how many were dropped before it. */
 void *rc_mail_take(rc_mail *mail, uint64_t *missed);
 

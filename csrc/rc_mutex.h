@@ -6,20 +6,22 @@
 #ifndef RC_MUTEX_H
 #define RC_MUTEX_H
 
+#include "rc_memory.h"
+
 #if defined(_WIN32)
 #ifndef WIN32_LEAN_AND_MEAN
 #define WIN32_LEAN_AND_MEAN
 #endif
 #include <windows.h>
 typedef SRWLOCK rc_mutex;
-static inline int rc_mutex_init(rc_mutex *mutex) { InitializeSRWLock(mutex); return 0; }
+static inline int rc_mutex_init(rc_mutex *mutex) { InitializeSRWLock(mutex); return rc_alloc_fails() ? -1 : 0; }
 static inline void rc_mutex_destroy(rc_mutex *mutex) { (void)mutex; }
 static inline void rc_mutex_lock(rc_mutex *mutex) { AcquireSRWLockExclusive(mutex); }
 static inline void rc_mutex_unlock(rc_mutex *mutex) { ReleaseSRWLockExclusive(mutex); }
 #else
 #include <pthread.h>
 typedef pthread_mutex_t rc_mutex;
-static inline int rc_mutex_init(rc_mutex *mutex) { return pthread_mutex_init(mutex, NULL); }
+static inline int rc_mutex_init(rc_mutex *mutex) { return rc_alloc_fails() ? -1 : pthread_mutex_init(mutex, NULL); }
 static inline void rc_mutex_destroy(rc_mutex *mutex) { pthread_mutex_destroy(mutex); }
 static inline void rc_mutex_lock(rc_mutex *mutex) { pthread_mutex_lock(mutex); }
 static inline void rc_mutex_unlock(rc_mutex *mutex) { pthread_mutex_unlock(mutex); }

@@ -3,6 +3,8 @@
 #endif
 #include "rc_park.h"
 
+#include "rc_memory.h"
+
 #include <errno.h>
 #include <limits.h>
 #include <time.h>
@@ -17,7 +19,7 @@ int rc_park_init(rc_park *park)
 {
     atomic_init(&park->epoch, 0);
     atomic_init(&park->waiters, 0);
-    return 0;
+    return rc_alloc_fails() ? -1 : 0;
 }
 
 void rc_park_destroy(rc_park *park) { (void)park; }
@@ -51,7 +53,7 @@ int rc_park_init(rc_park *park)
 {
     atomic_init(&park->epoch, 0);
     atomic_init(&park->waiters, 0);
-    return 0;
+    return rc_alloc_fails() ? -1 : 0;
 }
 
 void rc_park_destroy(rc_park *park) { (void)park; }
@@ -84,7 +86,7 @@ int rc_park_init(rc_park *park)
     int failed;
     atomic_init(&park->epoch, 0);
     atomic_init(&park->waiters, 0);
-    if (pthread_mutex_init(&park->mutex, NULL) != 0) return -1;
+    if (rc_alloc_fails() || pthread_mutex_init(&park->mutex, NULL) != 0) return -1;
     pthread_condattr_init(&attributes);
 #if !defined(__APPLE__)
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);

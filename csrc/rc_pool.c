@@ -369,6 +369,17 @@ void rc_pool_waited(rc_pool *pool, rc_worker *worker)
     rc_mutex_unlock(&pool->mutex);
 }
 
+const rc_ring *rc_pool_waits_for(rc_pool *pool, const rc_task *lane)
+{
+    const rc_ring *ring = NULL;
+    rc_mutex_lock(&pool->mutex);
+    for (uint32_t at = 0; at < pool->max_workers && ring == NULL; at++)
+        if (pool->workers[at].alive && pool->workers[at].waits_for != NULL && pool->workers[at].lane == lane)
+            ring = pool->workers[at].waits_for;
+    rc_mutex_unlock(&pool->mutex);
+    return ring;
+}
+
 /* Whether the worker's attention was called for and is not given, in a turn that could be split. */
 static int stuck(const rc_pool *pool, const rc_worker *worker)
 {
@@ -455,4 +466,29 @@ void rc_pool_stop(rc_pool *pool)
     rc_mutex_unlock(&pool->mutex);
     rc_park_wake_all(&pool->work);
     rc_park_wake_all(&pool->watch);
+}
+
+void rc_pool_after_fork(rc_pool *pool)
+{
+    rc_worker *me = rc_pool_current(pool);
+    rc_task *held = me != NULL ? me->task : NULL;
+    /* Made anew: a thread that is not here any more may have held the mutex, or have slept in a park. None of this can
+     * fail where it needs no memory, and the old ones, which may be in use, are not to be destroyed. */
+    rc_mutex_init(&pool->mutex);
+    rc_park_init(&pool->work);
+    rc_park_init(&pool->watch);
+    rc_park_init(&pool->progress);
+    memset(&pool->topics, 0, sizeof pool->topics);
+    memset(&pool->lanes, 0, sizeof pool->lanes);
+    rc_u32_store(&pool->topics_queued, 0);
+    rc_u32_store(&pool->outstanding, held != NULL);
+    pool->starting = pool->idle = 0;
+    pool->watching = 0;
+    pool->alive = me != NULL;
+    pool->on_topics = held != NULL && held->kind == RC_TOPIC;
+    pool->on_lanes = held != NULL && held->kind == RC_LANE;
+    pool->waiting = me != NULL && me->waits_for != NULL;
+    for (uint32_t at = 0; at < pool->max_workers; at++)
+        if (&pool->workers[at] != me) memset(&pool->workers[at], 0, sizeof *me);
+    if (me != NULL) rc_u32_store(&me->attention, 1);
 }

@@ -232,6 +232,9 @@ static inline int rc_turn_attention(const rc_worker *worker)
 int rc_pool_may_wait(rc_pool *pool, rc_worker *worker, const rc_ring *ring);
 void rc_pool_waited(rc_pool *pool, rc_worker *worker);
 
+/* The ring for which the worker in the turn of the subscription with that lane waits, or NULL. */
+const rc_ring *rc_pool_waits_for(rc_pool *pool, const rc_task *lane);
+
 /* --- the watch ------------------------------------------------------------------------------------------ */
 
 enum { RC_WATCH_NOTHING = 0, RC_WATCH_STUCK = 1, RC_WATCH_SPAWN = 2, RC_WATCH_STOP = 4 };
@@ -253,6 +256,12 @@ int rc_pool_wants_worker(rc_pool *pool);
 
 /* Lets the workers end once nothing is scheduled any more, and the watch then. */
 void rc_pool_stop(rc_pool *pool);
+
+/* --- fork ------------------------------------------------------------------------------------------------- */
+
+/* In a forked child, before it has a second thread: forgets the threads and the tasks, which are the parent's. A
+ * calling thread that is a worker stays one, with the task that it holds, and its attention is called for. */
+void rc_pool_after_fork(rc_pool *pool);
 
 /* How many workers there are. */
 static inline uint32_t rc_pool_workers(rc_pool *pool)

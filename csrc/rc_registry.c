@@ -1,12 +1,12 @@
 #include "rc_registry.h"
 
-#include <stdlib.h>
+#include "rc_memory.h"
 
 enum { SMALLEST = 8 };
 
 static rc_table *new_table(uint64_t capacity, rc_table *replaced)
 {
-    rc_table *table = calloc(1, sizeof(rc_table) + capacity * sizeof(rc_entry));
+    rc_table *table = rc_zalloc(sizeof(rc_table) + capacity * sizeof(rc_entry));
     unsigned bits = 0;
     if (table == NULL) return NULL;
     while ((UINT64_C(1) << bits) < capacity) bits++;
@@ -21,7 +21,7 @@ int rc_registry_init(rc_registry *registry)
     rc_table *table = new_table(SMALLEST, NULL);
     if (table == NULL) return -1;
     if (rc_mutex_init(&registry->writers) != 0) {
-        free(table);
+        rc_free(table);
         return -1;
     }
     atomic_init(&registry->table, table);
@@ -33,7 +33,7 @@ void rc_registry_destroy(rc_registry *registry)
     rc_table *table = atomic_load_explicit(&registry->table, memory_order_relaxed);
     while (table != NULL) {
         rc_table *replaced = table->replaced;
-        free(table);
+        rc_free(table);
         table = replaced;
     }
     rc_mutex_destroy(&registry->writers);

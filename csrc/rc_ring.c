@@ -1,6 +1,7 @@
 #include "rc_ring.h"
 
 #include "rc_memory.h"
+#include "rc_record.h"
 
 #if defined(_WIN32)
 #ifndef WIN32_LEAN_AND_MEAN
@@ -28,15 +29,28 @@ int rc_ring_init(rc_ring *ring, uint64_t max_queue, uint64_t reserve, uint64_t s
     return rc_park_init(&ring->room);
 }
 
+static void *new_page(const rc_ring *ring)
+{
+    return ring->record_size ? (void *)rc_record_page_new(ring->record_size) : rc_aligned_zalloc(sizeof(rc_page));
+}
+
+static void free_page(const rc_ring *ring, void *page)
+{
+    if (ring->record_size && page != NULL)
+        rc_record_page_drop(page);
+    else
+        rc_aligned_free(page);
+}
+
 void rc_ring_destroy(rc_ring *ring)
 {
     rc_page_ref *pages = atomic_load_explicit(&ring->pages, memory_order_relaxed);
     assert(rc_ring_tail(ring) == rc_ring_gate(ring));
     if (pages != NULL)
         for (uint64_t at = 0; at <= ring->page_mask; at++)
-            rc_aligned_free(atomic_load_explicit(&pages[at], memory_order_relaxed));
-    rc_aligned_free(pages);
-    rc_aligned_free(atomic_load_explicit(&ring->spare, memory_order_relaxed));
+            free_page(ring, atomic_load_explicit(&pages[at], memory_order_relaxed));
+    rc_free(pages);
+    free_page(ring, atomic_load_explicit(&ring->spare, memory_order_relaxed));
     rc_park_destroy(&ring->room);
 }
 
@@ -52,21 +66,22 @@ static rc_page_ref *page_table(rc_ring *ring)
 {
     rc_page_ref *pages = atomic_load_explicit(&ring->pages, memory_order_acquire), *none = NULL;
     if (pages != NULL) return pages;
-    pages = rc_aligned_zalloc((ring->page_mask + 1) * sizeof *pages);
+    pages = rc_zalloc((ring->page_mask + 1) * sizeof *pages);
     if (pages == NULL) return NULL;
     /* acq_rel: the zeros are there for the others; acquire: or theirs for us */
     if (atomic_compare_exchange_strong_explicit(&ring->pages, &none, pages, memory_order_acq_rel, memory_order_acquire))
         return pages;
-    rc_aligned_free(pages);
+    rc_free(pages);
     return none;
 }
 
-static void recycle(rc_ring *ring, rc_page *page)
+/* Keeps an empty page for the next attach, or frees it. */
+static void recycle(rc_ring *ring, void *page)
 {
-    rc_page *none = NULL;
+    void *none = NULL;
     /* release: the page's NULLs are there for attach() */
     if (!atomic_compare_exchange_strong_explicit(&ring->spare, &none, page, memory_order_release, memory_order_relaxed))
-        rc_aligned_free(page);
+        free_page(ring, page);
 }
 
 /* Attaches a page for `position`. Several producers may try at once; one page stays. A producer whose
@@ -74,12 +89,12 @@ static void recycle(rc_ring *ring, rc_page *page)
 static int attach(rc_ring *ring, uint64_t position)
 {
     rc_page_ref *pages = page_table(ring), *at;
-    rc_page *page, *none = NULL;
+    void *page, *none = NULL;
     if (pages == NULL) return -1;
     at = &pages[(position / RC_PAGE_SLOTS) & ring->page_mask];
     if (atomic_load_explicit(at, memory_order_acquire) != NULL) return 0;
     page = atomic_exchange_explicit(&ring->spare, NULL, memory_order_acquire); /* with recycle() */
-    if (page == NULL) page = rc_aligned_zalloc(sizeof *page);
+    if (page == NULL) page = new_page(ring);
     if (page == NULL) return -1;
     /* release: the slots are NULL for whoever acquires the page */
     if (!atomic_compare_exchange_strong_explicit(at, &none, page, memory_order_release, memory_order_relaxed))
@@ -109,8 +124,9 @@ void rc_ring_detach(rc_ring *ring, uint64_t position)
 {
     rc_page_ref *pages = atomic_load_explicit(&ring->pages, memory_order_relaxed);
     rc_page_ref *at = &pages[(position / RC_PAGE_SLOTS) & ring->page_mask];
-    rc_page *page = atomic_load_explicit(at, memory_order_relaxed);
+    void *page = atomic_load_explicit(at, memory_order_relaxed);
     atomic_store_explicit(at, NULL, memory_order_relaxed); /* released by rc_ring_move_gate */
+    if (ring->record_size && !rc_record_page_empty(page)) return; /* it is now that of the batches which read it */
     recycle(ring, page);
 }
 
@@ -125,13 +141,26 @@ void rc_ring_await_gate(rc_ring *ring, uint64_t gate, int64_t timeout)
         rc_park_wait(&ring->room, ticket, timeout);
 }
 
-void rc_ring_await_event(const rc_ring *ring, uint64_t position)
+void rc_ring_pause(unsigned spins)
 {
     enum { SPINS = 200 };
+    if (spins < SPINS)
+        rc_cpu_relax();
+    else
+        yield_processor();
+}
+
+void rc_ring_await_event(const rc_ring *ring, uint64_t position)
+{
     rc_slot *slot = rc_ring_slot(ring, position);
-    for (int spins = 0; atomic_load_explicit(slot, memory_order_acquire) == NULL; spins++)
-        if (spins < SPINS)
-            rc_cpu_relax();
-        else
-            yield_processor();
+    for (unsigned spins = 0; atomic_load_explicit(slot, memory_order_acquire) == NULL; spins++) rc_ring_pause(spins);
+}
+
+void rc_ring_abandon(rc_ring *ring, void *kept)
+{
+    uint64_t end = rc_ring_tail(ring) - (kept != NULL);
+    rc_park_init(&ring->room); /* anew: threads that are not here any more may have waited in it */
+    for (uint64_t position = rc_ring_gate(ring); position != end; position++) rc_ring_take(ring, position);
+    if (kept != NULL) atomic_store_explicit(rc_ring_slot(ring, end), kept, memory_order_relaxed);
+    rc_ring_move_gate(ring, end);
 }

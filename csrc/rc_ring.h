@@ -13,6 +13,9 @@
  * them. A topic with little waiting keeps using the same page or two, which stay in the cache and cost
  * 4 KiB; a burst takes as many as it needs and gives them back.
  *
+ * What the pages hold is one of two things: pointers to events (this header), or the bytes of records
+ * (rc_record.h). Claims, the gate and the pages' coming and going are the same for both.
+ *
  * Invariants
  *   1. gate <= every cursor <= published prefix <= tail.
  *   2. A slot is NULL outside [gate, tail), so a producer finds its slot empty.
@@ -20,7 +23,7 @@
  *      position that can be claimed is never still attached for the lap before.
  *   4. After rc_ring_close no claim succeeds.
  *
- * Who may call what: rc_ring_claim, rc_ring_publish, rc_ring_close, rc_ring_tail, rc_ring_gate: any thread.
+ * Who may call what: rc_ring_claim, rc_ring_claim_run, rc_ring_publish, rc_ring_close, rc_ring_tail, rc_ring_gate: any thread.
  * Readers of slots: any thread whose cursor holds the gate back. rc_ring_take, rc_ring_move_gate: one
  * thread at a time, the releaser.
  */
@@ -31,11 +34,13 @@
 #include "rc_park.h"
 
 #define RC_PAGE_SLOTS UINT64_C(512)
-#define RC_RING_CLOSED (UINT64_C(1) << 63) /* in the tail: refuses every claim by itself */
+/* In the tail: refuses every claim by itself. So positions end with it; nothing guards against going there, which takes
+ * 292 years at an event each nanosecond. */
+#define RC_RING_CLOSED (UINT64_C(1) << 63)
 
 typedef _Atomic(void *) rc_slot;
 typedef struct rc_page { rc_slot slots[RC_PAGE_SLOTS]; } rc_page;
-typedef _Atomic(rc_page *) rc_page_ref;
+typedef _Atomic(void *) rc_page_ref; /* to an rc_page or, in a ring of records, an rc_record_page */
 
 typedef struct rc_ring {
     /* the producers' line */
@@ -48,7 +53,8 @@ typedef struct rc_ring {
     uint64_t page_mask;
     uint64_t max_queue;
     uint64_t reserve;
-    _Atomic(rc_page *) spare; /* one detached page, kept for the next attach */
+    size_t record_size; /* bytes; 0: a ring of events */
+    rc_page_ref spare; /* one detached page, kept for the next attach */
     rc_park room; /* where producers wait for the gate */
 } rc_ring;
 
@@ -56,6 +62,13 @@ _Static_assert(offsetof(rc_ring, gate) - offsetof(rc_ring, tail) >= RC_CACHE_LIN
 _Static_assert(offsetof(rc_ring, pages) - offsetof(rc_ring, gate) >= RC_CACHE_LINE, "gate and pages share a line");
 
 typedef enum { RC_CLAIMED, RC_FULL, RC_CLOSED, RC_NO_MEMORY } rc_claim;
+
+/* Positions side by side in one page, that were claimed together. */
+typedef struct rc_run {
+    uint64_t position; /* the first */
+    uint64_t count;
+    void *page;
+} rc_run;
 
 /* Prepares a ring in which `max_queue` events may wait, and `reserve` more for claims that say so. Positions
  * start at `start` (0, but for tests). Allocates nothing yet. Returns 0, or -1 where no park can be made. */
@@ -71,19 +84,32 @@ void rc_ring_close(rc_ring *ring);
  * RC_CLAIMED means: try again. */
 rc_claim rc_ring_claim_slow(rc_ring *ring, uint64_t position, uint64_t limit);
 
-/* The slot of `position`, whose page must be attached. */
-static inline rc_slot *rc_ring_slot(const rc_ring *ring, uint64_t position)
+/* The page of `position`, which must be attached. */
+static inline void *rc_ring_page(const rc_ring *ring, uint64_t position)
 {
     /* relaxed: whoever holds a position has acquired it after its page was attached */
     rc_page_ref *pages = atomic_load_explicit(&ring->pages, memory_order_relaxed);
-    rc_page *page = atomic_load_explicit(&pages[(position / RC_PAGE_SLOTS) & ring->page_mask], memory_order_relaxed);
-    return &page->slots[position % RC_PAGE_SLOTS];
+    return atomic_load_explicit(&pages[(position / RC_PAGE_SLOTS) & ring->page_mask], memory_order_relaxed);
 }
 
-/* Claims the next position, if fewer than `limit` events (max_queue, or max_queue + reserve) are before it.
- * On RC_CLAIMED *slot is the caller's, who must rc_ring_publish it soon and without failing.
+/* The slot of `position`, whose page must be attached. */
+static inline rc_slot *rc_ring_slot(const rc_ring *ring, uint64_t position)
+{
+    return &((rc_page *)rc_ring_page(ring, position))->slots[position % RC_PAGE_SLOTS];
+}
+
+/* How many positions from `position` on stand side by side, at most up to `end`. */
+static inline uint64_t rc_ring_run(uint64_t position, uint64_t end)
+{
+    uint64_t left = RC_PAGE_SLOTS - position % RC_PAGE_SLOTS;
+    return end - position < left ? end - position : left;
+}
+
+/* Claims the next positions, as many as are free below `limit` events (max_queue, or max_queue + reserve), stand side by
+ * side, and are wanted: at least one, at most `most`. On RC_CLAIMED the run is the caller's, who must publish all of
+ * it soon and without failing.
  * Lock-free: a failed attempt means that another producer has claimed. */
-static inline rc_claim rc_ring_claim(rc_ring *ring, uint64_t limit, rc_slot **slot)
+static inline rc_claim rc_ring_claim_run(rc_ring *ring, uint64_t limit, uint64_t most, rc_run *run)
 {
     uint64_t position = atomic_load_explicit(&ring->tail, memory_order_relaxed);
     for (;;) {
@@ -91,7 +117,8 @@ static inline rc_claim rc_ring_claim(rc_ring *ring, uint64_t limit, rc_slot **sl
          * rc_ring_move_gate, passed on by the release in rc_ring_claim_slow) */
         uint64_t gate = atomic_load_explicit(&ring->gate_seen, memory_order_acquire);
         rc_page_ref *pages = atomic_load_explicit(&ring->pages, memory_order_acquire); /* with attach() */
-        rc_page *page = NULL;
+        void *page = NULL;
+        uint64_t count = most;
         if (position - gate < limit && pages != NULL) /* a closed tail is far beyond any limit */
             /* acquire: the page's slots are NULL (release in attach()) */
             page = atomic_load_explicit(&pages[(position / RC_PAGE_SLOTS) & ring->page_mask], memory_order_acquire);
@@ -101,15 +128,36 @@ static inline rc_claim rc_ring_claim(rc_ring *ring, uint64_t limit, rc_slot **sl
             position = atomic_load_explicit(&ring->tail, memory_order_relaxed);
             continue;
         }
+        if (most > 1) { /* one there is for certain */
+            uint64_t room = limit - (position - gate);
+            count = rc_ring_run(position, position + (most < room ? most : room));
+        }
         /* seq_cst: the claim is also the publisher's fence. It comes before the publisher's look at whether
          * the topic is scheduled, and pairs with a worker that first unschedules the topic and then
          * reads the tail: one of the two sees the other. */
-        if (atomic_compare_exchange_weak_explicit(&ring->tail, &position, position + 1, memory_order_seq_cst,
+        if (atomic_compare_exchange_weak_explicit(&ring->tail, &position, position + count, memory_order_seq_cst,
                                                   memory_order_relaxed)) {
-            *slot = &page->slots[position % RC_PAGE_SLOTS];
+            run->position = position;
+            run->count = count;
+            run->page = page;
             return RC_CLAIMED;
         }
     }
+}
+
+/* The slots of a claimed run of events. */
+static inline rc_slot *rc_run_slots(const rc_run *run)
+{
+    return &((rc_page *)run->page)->slots[run->position % RC_PAGE_SLOTS];
+}
+
+/* Claims one position. On RC_CLAIMED *slot is the caller's, who must rc_ring_publish it soon and without failing. */
+static inline rc_claim rc_ring_claim(rc_ring *ring, uint64_t limit, rc_slot **slot)
+{
+    rc_run run;
+    rc_claim claim = rc_ring_claim_run(ring, limit, 1, &run);
+    if (claim == RC_CLAIMED) *slot = rc_run_slots(&run);
+    return claim;
 }
 
 /* Waits until the gate has moved from `gate`, or the ring is closed, a signal came, or `timeout` nanoseconds are over
@@ -119,6 +167,9 @@ void rc_ring_await_gate(rc_ring *ring, uint64_t gate, int64_t timeout);
 
 /* Wakes those who wait for the gate, also if it has not moved: something else that they go by has changed. */
 static inline void rc_ring_wake(rc_ring *ring) { rc_park_wake_all(&ring->room); }
+
+/* For the loop that waits for another thread's next few instructions: relaxes at first, then lets other threads run. */
+void rc_ring_pause(unsigned spins);
 
 /* Waits for the producer that has claimed `position` and not yet published it: a few instructions, unless the
  * system has taken the processor from it just there. The caller holds the gate back. */
@@ -163,13 +214,7 @@ static inline void *rc_slot_event(const rc_slot *slot)
     return atomic_load_explicit(slot, memory_order_relaxed); /* rc_ring_published has acquired it */
 }
 
-/* How many slots from that of `position` on stand side by side, at most up to `end`. */
-static inline uint64_t rc_ring_run(uint64_t position, uint64_t end)
-{
-    uint64_t left = RC_PAGE_SLOTS - position % RC_PAGE_SLOTS;
-    return end - position < left ? end - position : left;
-}
-
+/* Takes the page that ends with `position` out of the ring. Releaser only. */
 void rc_ring_detach(rc_ring *ring, uint64_t position);
 
 /* Empties the slot of `position`, the first that was not taken yet, and returns its event. Releaser only. */
@@ -190,5 +235,9 @@ static inline void rc_ring_move_gate(rc_ring *ring, uint64_t gate)
     atomic_store_explicit(&ring->gate, gate, memory_order_seq_cst);
     rc_park_wake_all(&ring->room);
 }
+
+/* In a forked child, before it has a second thread: empties the ring without a look at the events, which are the
+ * parent's; but for `kept` (or NULL), which takes the place of the last one. Positions go on as they are. */
+void rc_ring_abandon(rc_ring *ring, void *kept);
 
 #endif

@@ -4,10 +4,12 @@ Every wait has a deadline, so that a deadlock is a failure and not a hang. Nothi
 something happen: a test waits for the thing itself. No test may leave a thread behind.
 """
 
+import functools
 import gc
 import os
 import subprocess
 import sys
+import sysconfig
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,10 +18,10 @@ from typing import Any
 
 import pytest
 
-from ringcast import Dispatcher
+from ringcast import Dispatcher, _core
 
-DEADLINE = 15.0
-"""Seconds after which a wait has failed. Far more than any of them needs."""
+DEADLINE = float(os.environ.get("TEST_DEADLINE", "15"))
+"""Seconds after which a wait has failed. Far more than any of them needs; sanitizers need more."""
 
 
 class Gate:
@@ -64,10 +66,37 @@ class Recorder:
             return list(self.events)
 
 
+def with_fixtures_of_its_own(test: Callable[..., None]) -> Callable[..., None]:
+    """Has each thread in which pytest-run-parallel runs the test use a dispatcher, gate and recorder of its own."""
+
+    @functools.wraps(test)
+    def run(*arguments: Any, **fixtures: Any) -> None:
+        own: dict[str, Any] = {"bus": Dispatcher(), "gate": Gate(), "recorder": Recorder()}
+        try:
+            test(*arguments, **{name: own.get(name, value) for name, value in fixtures.items()})
+        finally:
+            own["gate"].open()
+            own["bus"].close(DEADLINE)
+
+    return run
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if int(config.getoption("parallel_threads", 1)) == 1:
+        return
+    for item in items:
+        if isinstance(item, pytest.Function) and item.get_closest_marker("thread_unsafe") is None:
+            item.obj = with_fixtures_of_its_own(item.obj)
+
+
 def pytest_configure() -> None:
     # the whole suite under stress: RINGCAST_SWITCH_INTERVAL=1e-6 python -m pytest
     if interval := os.environ.get("RINGCAST_SWITCH_INTERVAL"):
         sys.setswitchinterval(float(interval))
+    # the same where positions are near their end: RINGCAST_FIRST_POSITION=9223372035781033984 python -m pytest
+    if position := os.environ.get("RINGCAST_FIRST_POSITION"):
+        _core._start_positions_at(int(position))
 
 
 @pytest.fixture
@@ -178,6 +207,13 @@ def make_recorder() -> Callable[[], Recorder]:
 @pytest.fixture
 def recorder() -> Recorder:
     return Recorder()
+
+
+@pytest.fixture
+def collected_classes() -> None:
+    """Skips a test where classes are never freed."""
+    if sys.version_info < (3, 14) and sysconfig.get_config_var("Py_GIL_DISABLED"):
+        pytest.skip("free-threaded Python 3.13 keeps all classes for ever once a thread was started")
 
 
 @pytest.fixture

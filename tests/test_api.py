@@ -1,5 +1,6 @@
 """The face of the package: names, arguments, and bad calls, which fail at the call with nothing half done."""
 
+import importlib.metadata
 import threading
 from dataclasses import dataclass
 
@@ -46,6 +47,7 @@ def test_the_package_exports_its_api():
         *["Dispatcher", "Subscription", "HandlerFailure", "on", "on_type", "emit", "default", "type_id"],
         *["RingcastError", "ClosedError", "EventClassError", "HandlerTypeError", "TypeIdError"],
         *["QueueFullError", "CloseTimeoutError", "__version__"],
+        *["record", "Record", "RecordBatch", "RecordError", "get_include"],
         *[
             "DispatcherStats",
             "Stream",
@@ -60,7 +62,7 @@ def test_the_package_exports_its_api():
     }
     assert names == set(ringcast.__all__)
     assert all(hasattr(ringcast, name) for name in names)
-    assert ringcast.__version__ == "0.1.0"
+    assert ringcast.__version__ == importlib.metadata.version("ringcast")
 
 
 @pytest.mark.parametrize(

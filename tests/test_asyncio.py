@@ -5,9 +5,12 @@ Everything runs on asyncio's own loop and on uvloop.
 
 import asyncio
 import contextlib
+import contextvars
 import functools
+import gc
 import logging
 import threading
+import weakref
 from dataclasses import dataclass
 
 import pytest
@@ -22,6 +25,8 @@ from ringcast import (
     PublishTimeoutError,
     QueueFullError,
 )
+from ringcast._core import EMPTY
+from ringcast.aio import Runner
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +171,35 @@ def test_by_decorator(run):
     run(main)
 
 
+def test_an_event_that_comes_when_the_last_one_is_done_with_is_handled_too(run, bus):
+    class Late:
+        """A subscription that gets an event at the worst moment: when the runner has just been told there is none."""
+
+        def __init__(self, bus, subscription) -> None:
+            self._bus, self._subscription, self._left = bus, subscription, 3
+
+        def __getattr__(self, name):
+            return getattr(self._subscription, name)
+
+        def _next(self):
+            event = self._subscription._next()
+            if event is EMPTY and self._left:
+                self._bus.publish(Tick(4 - self._left))
+                self._left -= 1
+            return event
+
+    async def main():
+        handler = Kept()
+        subscription = bus.subscribe(handler)
+        loop = asyncio.get_running_loop()
+        subscription._set_consumer(Runner(Late(bus, subscription), loop, 1).wake, loop)
+        bus.publish(Tick(0))
+        await until(lambda: len(handler.numbers) == 4)
+        assert handler.numbers == [0, 1, 2, 3]
+
+    run(main)
+
+
 def test_events_from_other_threads_arrive_in_order(run, spawn):
     async def main():
         seen = []
@@ -228,6 +262,30 @@ def test_a_handler_that_raises_is_reported_and_gets_the_next_event(run):
     run(main)
 
 
+@pytest.mark.parametrize("exception", [KeyboardInterrupt, SystemExit])
+def test_what_is_no_exception_ends_the_loop_and_is_a_failure(make_bus, loop_factory, recorder, exception, deadline):
+    bus = make_bus(on_error=recorder)
+    subscriptions = []
+
+    async def main():
+        async def handler(tick: Tick) -> None:
+            if tick.number == 1:
+                raise exception
+
+        subscriptions.append(bus.subscribe(handler))
+        for number in range(4):
+            bus.publish(Tick(number))
+        await asyncio.Event().wait()
+
+    with pytest.raises(exception), asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(main())
+    bus.close(deadline)
+    [subscription] = subscriptions
+    assert (subscription.delivered + subscription.dropped, subscription.pending) == (4, 0)
+    assert subscription.errors >= 1  # uvloop goes on for a turn, and ends the next call as well
+    assert LoopClosedError in [type(failure.exception) for failure in recorder.events]
+
+
 def test_with_raise_the_failures_of_async_handlers_are_logged(run, caplog):
     async def main():
         async def handler(tick: Tick) -> None:
@@ -262,6 +320,57 @@ def test_cancel_delivers_what_was_accepted_or_drops_it(run):
 
 
 # --- loop ---
+
+
+@pytest.mark.parametrize("left", ["in the loop", "in the handler"])
+def test_leaving_the_block_of_a_subscription_waits_for_what_was_accepted(run, left):
+    async def main():
+        async with Dispatcher() as bus:
+            handler = Kept()
+
+            async def leaving(tick: Tick) -> None:
+                async with subscription:
+                    await handler(tick)
+
+            subscription = bus.subscribe(handler if left == "in the loop" else leaving)
+            if left == "in the loop":
+                async with subscription as entered:
+                    assert entered is subscription
+                    bus.publish(Tick(0))
+                    bus.publish(Tick(1))
+                assert handler.numbers == [0, 1]
+            else:
+                bus.publish(Tick(0))
+                bus.publish(Tick(1))
+                await until(lambda: handler.numbers == [0, 1])
+            assert not subscription.active
+
+    run(main)
+
+
+def test_a_block_that_would_wait_for_its_own_loop_is_refused(run_python, loop_factory):
+    program = f"""
+import asyncio
+from {loop_factory.__module__.partition(".")[0]} import new_event_loop
+from ringcast import Dispatcher, LoopBlockedError
+
+async def main():
+    async def handler(number: int) -> None:
+        print(number)
+    async with Dispatcher() as bus:
+        with bus.subscribe(handler):
+            pass
+        try:
+            with bus.subscribe(handler) as subscription:
+                bus.publish(1)
+        except LoopBlockedError:
+            print("refused", subscription.active)
+
+with asyncio.Runner(loop_factory=new_event_loop) as runner:
+    runner.run(main())
+"""
+    result = run_python(program)
+    assert (result.returncode, result.stdout) == (0, "refused False\n1\n"), result.stderr
 
 
 def test_the_loop_is_the_running_one_or_the_given(run, other_loop):
@@ -315,6 +424,146 @@ def test_a_closed_loop_is_refused(bus, loop_factory):
     loop.close()
     with pytest.raises(OptionError, match="closed"):
         bus.subscribe(handler, loop=loop)
+
+
+# --- the task of a call ---
+
+
+@pytest.fixture(params=["waits for nothing", "waits", "has a task factory"])
+def pausing(request):
+    """A coroutine function that handlers await. A call that waits for nothing may have ended when its task is made."""
+
+    async def pause():
+        if request.param == "waits":
+            await asyncio.sleep(0)
+        if request.param == "has a task factory" and asyncio.get_running_loop().get_task_factory() is None:
+            asyncio.get_running_loop().set_task_factory(
+                lambda loop, coroutine, **options: asyncio.Task(coroutine, loop=loop, **options)
+            )
+
+    return pause
+
+
+def test_each_call_is_a_task_with_a_context_of_its_own(run, pausing):
+    async def main():
+        name = contextvars.ContextVar("name", default="none")
+        tasks, names = [], []
+
+        async def handler(tick: Tick) -> None:
+            names.append(name.get())
+            name.set(f"of {tick.number}")
+            tasks.append(asyncio.current_task())
+            await pausing()
+            assert asyncio.current_task() is tasks[-1]
+            names.append(name.get())
+
+        await pausing()
+        name.set("the subscriber's")
+        async with Dispatcher() as bus:
+            subscription = bus.subscribe(handler)
+            name.set("of a publisher")
+            for number in range(3):
+                bus.publish(Tick(number))
+        assert len(set(tasks)) == 3
+        assert asyncio.current_task() not in tasks
+        assert names == ["the subscriber's", "of 0", "the subscriber's", "of 1", "the subscriber's", "of 2"]
+        assert subscription.errors == 0
+
+    run(main)
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+def test_the_task_of_one_call_can_be_cancelled_and_the_others_go_on(run, pausing, concurrency, recorder):
+    async def main():
+        seen = []
+
+        async def handler(tick: Tick) -> None:
+            if tick.number % 2:
+                asyncio.current_task().cancel()
+            await pausing()
+            seen.append(tick.number)
+            await asyncio.sleep(0)
+
+        await pausing()
+        async with Dispatcher(on_error=recorder) as bus:
+            subscription = bus.subscribe(handler, concurrency=concurrency)
+            for number in range(6):
+                bus.publish(Tick(number))
+        assert [number for number in seen if number % 2 == 0] == [0, 2, 4]
+        assert sorted(failure.event.number for failure in recorder.events) == [1, 3, 5]
+        assert {type(failure.exception) for failure in recorder.events} == {asyncio.CancelledError}
+        assert (subscription.delivered, subscription.errors) == (6, 3)
+
+    run(main)
+
+
+def test_a_timeout_in_a_handler_ends_what_it_is_around(run, pausing):
+    async def main():
+        seen = []
+
+        async def handler(tick: Tick) -> None:
+            await pausing()
+            try:
+                async with asyncio.timeout(0.01):
+                    await asyncio.Event().wait()
+            except TimeoutError:
+                seen.append(tick.number)
+
+        await pausing()
+        async with Dispatcher() as bus:
+            subscription = bus.subscribe(handler)
+            for number in range(3):
+                bus.publish(Tick(number))
+        assert seen == [0, 1, 2]
+        assert subscription.errors == 0
+
+    run(main)
+
+
+def test_a_task_that_a_handler_starts_is_no_handler_and_waits_in_aclose(run, pausing):
+    async def main():
+        bus, ended = Dispatcher(), []
+
+        async def close() -> None:
+            await bus.aclose()
+            ended.append("close")
+
+        async def handler(tick: Tick) -> None:
+            await pausing()
+            closing.append(asyncio.create_task(close()))
+            await some_turns()
+            ended.append("handler")
+
+        closing = []
+        await pausing()
+        bus.subscribe(handler)
+        bus.publish(Tick(0))
+        await until(lambda: closing)
+        await closing[0]
+        assert ended == ["handler", "close"]
+
+    run(main)
+
+
+def test_calls_that_wait_for_nothing_leave_the_loop_its_turns(run):
+    async def main():
+        enough, most = False, 0
+
+        async def handler(tick: Tick) -> None:
+            nonlocal most
+            most = tick.number
+            if not enough and most < 1_000_000:
+                bus.publish(Tick(most + 1))
+
+        async with Dispatcher() as bus:
+            bus.subscribe(handler)
+            bus.publish(Tick(0))
+            for _ in range(20):
+                await asyncio.sleep(0)
+            enough = True
+        assert most < 1_000_000
+
+    run(main)
 
 
 # --- concurrency ---
@@ -550,6 +799,33 @@ def test_apublish_waits_for_room_and_the_loop_goes_on(run, gate, recorder):
             gate.open()
             assert await waiting == 1
         assert recorder.events == [0, 1, 2]
+
+    run(main)
+
+
+def test_an_apublish_that_waits_costs_nothing(run, gate):
+    async def main():
+        async with Dispatcher() as bus:
+            bus.subscribe(Tick, gate.hold, max_queue=1)
+            await bus.apublish(Tick(0))
+            looks = 0
+            when_room = bus._when_room
+
+            def counted(event, waiter):
+                nonlocal looks
+                looks += 1
+                return when_room(event, waiter)
+
+            bus._when_room = counted
+            waiting = asyncio.create_task(bus.apublish(Tick(1)))
+            await until(lambda: looks)
+            await asyncio.to_thread(gate.wait_until_held)
+            await some_turns()
+            before = looks
+            await some_turns()
+            assert looks == before
+            gate.open()
+            await waiting
 
     run(main)
 
@@ -825,6 +1101,19 @@ def test_wait_for_an_event_of_another_thread_that_fits(run, spawn):
     run(main)
 
 
+@pytest.mark.parametrize("policy", ["block", "raise", "drop_newest", "drop_oldest", "latest"])
+def test_wait_for_gives_the_next_event_whatever_the_dispatchers_policy(run, policy):
+    async def main():
+        async with Dispatcher(policy=policy, max_queue=3) as bus:
+            waiting = asyncio.create_task(bus.wait_for(Tick))
+            await some_turns()
+            for number in range(3):
+                bus.publish(Tick(number))
+            assert await waiting == Tick(0)
+
+    run(main)
+
+
 @pytest.mark.parametrize("timeout", [0, 0.05])
 def test_wait_for_gives_up_after_its_timeout(run, timeout):
     async def main():
@@ -1076,6 +1365,33 @@ def test_the_events_of_a_loop_that_is_gone_are_dropped_counted_and_reported(
         assert {failure.subscription for failure in recorder.events} == {subscription}
     else:
         assert [record for record in caplog.records if record.name == "ringcast"]
+
+
+def test_a_handler_that_will_never_end_as_its_loop_is_closed_does_not_hold_up_close(
+    make_bus, loop_factory, recorder, deadline
+):
+    bus = make_bus(on_error=recorder)
+
+    async def main():
+        handler = Kept(held=True)
+        subscription = bus.subscribe(handler)
+        for number in range(5):
+            bus.publish(Tick(number))
+        await until(lambda: handler.begun)
+        return subscription
+
+    loop = loop_factory()
+    subscription = loop.run_until_complete(main())
+    loop.close()  # with the handler's task pending: nobody cancels it
+    bus.close(deadline)
+    assert (subscription.delivered, subscription.dropped, subscription.pending) == (0, 5, 0)
+    assert [type(failure.exception) for failure in recorder.events] == [LoopClosedError]
+    recorder.events.clear()
+    freed = weakref.ref(subscription)
+    del subscription, loop
+    gc.collect()  # the task, whose end then counts no more
+    assert freed() is None
+    assert recorder.events == []
 
 
 def test_publishing_for_a_loop_that_is_gone_neither_hangs_nor_raises(

@@ -1,5 +1,6 @@
 """Closing: delivers what was accepted, ends the workers, says what is stuck; also without close()."""
 
+import asyncio
 import contextlib
 import gc
 import threading
@@ -26,6 +27,7 @@ def is_collected(reference):
     return reference() is None
 
 
+@pytest.mark.thread_unsafe(reason="looks for threads by name")
 def test_close_delivers_what_was_accepted_and_ends_the_threads(make_bus, make_recorder, deadline):
     bus = make_bus(name="delivers")
     recorders = [make_recorder() for _ in range(10)]
@@ -68,6 +70,7 @@ def test_after_close_everything_new_raises_closed_error(bus, recorder, deadline)
     assert recorder.events == []
 
 
+@pytest.mark.thread_unsafe(reason="looks for threads by name")
 def test_close_ends_also_a_worker_that_is_just_being_started(make_bus, deadline):
     class Other:
         pass
@@ -85,6 +88,44 @@ def test_close_ends_also_a_worker_that_is_just_being_started(make_bus, deadline)
             bus.publish(Tick(number))
         bus.close(deadline)
         assert threads_of("late") == []
+
+
+class ClosingLoop(asyncio.SelectorEventLoop):
+    """Closes a dispatcher when the dispatcher tells it of events, which is inside publish."""
+
+    bus = None
+
+    def call_soon_threadsafe(self, *arguments, **context):
+        bus, self.bus = self.bus, None
+        if bus is not None:
+            with contextlib.suppress(CloseTimeoutError):
+                bus.close(0)
+        return super().call_soon_threadsafe(*arguments, **context)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_an_event_that_close_comes_across_reaches_the_direct_handlers_too(make_bus, recorder, make_recorder, full):
+    bus = make_bus(max_queue=1)
+    queued, loop = make_recorder(), ClosingLoop()
+
+    async def handle(tick: Tick) -> None:
+        queued(tick)
+
+    async def make_room_and_close() -> None:
+        loop.bus = bus
+        assert await loop.run_in_executor(None, bus.publish, Tick(1)) == 2
+        await bus.aclose()
+
+    try:
+        bus.subscribe(handle, loop=loop)
+        bus.subscribe(Tick, recorder, mode="direct")
+        if full:
+            assert bus.publish(Tick(0)) == 2
+        loop.run_until_complete(make_room_and_close())
+        assert recorder.events == queued.events == [Tick(number) for number in range(0 if full else 1, 2)]
+    finally:
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
 
 
 def test_close_is_idempotent(bus, recorder, deadline):
@@ -193,6 +234,42 @@ def test_what_is_accepted_while_another_thread_closes_is_delivered(make_bus, mak
         for publisher in publishers:
             publisher.result(deadline)
         assert len(recorder.events) == sum(accepted)
+
+
+def test_an_event_for_several_topics_reaches_all_of_them_or_none_when_close_comes_in_between(
+    make_bus, recorder, deadline
+):
+    bus = make_bus()
+    closers = []
+
+    def close():
+        with pytest.raises(CloseTimeoutError):
+            bus.close(0)
+
+    class Loop(asyncio.SelectorEventLoop):
+        def call_soon_threadsafe(self, *arguments, **options):
+            # the first that is told of the event; what comes next is the base class
+            closers.append(threading.Thread(target=close))
+            closers[0].start()
+            while not bus.closed:
+                pass
+            closers[0].join(deadline)
+            self.close()
+
+    async def handler(tick: Tick) -> None:
+        pass
+
+    loop = Loop()
+    first = bus.subscribe(handler, loop=loop)
+    bus.subscribe(object, recorder)
+    try:
+        assert bus.publish(Tick(0)) == 2
+    finally:
+        closers[0].join(deadline)
+    assert (first.dropped, first.pending) == (1, 0) or first.pending == 1
+    first.cancel(discard=True)
+    bus.close(deadline)
+    assert recorder.events == [Tick(0)]
 
 
 def test_dropped_without_close_it_delivers_and_its_threads_end(gate, recorder, eventually):

@@ -95,6 +95,7 @@ def test_max_queue_means_nothing_to_it(make_bus):
     assert seen == list(range(100))
 
 
+@pytest.mark.thread_unsafe(reason="counts the threads of the process")
 def test_no_thread_is_started_for_a_type_with_direct_subscribers_only(make_bus):
     bus = make_bus(name="threadless")
     before = threading.enumerate()
@@ -370,6 +371,26 @@ def test_what_is_no_exception_reaches_the_publisher_after_all_have_run(make_bus,
     assert failing.errors == 1
     assert bus.publish(Tick(2)) == 3  # and it goes on
     assert seen == [0, 1, 2]
+
+
+@pytest.mark.parametrize("on_error", ["raise", None])
+def test_beside_what_is_no_exception_nothing_is_lost(make_bus, caplog, on_error):
+    bus = make_bus(on_error=on_error)
+
+    def fail(tick: Tick) -> None:
+        raise ValueError("a failure")
+
+    def interrupt(tick: Tick) -> None:
+        raise KeyboardInterrupt
+
+    def leave(tick: Tick) -> None:
+        raise SystemExit(3)
+
+    for handler in (fail, interrupt, leave):
+        bus.subscribe(handler, mode="direct")
+    with pytest.raises(KeyboardInterrupt):
+        bus.publish(Tick(1))
+    assert [record.exc_info[0] for record in caplog.records] == [ValueError, SystemExit]
 
 
 # --- subscribing, cancelling and closing inside a handler ---

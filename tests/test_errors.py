@@ -142,3 +142,31 @@ def test_a_handler_that_cannot_be_called_with_the_event_fails_as_any_other(make_
     bus.close(deadline)
     assert type(failures[0].exception) is TypeError
     assert subscription.errors == 1
+
+
+@pytest.mark.parametrize("mode", ["queued", "direct"])
+def test_what_even_the_log_cannot_contain_stops_neither_the_handlers_nor_publish(
+    bus, recorder, monkeypatch, mode, deadline
+):
+    class Broken(logging.Handler):
+        def emit(self, record):
+            raise OSError("the log is broken")
+
+    def failing(number: int) -> None:
+        raise ValueError(number)
+
+    unraisable = []
+    monkeypatch.setattr("sys.unraisablehook", lambda event: unraisable.append(event.exc_type))
+    broken = Broken()
+    logging.getLogger("ringcast").addHandler(broken)
+    try:
+        subscription = bus.subscribe(failing, mode=mode)
+        bus.subscribe(int, recorder, mode=mode)
+        for number in range(3):
+            bus.publish(number)
+        assert bus.wait_idle(deadline)
+    finally:
+        logging.getLogger("ringcast").removeHandler(broken)
+    assert recorder.events == [0, 1, 2]
+    assert (subscription.delivered, subscription.errors) == (3, 3)
+    assert unraisable == [OSError] * 3

@@ -277,6 +277,7 @@ def test_an_id_stays_bound_after_its_last_subscription_while_the_class_lives(bus
         bus.subscribe(second, recorder)
 
 
+@pytest.mark.usefixtures("collected_classes")
 def test_an_id_is_free_again_when_its_class_has_been_collected(bus, make_recorder, eventually):
     first = make_class("First", __event_type__=0x23)
     with bus.subscribe(first, make_recorder()):
@@ -293,6 +294,42 @@ def test_an_id_is_free_again_when_its_class_has_been_collected(bus, make_recorde
     bus.subscribe(second, recorder)
     assert bus.publish(second()) == 1
     assert type(recorder.wait_for(1)[0]) is second
+
+
+@pytest.mark.usefixtures("collected_classes")
+def test_a_class_that_is_just_being_freed_is_not_handed_out(bus):
+    dying, newcomer, found = make_class("Dying", __event_type__=0x26), make_class("Newcomer"), []
+    bus.publish(dying())
+
+    def look(_):  # called by the garbage collector, before the dispatcher is told
+        found.extend(topic.event_class for topic in bus.stats().topics)
+        with pytest.raises(EventClassError, match=r"0x26 belongs to a class that is just being freed"):
+            bus.publish_to(0x26, newcomer())
+        found.append("looked")
+
+    reference = weakref.ref(dying, look)
+    del dying
+    gc.collect()
+    assert reference() is None
+    assert found == [None, "looked"]
+    bus.publish_to(0x26, newcomer())  # now the id is free
+    assert [topic.event_class for topic in bus.stats().topics] == [newcomer]
+
+
+@pytest.mark.usefixtures("collected_classes")
+def test_the_id_of_a_base_class_that_is_none_any_more_is_free(bus, recorder):
+    root = make_class("Root")
+    base = type("Base", (root,), {"__event_type__": 0x27})
+    derived = type("Derived", (base,), {})
+    bus.publish(derived())  # where the events of Base go
+    derived.__bases__ = (root,)
+    alive = weakref.ref(base)
+    del base
+    gc.collect()
+    assert alive() is None
+    bus.subscribe(derived, recorder)
+    assert bus.publish(derived()) == 1
+    assert type(recorder.wait_for(1)[0]) is derived
 
 
 def test_an_id_without_annotation_is_open_until_the_first_event_or_annotated_handler(bus, recorder):
@@ -329,6 +366,7 @@ def test_two_dispatchers_bind_their_ids_by_themselves(make_bus, recorder):
 # --- a class that comes and goes ---
 
 
+@pytest.mark.usefixtures("collected_classes")
 @pytest.mark.parametrize("stated", [False, True])
 def test_a_class_at_the_address_of_a_collected_one_is_a_class_of_its_own(bus, make_recorder, stated):
     addresses, type_ids, repeated = set(), set(), 0
@@ -355,6 +393,7 @@ def test_a_class_at_the_address_of_a_collected_one_is_a_class_of_its_own(bus, ma
         pytest.skip("this interpreter never used an address again")
 
 
+@pytest.mark.usefixtures("collected_classes")
 def test_a_class_that_takes_the_address_of_an_instance_computing_one(bus, make_recorder):
     # the kinds of the class that was and of the class that is differ
     addresses, repeated = {}, 0

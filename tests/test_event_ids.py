@@ -231,6 +231,7 @@ def test_threads_that_ask_at_once_get_the_same_id() -> None:
     assert len(set(answers[0])) == len(classes)
 
 
+@pytest.mark.usefixtures("collected_classes")
 def test_an_automatic_id_does_not_keep_the_class_alive() -> None:
     known = len(events._automatic)
     cls = type("Tick", (), {})
@@ -243,6 +244,7 @@ def test_an_automatic_id_does_not_keep_the_class_alive() -> None:
     assert len(events._automatic) <= known
 
 
+@pytest.mark.usefixtures("collected_classes")
 def test_a_class_at_the_address_of_a_dead_one_gets_an_id_of_its_own() -> None:
     ids: set[int] = set()
     for _ in range(200):

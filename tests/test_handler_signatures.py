@@ -267,6 +267,7 @@ def test_variadic_positional_arguments_take_events() -> None:
     assert look(handler).sole is Tick
 
 
+@pytest.mark.thread_unsafe(reason="binds an id of the default dispatcher")
 def test_every_way_to_subscribe_finds_the_names_of_the_function_that_calls_it() -> None:
     class Local:
         __event_type__ = 0x7E57

@@ -4,6 +4,7 @@ No policy takes away the event that a handler is at work on. It counts as one of
 up or refused; beside it, a dropping policy keeps `max_queue` more.
 """
 
+import enum
 import threading
 import time
 from dataclasses import dataclass
@@ -408,7 +409,40 @@ def test_options_that_make_no_sense_are_refused(make_bus, recorder, options):
     assert bus.count(Tick) == 0
 
 
-@pytest.mark.parametrize("policy", ["drop", 1])
+class EqualToAll:
+    def __eq__(self, other):
+        return True
+
+    __hash__ = None
+
+
+@pytest.mark.parametrize("policy", ["drop", 1, EqualToAll()])
 def test_so_is_a_dispatcher_with_such_a_policy(make_bus, policy):
     with pytest.raises(OptionError):
         make_bus(policy=policy)
+
+
+def test_options_may_be_members_of_enumerations(make_bus, recorder):
+    class Word(enum.StrEnum):
+        QUEUED = "queued"
+        LATEST = "latest"
+        PUBLISHER = "publisher"
+
+    bus = make_bus(policy=Word.LATEST)
+    subscription = bus.subscribe(Tick, recorder, mode=Word.QUEUED, policy=Word.LATEST, context=Word.PUBLISHER)
+    assert (subscription.policy, subscription.mode) == ("latest", "queued")
+    assert bus.subscribe(Tick, recorder).policy == "latest"
+
+
+@pytest.mark.parametrize("policy", ["drop_newest", "drop_oldest", "latest"])
+def test_a_dropping_subscription_holds_up_no_publisher_while_its_only_worker_is_stuck(make_bus, gate, policy):
+    bus = make_bus(max_queue=2, max_workers=1)
+    subscription = bus.subscribe(Tick, gate.hold, policy=policy)
+    bus.publish(Tick(0))
+    gate.wait_until_held()
+    for number in range(1, 1000):
+        assert bus.publish(Tick(number), timeout=0) == 1
+    assert bus.publish_many([Tick(number) for number in range(1000)], timeout=0) == 1000
+    gate.open()
+    bus.close()
+    assert subscription.delivered + subscription.dropped == 2000

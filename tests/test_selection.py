@@ -358,6 +358,7 @@ def test_once_with_subclasses_is_called_once_over_all_classes(bus, recorder, mod
     assert len(recorder.events) == 1
 
 
+@pytest.mark.usefixtures("collected_classes")
 def test_a_subscription_to_a_base_does_not_keep_its_subclasses(bus, recorder, eventually):
     bus.subscribe(Tick, recorder, subclasses=True, where=lambda tick: False)
 
@@ -430,6 +431,7 @@ def test_a_weak_method_dies_with_its_object_and_so_does_the_subscription(bus, re
     assert bus.count(Tick) == 0
     assert bus.publish(Tick(1)) == 0
     assert numbers(recorder) == [0]
+    assert "a method of an object that is gone" in repr(subscription)
 
 
 @MODES

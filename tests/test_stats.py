@@ -172,6 +172,49 @@ def test_subscriptions_with_the_publishers_context_belong_to_the_same_topic(bus,
     assert [sub.delivered for sub in topic.subscriptions] == [3, 3]
 
 
+@pytest.mark.parametrize("others", [{}, {"context": "publisher"}, {"policy": "latest"}, {"mode": "direct"}])
+def test_what_only_direct_handlers_saw_is_published_too(bus, others):
+    bus.subscribe(Tick, lambda tick: None, mode="direct")
+    for _ in range(3):
+        bus.publish(Tick(1.0))
+    assert topic_of(bus.stats(), Tick).published == 3
+    bus.subscribe(Tick, lambda tick: None, **others)
+    for _ in range(3):
+        bus.publish(Tick(1.0))
+    assert topic_of(bus.stats(), Tick).published == 6
+
+
+def test_direct_handlers_of_a_class_with_its_subclasses_count_as_well(bus):
+    bus.subscribe(Order, lambda order: None, mode="direct", subclasses=True)
+    bus.subscribe(Tick, lambda tick: None)
+    for event in (Order(1), Order(2), Tick(1.0)):
+        bus.publish(event)
+    published = {event_name(topic): topic.published for topic in bus.stats().topics if topic.subscriptions}
+    assert published == {f"{__name__}.Order and subclasses": 2, f"{__name__}.Tick": 1}
+
+
+def test_a_topic_has_the_sums_of_its_subscriptions(make_bus, gate):
+    bus = make_bus(on_error=lambda failure: None)
+
+    def fail(tick: Tick) -> None:
+        raise ValueError
+
+    bus.subscribe(fail)
+    bus.subscribe(Tick, lambda tick: None, where=lambda tick: tick.price > 1)
+    bus.subscribe(Tick, gate.hold, policy="drop_oldest", max_queue=1)
+    bus.publish(Tick(0.0))
+    gate.wait_until_held()
+    for price in (1.0, 2.0, 3.0):
+        bus.publish(Tick(price))
+    gate.open()
+    assert bus.wait_idle(15)
+    topic = topic_of(bus.stats(), Tick)
+    assert (topic.published, topic.delivered, topic.errors) == (4, 4 + 2 + 2, 4)
+    assert (topic.filtered, topic.dropped) == (2, 2)
+    assert 0 < topic.handler_seconds < 15
+    assert dataclasses.replace(topic, subscriptions=()).handler_seconds is None
+
+
 def test_a_cancelled_subscription_is_told_as_inactive_until_it_is_served(bus, gate, eventually):
     subscription = bus.subscribe(Tick, gate.hold)
     bus.publish(Tick(1.0))
@@ -282,3 +325,9 @@ def test_collect_takes_the_numbers_as_the_core_has_them():
     name = f"{__name__}.test_collect_takes_the_numbers_as_the_core_has_them.<locals>.handle"
     expected = SubscriptionStats(name, "queued", "latest", True, 1, 2, 3, 4, 5, 6, 0.25)
     assert collect(core) == DispatcherStats("fake", False, 3, (TopicStats(9, Tick, 10, 11, 12, (expected,)),))
+
+
+@pytest.mark.parametrize("timing", [1, None, "yes", NotImplemented])
+def test_timing_is_true_or_false(timing):
+    with pytest.raises(TypeError, match="timing must be True or False"):
+        Dispatcher(timing=timing)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from ringcast import Subscription
+from ringcast import PublishTimeoutError, Subscription
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,3 +219,27 @@ def test_its_repr_tells_the_handler_and_the_class(bus):
     subscription = bus.subscribe(on_tick)
     assert "on_tick" in repr(subscription)
     assert "Tick" in repr(subscription)
+
+
+# --- room ---
+
+
+def test_discarded_events_take_no_room_though_no_worker_is_free(make_bus, gate):
+    class Other:
+        pass
+
+    bus = make_bus(max_queue=1, max_workers=1)
+    bus.subscribe(Other, gate.hold)
+    bus.publish(Other())
+    gate.wait_until_held()  # by the only worker
+    subscription = bus.subscribe(Tick, lambda tick: None)
+    bus.publish(Tick(0))
+    with pytest.raises(PublishTimeoutError):
+        bus.publish(Tick(0), timeout=0)
+    subscription.cancel(discard=True)
+    again = bus.subscribe(Tick, lambda tick: None)
+    assert bus.publish(Tick(0), timeout=0) == 1
+    assert (subscription.dropped, again.pending) == (1, 1)
+    gate.open()
+    bus.close()
+    assert again.delivered == 1

@@ -108,6 +108,31 @@ def test_publish_is_a_producer_span(traced, span):
     }
 
 
+def test_many_at_once_are_one_producer_span_above_those_of_their_handlers(traced, spans):
+    traced.subscribe(Order, lambda order: None)
+    assert traced.publish_many([Order(1), Order(2)]) == 2
+    (publisher,) = spans(SpanKind.PRODUCER)
+    assert publisher.name == f"publish {ORDER}"
+    assert publisher.attributes["messaging.batch.message_count"] == 2
+    assert [parent(each) for each in spans(SpanKind.CONSUMER)] == [publisher.context.span_id] * 2
+
+
+def test_many_of_several_classes_have_no_destination(traced, span):
+    assert traced.publish_many([Order(1), Invoice(2)]) == 2
+    found = span(SpanKind.PRODUCER)
+    assert found.name == "publish"
+    assert "messaging.destination.name" not in found.attributes
+
+
+def test_a_batch_is_one_consumer_span_that_stands_alone(traced, span):
+    traced.subscribe(Order, lambda orders: None, batch=10)
+    traced.publish_many([Order(1), Order(2), Order(3)])
+    found = span(SpanKind.CONSUMER)
+    assert found.name == f"process {ORDER}"
+    assert found.attributes["messaging.batch.message_count"] == 3
+    assert parent(found) is None
+
+
 def test_each_call_of_a_handler_is_a_consumer_span_below_it(traced, span):
     def book(order: Order) -> None: ...
 

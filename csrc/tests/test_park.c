@@ -79,8 +79,29 @@ static void epoch_wraps(void)
     ticket = rc_park_prepare(&park);
     CHECK_EQUAL(ticket, UINT32_MAX);
     rc_park_wake_all(&park);
+    CHECK_EQUAL(rc_u32_load(&park.epoch), 0);
     CHECK_EQUAL(rc_park_wait(&park, ticket, RC_FOREVER), RC_WOKEN);
     rc_park_destroy(&park);
+}
+
+/* A ticket is told from the next 2**32 - 1 epochs, whatever it is. (The one after those is its own again: a thread would
+ * have to stay between prepare and wait for as many wakes, of which each is a call of the kernel.) */
+static void ticket_holds_for_all_other_epochs(void)
+{
+    const uint32_t tickets[] = {0, 1, 7, UINT32_MAX / 2, UINT32_MAX / 2 + 1, UINT32_MAX - 1, UINT32_MAX};
+    const uint32_t wakes[] = {1, 2, UINT32_MAX / 2, UINT32_MAX / 2 + 1, UINT32_MAX - 1, UINT32_MAX};
+    for (size_t at = 0; at < sizeof tickets / sizeof tickets[0]; at++)
+        for (size_t after = 0; after < sizeof wakes / sizeof wakes[0]; after++) {
+            rc_park park;
+            uint32_t ticket;
+            CHECK(rc_park_init(&park) == 0);
+            rc_u32_store(&park.epoch, tickets[at]);
+            ticket = rc_park_prepare(&park);
+            rc_u32_store(&park.epoch, tickets[at] + wakes[after] - 1); /* as if there had been so many but one */
+            rc_park_wake_one(&park);
+            CHECK_EQUAL(rc_park_wait(&park, ticket, RC_FOREVER), RC_WOKEN);
+            rc_park_destroy(&park);
+        }
 }
 
 /* --- several threads ---------------------------------------------------------------------------------- */
@@ -127,6 +148,7 @@ static void counter_init(counter *shared, uint32_t rounds)
 {
     memset(shared, 0, sizeof *shared);
     CHECK(rc_park_init(&shared->park) == 0);
+    rc_u32_store(&shared->park.epoch, UINT32_MAX - 50); /* it wraps soon */
     shared->rounds = rounds;
 }
 
@@ -206,6 +228,7 @@ static void no_wake_is_lost_between_two(void)
     pthread_t second;
     game.rounds = 20000;
     CHECK(rc_park_init(&game.parks[0]) == 0 && rc_park_init(&game.parks[1]) == 0);
+    rc_u32_store(&game.parks[0].epoch, UINT32_MAX - 200);
     second = thread_start(play_second, &game);
     play(&game, 0);
     thread_join(second);
@@ -291,6 +314,7 @@ int main(void)
     RUN(wake_without_waiters_is_forgotten);
     RUN(nobody_stays_announced);
     RUN(epoch_wraps);
+    RUN(ticket_holds_for_all_other_epochs);
     RUN(wake_all_wakes_all);
     RUN(wake_one_wakes_one);
     RUN(no_wake_is_lost_between_two);

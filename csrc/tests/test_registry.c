@@ -74,10 +74,13 @@ static void finds_nothing_while_a_writer_is_at_work(void)
     CHECK(rc_registry_init(&registry) == 0);
     CHECK(rc_registry_put(&registry, 7, &some) == 0);
     version = &atomic_load_explicit(&registry.table, memory_order_relaxed)->version;
+    rc_u64_store(version, UINT64_MAX - 1); /* even, the last one before it wraps */
+    CHECK(rc_registry_find(&registry, 7) == &some);
     rc_u64_store(version, rc_u64_load(version) + 1); /* as it stands in the middle of a change */
     CHECK(rc_registry_find(&registry, 7) == NULL);
     CHECK(rc_registry_find_locked(&registry, 7) == &some);
     rc_u64_store(version, rc_u64_load(version) + 1);
+    CHECK_EQUAL(rc_u64_load(version), 0);
     CHECK(rc_registry_find(&registry, 7) == &some);
     rc_registry_destroy(&registry);
 }
@@ -275,6 +278,8 @@ static void run_readers(uint64_t steps, uint64_t keys)
         shared.stable[at].key = stable_key(at);
         CHECK(rc_registry_put(&shared.registry, stable_key(at), &shared.stable[at]) == 0);
     }
+    /* even, as between two changes; it wraps soon */
+    rc_u64_store(&atomic_load_explicit(&shared.registry.table, memory_order_relaxed)->version, UINT64_MAX - 2001);
     for (int at = 0; at < READERS; at++) readers[at] = thread_start(read_while_written, &shared);
     write_volatile(&shared);
     rc_u32_store(&shared.over, 1);

@@ -4,6 +4,8 @@
 #include "../rc_mutex.h"
 #include "check.h"
 
+#include <sys/resource.h>
+
 enum { PAGE = RC_PAGE_SLOTS };
 
 /* --- one thread ----------------------------------------------------------------------------------------- */
@@ -59,7 +61,7 @@ static int has_spare(const rc_ring *ring) { return atomic_load_explicit(&ring->s
 static const uint64_t limits[] = {1, 2, 3, 10, PAGE - 1, PAGE, PAGE + 1, 3 * PAGE - 1, 3 * PAGE, 3 * PAGE + 1};
 static const uint64_t starts[] = {
     0, 1, PAGE - 1, PAGE, PAGE + 1, 8 * PAGE - 1, (UINT64_C(1) << 32) - 3, (UINT64_C(1) << 62) - 2 * PAGE - 1,
-    (UINT64_C(1) << 62) - 1, UINT64_C(1) << 62, (UINT64_C(1) << 62) + PAGE - 1,
+    (UINT64_C(1) << 62) - 1, UINT64_C(1) << 62, (UINT64_C(1) << 62) + PAGE - 1, RC_RING_CLOSED - 100 * PAGE - 1,
 };
 #define EACH(index, array) (size_t index = 0; index < sizeof(array) / sizeof(array)[0]; index++)
 
@@ -145,6 +147,31 @@ static void closed_refuses_claims(void)
         }
 }
 
+/* Positions go up to the closed bit, and a ring that stands right before it works and closes as any other. */
+static void serves_up_to_the_last_position(void)
+{
+    for EACH(limit, limits) {
+        const uint64_t last = RC_RING_CLOSED - 1, count = 3 * limits[limit] + 2 * PAGE;
+        rc_ring ring;
+        ring_init(&ring, limits[limit], 0, last - count);
+        for (uint64_t step = 0; step < count; step++) {
+            CHECK_EQUAL(put(&ring, ring.max_queue), RC_CLAIMED);
+            if (rc_ring_tail(&ring) - rc_ring_gate(&ring) == limits[limit]) {
+                CHECK_EQUAL(put(&ring, ring.max_queue), RC_FULL);
+                take(&ring, 1 + step % limits[limit]);
+            }
+        }
+        CHECK_EQUAL(rc_ring_tail(&ring), last);
+        rc_ring_close(&ring);
+        CHECK_EQUAL(put(&ring, ring.max_queue), RC_CLOSED);
+        CHECK_EQUAL(rc_ring_tail(&ring), last);
+        CHECK_EQUAL(rc_ring_published(&ring, rc_ring_gate(&ring), UINT64_MAX), last);
+        take_all(&ring);
+        CHECK_EQUAL(put(&ring, ring.max_queue), RC_CLOSED);
+        rc_ring_destroy(&ring);
+    }
+}
+
 /* A ring that never saw an event has allocated nothing, closed or not. */
 static void allocates_at_the_first_claim(void)
 {
@@ -155,6 +182,22 @@ static void allocates_at_the_first_claim(void)
     rc_ring_close(&ring);
     CHECK_EQUAL(put(&ring, ring.max_queue), RC_CLOSED);
     CHECK(atomic_load_explicit(&ring.pages, memory_order_relaxed) == NULL);
+    rc_ring_destroy(&ring);
+}
+
+/* A large limit takes no memory as long as little is waiting: of the table of pages only what is used is touched. */
+static void large_limit_takes_no_memory(void)
+{
+    struct rusage before, after;
+    rc_ring ring;
+    ring_init(&ring, UINT64_C(1) << 31, 0, 0); /* 64 MiB of page references */
+    getrusage(RUSAGE_SELF, &before);
+    CHECK_EQUAL(put(&ring, ring.max_queue), RC_CLAIMED);
+    getrusage(RUSAGE_SELF, &after);
+#if defined(__GLIBC__) && !defined(SANITIZED) /* sanitizers touch it all, and so do some other C libraries */
+    CHECK(after.ru_maxrss - before.ru_maxrss < 8 * 1024); /* KiB */
+#endif
+    take_all(&ring);
     rc_ring_destroy(&ring);
 }
 
@@ -488,6 +531,14 @@ static void pages_come_and_go(void)
     run_flow(3, 2, 7000, PAGE + 1, 0, 0);
 }
 
+/* Several threads, up to the last position. */
+static void flows_up_to_the_last_position(void)
+{
+    run_flow(4, 2, 3000, PAGE, RC_RING_CLOSED - 1 - 4 * 3000, 0);
+    run_flow(3, 2, 3000, 5, RC_RING_CLOSED - 1 - 3 * 3000, 0);
+    run_flow(3, 2, 100000, PAGE, RC_RING_CLOSED - 1 - 3 * 100000, 2000); /* and closed on the way */
+}
+
 /* A queue that never fills: producers run free of the consumers. */
 static void large_queue_loses_nothing(void) { run_flow(4, 2, 9000, 50000, 11, 0); }
 
@@ -586,7 +637,9 @@ int main(void)
     RUN(room_comes_back_one_by_one);
     RUN(reserve_is_beyond_max_queue);
     RUN(closed_refuses_claims);
+    RUN(serves_up_to_the_last_position);
     RUN(allocates_at_the_first_claim);
+    RUN(large_limit_takes_no_memory);
     RUN(has_a_page_more_than_the_limit);
     RUN(little_waiting_uses_two_pages);
     RUN(burst_gives_its_pages_back);
@@ -599,6 +652,7 @@ int main(void)
     RUN(producers_share_one_slot);
     RUN(small_queue_loses_nothing);
     RUN(pages_come_and_go);
+    RUN(flows_up_to_the_last_position);
     RUN(large_queue_loses_nothing);
     RUN(close_lets_waiting_producers_go);
     RUN(one_move_of_the_gate_wakes_all);

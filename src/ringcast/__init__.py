@@ -4,9 +4,10 @@ Typed events, any number of subscribers each with one ordered, asynchronous cons
 The hot path is compiled; there is nothing to install but this package.
 """
 
+import os
 from typing import TYPE_CHECKING, Any
 
-from ringcast._core import Subscription
+from ringcast._core import Record, RecordBatch, Subscription
 from ringcast._default import default, emit, on, on_type
 from ringcast.dispatcher import Dispatcher, HandlerFailure
 from ringcast.errors import (
@@ -19,17 +20,25 @@ from ringcast.errors import (
     OptionError,
     PublishTimeoutError,
     QueueFullError,
+    RecordError,
     RingcastError,
     TypeIdError,
 )
 from ringcast.events import type_id
 from ringcast.options import HandlerOptions
-from ringcast.stats import DispatcherStats, SubscriptionStats, TopicStats
+from ringcast.records import record
 
 if TYPE_CHECKING:
     from ringcast.aio import Stream
+    from ringcast.stats import DispatcherStats, SubscriptionStats, TopicStats
 
 __version__ = "0.1.0"
+
+
+def get_include() -> str:
+    """Return the directory of `ringcast.h`, for the include_dirs of an extension that uses the C API."""
+    return os.path.join(os.path.dirname(__file__), "include")
+
 
 __all__ = [
     "CloseTimeoutError",
@@ -45,6 +54,9 @@ __all__ = [
     "OptionError",
     "PublishTimeoutError",
     "QueueFullError",
+    "Record",
+    "RecordBatch",
+    "RecordError",
     "RingcastError",
     "Stream",
     "Subscription",
@@ -54,16 +66,22 @@ __all__ = [
     "__version__",
     "default",
     "emit",
+    "get_include",
     "on",
     "on_type",
+    "record",
     "type_id",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    """Stream is imported when it is asked for: it brings asyncio, which takes longer than all the rest."""
+    """Stream and the stats are imported when asked for: asyncio, and dataclasses, take longer than all the rest."""
     if name == "Stream":
         from ringcast.aio import Stream
 
         return Stream
+    if name in ("DispatcherStats", "SubscriptionStats", "TopicStats"):
+        from ringcast import stats
+
+        return getattr(stats, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

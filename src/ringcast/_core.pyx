@@ -6,12 +6,12 @@ The way of an event, by file and function:
     core/publish.pxi        try_publish     claim a slot (ring), store, schedule the topic if it is idle
     core/pool.pxi           Pool.work       a worker takes the topic off the run queue
     core/deliver.pxi        run_topic       for each subscription that runs with its topic: a turn
-                            run_turn        calls one handler for a run of events
+                            run_turn        calls one handler for a run of events (core/batch.pxi: with batches of them)
     core/topic.pxi          advance         moves the gate to what all have seen and releases those events
 
 and where a subscription asks for more: core/direct.pxi (handlers inside publish), core/mailbox.pxi (policies that
 drop), core/options.pxi (once, where, weak, context), core/route.pxi (base classes and contexts: events that go to
-several topics).
+several topics). core/fork.pxi is for forked children.
 
 Threads and locks. A topic is run by whoever holds its task (csrc/rc_pool.h); so is a lane. `topic_t.lock` guards the
 tuple of the topic's subscriptions and makes its holder the ring's releaser. Under a C lock no Python object is made
@@ -26,22 +26,43 @@ import sys
 import threading
 import time
 import weakref
+from itertools import count as count_from
+from operator import index
+from types import GenericAlias
 
 from ringcast.errors import (
     ClosedError,
     EventClassError,
+    HandlerTypeError,
+    LoopBlockedError,
     LoopClosedError,
+    OptionError,
     PublishTimeoutError,
     QueueFullError,
+    RecordError,
+    RingcastError,
     TypeIdError,
 )
-from ringcast.events import check_type_id, class_name, identify
+from ringcast._threads import ringcast_watch, ringcast_worker
+from ringcast.events import check_type_id, class_name, identify, shown
 from ringcast.handlers import handler_name
 
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals, PyErr_Occurred, PyErr_SetString
 from cpython.object cimport PyObject, PyTypeObject
+from cpython.buffer cimport (
+    PyBUF_FORMAT,
+    PyBUF_ND,
+    PyBUF_SIMPLE,
+    PyBUF_STRIDES,
+    PyBUF_WRITABLE,
+    PyBuffer_Release,
+    PyObject_GetBuffer,
+)
+from cpython.pycapsule cimport PyCapsule_CheckExact, PyCapsule_GetName, PyCapsule_GetPointer, PyCapsule_New
+from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_RawFree, PyMem_RawMalloc
 from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
+from libc.string cimport memcpy, memset
 
 from ringcast._csrc cimport *
 
@@ -56,17 +77,105 @@ cdef extern from "Python.h" nogil:
     PyObject *PyObject_Vectorcall(PyObject *, PyObject **, size_t, PyObject *)
     bint PyType_IsSubtype(PyTypeObject *, PyTypeObject *)
     bint PyType_Check(PyObject *)
+    PyObject *PyList_New(Py_ssize_t) except NULL
+    void PyList_SET_ITEM(PyObject *, Py_ssize_t, PyObject *)
+
+cdef extern from *:
+    """
+    /* Takes a reference that any thread may release. On free-threaded Python the thread that has made an object counts
+     * its own references apart from those of all others. One that it took and another thread releases would be
+     * settled by the first thread only: the object would live on until that thread runs Python code again, though
+     * it may sleep, and each event would interrupt it. So this counts as a reference of the others. */
+    static inline void rc_share(PyObject *object)
+    {
+    #ifdef Py_GIL_DISABLED
+        /* relaxed, as in Py_INCREF: the caller has a reference, and hands over what it takes with a release */
+        if (_Py_atomic_load_uint32_relaxed(&object->ob_ref_local) != _Py_IMMORTAL_REFCNT_LOCAL)
+            _Py_atomic_add_ssize(&object->ob_ref_shared, (Py_ssize_t)1 << _Py_REF_SHARED_SHIFT);
+    #else
+        Py_INCREF(object);
+    #endif
+    }
+    """
+    void rc_share(PyObject *) nogil
 
 cdef extern from *:
     """
     /* Returns with the exception that is set: lets Cython's try/except catch what a raw call raised. */
     static PyObject *raise_current(void) { return NULL; }
+    static inline PyObject **PyTuple_Items(PyObject *tuple) { return ((PyTupleObject *)tuple)->ob_item; }
+    /* mapping.get(key); but on free-threaded Python that method locks a dict, and sys.modules is everybody's. */
+    static inline PyObject *rc_get(PyObject *mapping, PyObject *key)
+    {
+        PyObject *value = NULL;
+    #if PY_VERSION_HEX >= 0x030D0000
+        if (PyMapping_GetOptionalItem(mapping, key, &value) < 0)
+            return NULL;
+    #else
+        value = PyObject_GetItem(mapping, key);
+        if (value == NULL) {
+            if (!PyErr_ExceptionMatches(PyExc_KeyError))
+                return NULL;
+            PyErr_Clear();
+        }
+    #endif
+        return value != NULL ? value : Py_NewRef(Py_None);
+    }
     """
     object raise_current()
+    object rc_get(object mapping, object key)
+    PyObject **PyTuple_Items(PyObject *) nogil   # for as long as the tuple lives
 
+cdef extern from *:
+    """
+    /* An object as the class's __new__ makes it, without its __init__. */
+    static inline PyObject *rc_new(PyObject *record_class, PyObject *nothing)
+    {
+        return ((PyTypeObject *)record_class)->tp_new((PyTypeObject *)record_class, nothing, NULL);
+    }
+    /* Integers of 1, 2, 4 and 8 bytes at any address. */
+    static inline int64_t rc_read_signed(const char *data, Py_ssize_t size)
+    {
+        int8_t one; int16_t two; int32_t four; int64_t eight;
+        switch (size) {
+        case 1: memcpy(&one, data, 1); return one;
+        case 2: memcpy(&two, data, 2); return two;
+        case 4: memcpy(&four, data, 4); return four;
+        default: memcpy(&eight, data, 8); return eight;
+        }
+    }
+    static inline uint64_t rc_read_unsigned(const char *data, Py_ssize_t size)
+    {
+        uint64_t bits = (uint64_t)rc_read_signed(data, size);
+        return size == 8 ? bits : bits & ((UINT64_C(1) << 8 * size) - 1);
+    }
+    static inline void rc_write_low(char *data, uint64_t bits, Py_ssize_t size)
+    {
+        uint8_t one = (uint8_t)bits; uint16_t two = (uint16_t)bits; uint32_t four = (uint32_t)bits;
+        switch (size) {
+        case 1: memcpy(data, &one, 1); break;
+        case 2: memcpy(data, &two, 2); break;
+        case 4: memcpy(data, &four, 4); break;
+        default: memcpy(data, &bits, 8);
+        }
+    }
+    """
+    object rc_new(PyObject *record_class, tuple nothing)
+    int64_t rc_read_signed(const char *data, Py_ssize_t size) nogil
+    uint64_t rc_read_unsigned(const char *data, Py_ssize_t size) nogil
+    void rc_write_low(char *data, uint64_t bits, Py_ssize_t size) nogil
+    bint PY_LITTLE_ENDIAN
+    double PyFloat_Unpack2(const char *data, int little) except? -1
+    int PyFloat_Pack2(double value, char *data, int little) except -1
+    int PyFloat_Pack4(double value, char *data, int little) except -1
+    Py_ssize_t Py_REFCNT(PyObject *) nogil
+    Py_ssize_t PyNumber_AsSsize_t(object, object overflow) except? -1
+
+cdef double START_SECONDS = 0.1   # how long a publish waits for another one that starts the threads
 cdef double PICK_SECONDS = 0.01   # how long a thread waits for another one that picks events for a mailbox
 
 cdef enum:
+    MANY_BYTES = 65_536   # of records, beyond which they are copied without the GIL
     BATCH = 256           # events a subscription is given in a turn, before the others have theirs
     TIMED = 64            # every so many turns are timed
     RESERVE = 65_536      # events that handlers may publish beyond max_queue where waiting would never end
@@ -84,12 +193,17 @@ cdef extern from *:
     const uint32_t NOBODY   # in topic_t.plain: an event reaches nobody
     const uint64_t NEVER    # an end that is not set
 
+cdef enum:
+    FOREVER = -1   # no timeout, among times in ns
+    BEYOND = -3    # no wait: the reserve is to be used
+
 
 # Where the handler of a subscription runs.
 cdef enum mode_t:
     QUEUED    # on the pool's workers
     DIRECT    # inside publish
     LOOP      # on an event loop, or wherever its consumer is: see Subscription._next
+    NATIVE    # a C function, on the native pool's workers, without the GIL
 
 # What happens to an event when a subscription is `max_queue` events behind.
 cdef enum policy_t:
@@ -99,7 +213,7 @@ cdef enum policy_t:
     DROP_OLDEST
     LATEST
 
-MODES = ("queued", "direct", "asyncio")                                     # by mode_t
+MODES = ("queued", "direct", "asyncio", "native")                               # by mode_t
 POLICIES = ("block", "raise", "drop_newest", "drop_oldest", "latest")       # by policy_t
 
 # What the registries lead to.
@@ -108,21 +222,35 @@ cdef enum kind_t:
     ROUTE         # a class whose events also go elsewhere: `topic` is a Route
     BY_INSTANCE   # a class whose instances compute their ids
 
+ctypedef void (*native_handler)(const void *records, size_t count, size_t stride, void *userdata) noexcept nogil
+
 cdef struct topic_t:
     rc_ring ring              # first: see wait_for_room
     rc_task task
     rc_u32 plain              # what publish returns where queueing is all it has to do; NOBODY; else 0
     rc_u64 limit              # how many events may wait in the ring before publish asks who holds them up
-    rc_u64 end                # of the published events that the holder of the task has found
+    rc_u64 end                # of the published events that were found; moved under the lock
     rc_mutex lock
     rc_u32 subscribers        # active subscriptions that have their events from the ring
     rc_u32 pooled             # of the members: those that run on the pool's workers
     rc_u32 limited            # of the members: those whose max_queue is less than the ring's
+    rc_u32 turn               # how many events the holder of the task looks for at a time: as many as a batch takes
     rc_u32 room_waiters       # somebody waits for room without blocking: see Topic.waiters
     kind_t kind
     bint timing               # whether turns are timed
-    uint64_t high_water       # most events that were seen waiting
-    PyTypeObject *event_class  # NULL while open; not owned (see ClassReference)
+    uint64_t first            # where the ring begins: 0, but for tests
+    uint64_t disowned         # in a forked child: the events before it are the parent's
+    rc_u64 high_water         # most events that were seen waiting
+    rc_u32 elsewhere          # whether its events also go to direct handlers, a companion or wide topics
+    rc_u32 accompanied        # whether the Topic has a companion
+    rc_u32 particular         # of the members: those with a max_queue or policy of their own which publish must ask
+    subscription_t **cursors  # of records: all members, native ones last; guarded by the lock
+    uint32_t cursor_count
+    rc_task native_task       # what runs the native ones, on the native pool; otherwise as `task`
+    rc_u64 native_end         # as `end`, for the holder of the native task
+    rc_pool *native_pool
+    rc_u64 only_direct        # events that only direct handlers have seen: they are not in the ring
+    rc_u64 event_class        # class_key of its class, 0 while open; set under the Core's lock: see Core.class_of
     PyObject *topic           # the Topic (or Route) and the Core, not owned
     PyObject *core
     rc_pool *pool
@@ -132,7 +260,8 @@ cdef struct subscription_t:
     rc_u64 end                # where a cancelled subscription ends, or NEVER
     rc_u32 retired            # cancelled, and its last event is delivered
     rc_u64 failures           # calls that have raised
-    rc_u32 running            # whether its handler has begun with the event at the cursor (within a turn, it has)
+    rc_u32 running            # with how many events from the cursor on its handler has begun (in run_turn always 1)
+    rc_u32 rejected           # of these: that its conditions have kept out of the batch in hand
     rc_task lane
     topic_t *topic
     vectorcallfunc call       # what is called for each event, and on what: the handler, or guarded_call on the
@@ -147,19 +276,26 @@ cdef struct subscription_t:
     rc_u64 unheard            # of the calls: those in which nobody was left to handle the event
     rc_u64 taken              # events that were taken out for the handler; not counted where the cursor tells
     rc_u64 lag                # of the lost ones: those just before the one that was handed over last
-    rc_u32 discarded          # of a direct one: also what was published is to be dropped
+    rc_u32 discarded          # without a cursor that tells: also what was published is to be dropped
+    rc_u32 picked             # an event is out of the ring, and `where` or `key` says whether it goes to the mailbox
+    rc_u32 pick_lasts         # so it has been for longer than a thread waits for that
     rc_u32 fired              # `once`: the one call has begun
+    native_handler native     # what a native one calls, with `userdata`
+    void *userdata
+    bint gone                 # of an event loop: it is closed, what was in hand is given up. Under the topic's lock
+    uint64_t in_hand          # of an event loop: what _next has given and is not done. Under the topic's lock
     mode_t mode
     policy_t policy
     bint picky                # with a mailbox: where or key says what goes there
+    uint32_t batch            # how many events the handler takes at a time, as a list; 0: one, as itself
     bint by_key               # the mailbox keeps the latest event of each key
     uint64_t max_queue
-    uint64_t start            # the cursor at subscribe
-    uint64_t cancelled_at     # the tail at cancel
-    uint64_t high_water       # most events that were seen waiting
-    uint64_t turns            # counted to time every few of them
-    uint64_t timed            # calls, in `time` ns
-    uint64_t time
+    rc_u64 start              # the cursor at subscribe
+    rc_u64 cancelled_at       # the tail at cancel
+    rc_u64 high_water         # most events that were seen waiting
+    rc_u64 turns              # counted to time every few of them
+    rc_u64 timed              # calls of the handler, in `time` ns
+    rc_u64 time
     uint32_t slow             # turns in a row that lasted over a tick
     uint32_t calm             # runs of the lane in a row that did not
 
@@ -172,14 +308,23 @@ rc_u64_store(&nowhere, NEVER)
 
 EMPTY = object()   # what Subscription._next returns when there is nothing
 
+cdef object closed_error = ClosedError   # a module's globals may be gone when the last finalizers publish at exit
 
+
+include "core/record.pxi"
 include "core/publish.pxi"
 include "core/direct.pxi"
+include "core/batch.pxi"
 include "core/deliver.pxi"
 include "core/mailbox.pxi"
 include "core/options.pxi"
+include "core/native.pxi"
 include "core/topic.pxi"
 include "core/subscription.pxi"
 include "core/route.pxi"
 include "core/pool.pxi"
+include "core/waiting.pxi"
 include "core/dispatcher.pxi"
+include "core/fork.pxi"
+include "core/capi.pxi"
+include "core/counting.pxi"

@@ -6,6 +6,7 @@ cdef extern from "rc_atomic.h" nogil:
         pass
     ctypedef struct rc_u64:
         pass
+    void rc_cpu_relax()
     uint32_t rc_u32_load(const rc_u32 *word)
     uint64_t rc_u64_load(const rc_u64 *word)
     void rc_u32_store(rc_u32 *word, uint32_t value)
@@ -14,6 +15,7 @@ cdef extern from "rc_atomic.h" nogil:
     uint64_t rc_u64_load_seq(const rc_u64 *word)
     void rc_u32_store_seq(rc_u32 *word, uint32_t value)
     void rc_u64_store_seq(rc_u64 *word, uint64_t value)
+    uint32_t rc_u32_add_seq(rc_u32 *word, uint32_t more)
     uint32_t rc_u32_exchange(rc_u32 *word, uint32_t value)
     void rc_u64_count(rc_u64 *word, uint64_t more)
 
@@ -43,15 +45,19 @@ cdef extern from "rc_mail.h" nogil:
     int rc_mail_init(rc_mail *mail, uint64_t most)
     void rc_mail_destroy(rc_mail *mail)
     void *rc_mail_put(rc_mail *mail, void *event, bint keep_newest)
+    void rc_mail_miss(rc_mail *mail)
     void *rc_mail_take(rc_mail *mail, uint64_t *missed)
     uint64_t rc_mail_size(const rc_mail *mail)
 
 cdef extern from "rc_clock.h" nogil:
     int64_t rc_clock_now()
 
+cdef extern from "rc_thread.h" nogil:
+    void rc_thread_name(const char *name)
+
 cdef extern from "rc_registry.h" nogil:
     ctypedef struct rc_registry:
-        pass
+        rc_mutex writers
     int rc_registry_init(rc_registry *registry)
     void rc_registry_destroy(rc_registry *registry)
     int rc_registry_put(rc_registry *registry, uint64_t key, void *value)
@@ -65,15 +71,22 @@ cdef extern from "rc_ring.h" nogil:
     ctypedef struct rc_ring:
         uint64_t max_queue
         uint64_t reserve
+        size_t record_size
+        rc_park room
     ctypedef enum rc_claim:
         RC_CLAIMED
         RC_FULL
         RC_CLOSED
         RC_NO_MEMORY
+    ctypedef struct rc_run:
+        uint64_t position
+        uint64_t count
     int rc_ring_init(rc_ring *ring, uint64_t max_queue, uint64_t reserve, uint64_t start)
     void rc_ring_destroy(rc_ring *ring)
     void rc_ring_close(rc_ring *ring)
     rc_claim rc_ring_claim(rc_ring *ring, uint64_t limit, rc_slot **slot)
+    rc_claim rc_ring_claim_run(rc_ring *ring, uint64_t limit, uint64_t most, rc_run *run)
+    rc_slot *rc_run_slots(const rc_run *run)
     void rc_ring_publish(rc_slot *slot, void *event)
     void rc_ring_await_gate(rc_ring *ring, uint64_t gate, int64_t timeout)
     void rc_ring_wake(rc_ring *ring)
@@ -84,8 +97,27 @@ cdef extern from "rc_ring.h" nogil:
     rc_slot *rc_ring_slot(const rc_ring *ring, uint64_t position)
     uint64_t rc_ring_run(uint64_t position, uint64_t end)
     void *rc_slot_event(const rc_slot *slot)
+    void *rc_ring_page(const rc_ring *ring, uint64_t position)
+    void rc_ring_pause(unsigned spins)
     void *rc_ring_take(rc_ring *ring, uint64_t position)
     void rc_ring_move_gate(rc_ring *ring, uint64_t gate)
+    void rc_ring_abandon(rc_ring *ring, void *kept)
+
+cdef extern from "rc_record.h" nogil:
+    ctypedef struct rc_record_page:
+        pass
+    const uint64_t RC_PAGE_SLOTS
+    int rc_record_ring_init(rc_ring *ring, uint64_t max_queue, uint64_t reserve, uint64_t start, size_t record_size)
+    rc_record_page *rc_record_page_new(size_t record_size)
+    void rc_record_page_hold(rc_record_page *page)
+    void rc_record_page_drop(rc_record_page *page)
+    char *rc_record_in(rc_record_page *page, uint64_t position, size_t record_size)
+    const char *rc_record_at(const rc_ring *ring, uint64_t position)
+    void rc_record_write(const rc_run *run, const void *records, size_t record_size)
+    void rc_record_publish(const rc_run *run)
+    uint64_t rc_record_published(const rc_ring *ring, uint64_t position, uint64_t most)
+    void rc_record_pass(rc_ring *ring, uint64_t gate)
+    void rc_record_abandon(rc_ring *ring)
 
 cdef extern from "rc_pool.h" nogil:
     ctypedef enum rc_task_kind:
@@ -100,6 +132,8 @@ cdef extern from "rc_pool.h" nogil:
         rc_u32 members
         rc_task_kind kind
     ctypedef struct rc_worker:
+        rc_task *task
+        rc_task *lane
         const rc_ring *ring
     ctypedef struct rc_pool:
         rc_park watch
@@ -133,6 +167,7 @@ cdef extern from "rc_pool.h" nogil:
     void rc_pool_unhold(rc_pool *pool)
     bint rc_pool_may_wait(rc_pool *pool, rc_worker *worker, const rc_ring *ring)
     void rc_pool_waited(rc_pool *pool, rc_worker *worker)
+    const rc_ring *rc_pool_waits_for(rc_pool *pool, const rc_task *lane)
     int RC_WATCH_STUCK
     int RC_WATCH_SPAWN
     int RC_WATCH_STOP
@@ -141,5 +176,6 @@ cdef extern from "rc_pool.h" nogil:
     void rc_pool_call_attention(rc_pool *pool)
     bint rc_pool_wants_worker(rc_pool *pool)
     void rc_pool_stop(rc_pool *pool)
+    void rc_pool_after_fork(rc_pool *pool)
     uint32_t rc_pool_workers(rc_pool *pool)
     uint32_t rc_pool_outstanding(const rc_pool *pool)

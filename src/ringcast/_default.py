@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, Unpack, overload
 
-from ringcast._core import Subscription
+from ringcast._core import RecordBatch, Subscription
 from ringcast.dispatcher import Dispatcher, E, H
 from ringcast.options import HandlerOptions
 
@@ -26,13 +26,21 @@ def on_type(type_id: int, /, **options: Unpack[HandlerOptions[Any]]) -> Callable
 def on_type(
     type_id: int, handler: Callable[[E], object], /, **options: Unpack[HandlerOptions[E]]
 ) -> Subscription[E]: ...
+@overload
+def on_type(
+    type_id: int, handler: Callable[[list[E]], object], /, *, batch: int, **options: Unpack[HandlerOptions[E]]
+) -> Subscription[E]: ...
+@overload
+def on_type(
+    type_id: int, handler: Callable[[RecordBatch[E]], object], /, *, batch: int, **options: Unpack[HandlerOptions[E]]
+) -> Subscription[E]: ...
 def on_type(type_id: int, handler: Any = None, /, **options: Any) -> Any:
     """Subscribes to a type id on the default dispatcher: `on_type(1, handler)`, or `@on_type(1)` as a decorator.
 
     Args:
         type_id: from 0 to 2**32 - 1.
         handler: any callable that takes one positional argument.
-        options: as for `Dispatcher.subscribe`.
+        options: as for `Dispatcher.subscribe`; also `batch`.
 
     Returns:
         The Subscription; as a decorator, the decorated function itself.

@@ -11,12 +11,13 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+import sys
 import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
-from ringcast._core import EMPTY, Core, Envelope, Subscription
+from ringcast._core import EMPTY, Core, Envelope, Subscription, begin_wait, end_wait
 from ringcast.errors import ClosedError, CloseTimeoutError, OptionError, PublishTimeoutError
 
 if TYPE_CHECKING:
@@ -27,8 +28,10 @@ __all__ = ["Stream"]
 E = TypeVar("E")
 
 SLICE = 100_000_000  # ns that a helping thread waits at a time: how late it notices that nobody waits for it
+TURN = 0.0002  # seconds for which calls that wait for nothing may follow each other before the loop goes on
 
-_runners: weakref.WeakSet[asyncio.Task[None]] = weakref.WeakSet()  # the tasks that call handlers
+# whose handler a task runs, by the task's id: a key is taken out when the call ends, or is freed with its loop
+_handling: dict[int, weakref.ref[Subscription[Any]]] = {}
 
 
 def choose_loop(loop: object) -> asyncio.AbstractEventLoop:
@@ -57,6 +60,7 @@ class Runner:
 
     def __init__(self, subscription: Subscription[Any], loop: asyncio.AbstractEventLoop, concurrency: int) -> None:
         self._subscription = subscription
+        self._reference = weakref.ref(subscription)
         self._loop = loop
         self._concurrency = concurrency
         self._context = contextvars.copy_context()  # the subscriber's: not that of whoever publishes
@@ -85,12 +89,15 @@ class Runner:
 
     async def _run(self) -> None:
         """Handle events until there are none."""
-        subscription = self._subscription
+        subscription, loop = self._subscription, self._loop
+        turn = loop.time() + TURN
         while (event := subscription._next()) is not EMPTY:
-            if self._concurrency > 1:
-                self._start()  # for the next event, which need not wait for this one
             try:
-                await self._call(event)
+                call = self._begin(event)
+                waits = not call.done()
+                if waits and self._concurrency > 1:
+                    self._start()  # for the next event, which need not wait for this one
+                ending = await call
             except asyncio.CancelledError as error:
                 subscription._failed(error, event)
                 task = asyncio.current_task()
@@ -98,24 +105,55 @@ class Runner:
                     raise
             except BaseException as error:
                 subscription._failed(error, event)
+                if loop.is_closed():  # GeneratorExit: this task is freed, it was not run to its end
+                    raise
             else:
-                subscription._done()
+                if ending is None:
+                    subscription._done(event)
+                else:
+                    subscription._failed(ending, event)
+                    await self._end_loop(ending)
+            if not waits and loop.time() > turn:
+                await asyncio.sleep(0)
+                turn = loop.time() + TURN
+        # not left to _ended, which comes later: a wake-up in between would find this task still there, and be lost
+        self._tasks.discard(asyncio.current_task())
 
-    async def _call(self, event: Any) -> None:
-        """Run the handler in a task of its own, so that what it does to its context ends with it."""
-        handler: Any = self._subscription.handler
-        if handler is None:  # a weak one, gone just now
-            return
+    def _begin(self, event: Any) -> asyncio.Task[BaseException | None]:
+        """Run the handler in a task of its own, so that what it does to its context ends with it.
+
+        From Python 3.12 on the task begins at once. A call that waits for nothing has then ended, and has cost no turn
+        of the loop, which is nearly all that a task costs.
+        """
         context = self._context
         if type(event) is Envelope:
             context, event = event.context, event.event
-        task = self._loop.create_task(_await(handler, event), context=context.copy())
-        _runners.add(task)
-        await task
+        if sys.version_info >= (3, 12) and self._loop.get_task_factory() is None:
+            return asyncio.Task(self._call(event), loop=self._loop, context=context.copy(), eager_start=True)
+        return self._loop.create_task(self._call(event), context=context.copy())
 
+    async def _end_loop(self, exception: BaseException) -> None:
+        """Have the loop raise it, as if it came out of the task of the call; return if the loop goes on."""
 
-async def _await(handler: Callable[[Any], Awaitable[object]], event: Any) -> None:
-    await handler(event)
+        async def end() -> None:
+            raise exception
+
+        self._loop.create_task(end()).add_done_callback(asyncio.Task.exception)  # which nobody else asks for
+        await asyncio.sleep(0.01)  # uvloop ends after its turn, and measures in ms
+
+    async def _call(self, event: Any) -> BaseException | None:
+        """Call the handler. Returns what is to end the loop, which a task that has begun at once cannot raise there."""
+        task = id(asyncio.current_task())
+        _handling[task] = self._reference
+        try:
+            handler: Any = self._subscription.handler
+            if handler is not None:  # None: a weak one, gone just now
+                await handler(event)
+        except (KeyboardInterrupt, SystemExit) as error:
+            return error
+        finally:
+            _handling.pop(task, None)
+        return None
 
 
 class Feed:
@@ -140,7 +178,9 @@ class Feed:
 
 
 class Stream(Generic[E]):
-    """The events of a class as an asynchronous iterator. Made by `Dispatcher.stream`, for one task at a time.
+    """The events of a class, or lists of them, as an asynchronous iterator. Made by `Dispatcher.stream`.
+
+    It is for one task at a time.
 
     It ends when it is cancelled, or when the dispatcher is closed and all that was accepted has been taken. As an
     asynchronous context manager it cancels itself; so it does when nobody refers to it any more.
@@ -149,17 +189,17 @@ class Stream(Generic[E]):
         subscription: its Subscription, with the counters.
     """
 
-    def __init__(self, subscribe: Callable[[Feed], Subscription[E]], loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, subscribe: Callable[[Feed], Subscription[Any]], loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._future: asyncio.Future[None] | None = None
         feed = Feed(self, loop)
-        self.subscription: Subscription[E] = subscribe(feed)
+        self.subscription: Subscription[Any] = subscribe(feed)
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> E:
-        """The next event.
+        """The next event, or batch of events.
 
         Raises:
             StopAsyncIteration: there will be none.
@@ -169,7 +209,7 @@ class Stream(Generic[E]):
         while True:
             event = subscription._next()
             if event is not EMPTY:
-                subscription._done()
+                subscription._done(event)
                 return event  # type: ignore[no-any-return]
             if subscription._is_over():
                 raise StopAsyncIteration
@@ -239,15 +279,35 @@ async def apublish(dispatcher: Dispatcher, event: object, timeout: float | None)
                     return Core.publish(dispatcher, event, timeout=0)
                 except PublishTimeoutError:
                     room = loop.create_future()
-                dispatcher._when_room(event, functools.partial(loop.call_soon_threadsafe, _resolve, room))
+                waiter = functools.partial(loop.call_soon_threadsafe, _resolve, room)
+                topics = dispatcher._when_room(event, waiter)
                 try:  # it may have come in between
                     return Core.publish(dispatcher, event, timeout=0)
                 except PublishTimeoutError:
-                    await room
+                    if not await _room_comes(dispatcher, event, room):
+                        return dispatcher._publish_beyond(event)
+                finally:
+                    dispatcher._forget_waiter(topics, waiter)
     except TimeoutError as error:
         if isinstance(error, PublishTimeoutError):
             raise
         raise PublishTimeoutError(f"no room in time for {event!r} in {dispatcher!r}") from None
+
+
+async def _room_comes(dispatcher: Dispatcher, event: object, room: asyncio.Future[None]) -> bool:
+    """Wait for room; return False where it would never come, as handlers of event loops would wait for each other."""
+    handling = _handled()
+    if handling is None or not handling._is_of(dispatcher):
+        await room
+        return True
+    wait = begin_wait(dispatcher, event, handling)
+    if wait is None:
+        return False
+    try:
+        await room
+    finally:
+        end_wait(dispatcher, handling, wait)
+    return True
 
 
 def _resolve(future: asyncio.Future[None]) -> None:
@@ -259,7 +319,7 @@ async def aclose(dispatcher: Dispatcher, timeout: float | None, nanoseconds: int
     """See Dispatcher.aclose."""
     loop = asyncio.get_running_loop()
     dispatcher._begin_close()
-    if asyncio.current_task() in _runners:  # a handler: it would wait for itself
+    if in_handler():  # it would wait for itself
         return
     deadline = None if timeout is None else loop.time() + nanoseconds / 1e9
     while True:
@@ -270,9 +330,25 @@ async def aclose(dispatcher: Dispatcher, timeout: float | None, nanoseconds: int
             raise CloseTimeoutError(dispatcher._still_at_work(timeout))
 
 
+async def leave(subscription: Subscription[Any]) -> None:
+    """Cancel the subscription and wait until all that was accepted for it is delivered; in a handler, do not wait."""
+    subscription.cancel()
+    if in_handler():
+        return
+    loop = asyncio.get_running_loop()
+    while not await loop.run_in_executor(None, subscription._await_retired, SLICE):
+        pass
+
+
 def in_handler() -> bool:
     """Whether the calling task runs an `async def` handler."""
+    return _handled() is not None
+
+
+def _handled() -> Subscription[Any] | None:
+    """The subscription whose `async def` handler the calling task runs."""
     try:
-        return asyncio.current_task() in _runners
+        reference = _handling.get(id(asyncio.current_task()))
     except RuntimeError:  # no loop runs here
-        return False
+        return None
+    return None if reference is None else reference()

@@ -3,36 +3,43 @@
 from __future__ import annotations
 
 import atexit
-import logging
 import math
 import os
 import sys
+import threading
 import time
 import weakref
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, Self, TypeVar, Unpack, overload
 
-from ringcast._core import MODES, Core, Options, Subscription
-from ringcast.errors import CloseTimeoutError, EventClassError, LoopBlockedError
+from ringcast._core import (
+    MODES,
+    Core,
+    Options,
+    RecordBatch,
+    Subscription,
+    after_fork_in_child,
+    after_fork_in_parent,
+    before_fork,
+)
+from ringcast.errors import CloseTimeoutError, EventClassError, LoopBlockedError, OptionError
 from ringcast.events import check_type_id, is_class, type_id
 from ringcast.handlers import Accepts, check_accepts, handler_name, inspect_handler, sole_class
 from ringcast.options import HandlerOptions, Policy, check_concurrency, check_max_queue, check_policy, resolve
-from ringcast.stats import DispatcherStats, collect
 
 if TYPE_CHECKING:
     from ringcast.aio import Stream
+    from ringcast.stats import DispatcherStats
 
 E = TypeVar("E")
 Handler = Callable[[E], object]
 R = TypeVar("R")
 H = TypeVar("H", bound=Callable[[Any], object])
 
-MAX_QUEUE_LIMIT = 2**40  # beyond any memory; keeps positions far from the end of 64 bits
+MAX_QUEUE_LIMIT = 2**32  # beyond any use; keeps positions far from the end of 64 bits
 ASYNCIO = MODES.index("asyncio")
 EXIT_TIMEOUT = 5.0  # seconds that all dispatchers together may take at interpreter exit
-
-logger = logging.getLogger("ringcast")
 
 
 class Decorator(Protocol[E]):
@@ -40,6 +47,15 @@ class Decorator(Protocol[E]):
 
     def __call__(self, handler: Callable[[E], R], /) -> Callable[[E], R]:
         """Subscribe the handler and return it."""
+
+
+class BatchDecorator(Protocol[E]):
+    """The same for `on(EventClass, batch=N)`, whose handler takes batches."""
+
+    @overload
+    def __call__(self, handler: Callable[[list[E]], R], /) -> Callable[[list[E]], R]: ...
+    @overload
+    def __call__(self, handler: Callable[[RecordBatch[E]], R], /) -> Callable[[RecordBatch[E]], R]: ...
 
 
 class HandlerFailure(NamedTuple):
@@ -55,7 +71,9 @@ class HandlerFailure(NamedTuple):
 
 def log_failure(failure: HandlerFailure) -> None:
     """Logs to the logger `ringcast` at level ERROR, with the traceback. The default of `on_error`."""
-    logger.error(
+    import logging  # not before: it would be a good part of the time that importing Ringcast takes
+
+    logging.getLogger("ringcast").error(
         "handler %s failed on %r",
         handler_name(failure.subscription.handler),
         failure.event,
@@ -93,8 +111,7 @@ class Dispatcher(Core):
         ...     @bus.on
         ...     def show(tick: Tick) -> None:
         ...         print(tick.price)
-        ...     bus.publish(Tick(101.5))
-        1
+        ...     subscribers = bus.publish(Tick(101.5))
         101.5
     """
 
@@ -115,18 +132,49 @@ class Dispatcher(Core):
             raise TypeError(f'on_error must be callable, "raise" or None, not {on_error!r}')
         if name is not None and not isinstance(name, str):
             raise TypeError(f"name must be a str or None, not {type(name).__name__}")
+        if not isinstance(timing, bool):
+            raise TypeError(f"timing must be True or False, not {type(timing).__name__}")
         parallel = 1 if _gil_enabled() else min(cpus, workers)
         queue = _whole("max_queue", max_queue, MAX_QUEUE_LIMIT)
         self._policy: Policy = check_policy(policy)
-        super().__init__(queue, workers, parallel, name or "ringcast", raises, bool(timing))
+        super().__init__(queue, workers, parallel, cpus, name or "ringcast", raises, timing)
         self._on_error = on_error if callable(on_error) else log_failure
-        _live.add(self)
+        with _live_lock:
+            _live[id(self)] = self
 
     @overload
     def subscribe(self, handler: Callable[[E], object], /, **options: Unpack[HandlerOptions[E]]) -> Subscription[E]: ...
     @overload
     def subscribe(
         self, event_class: type[E], handler: Callable[[E], object], /, **options: Unpack[HandlerOptions[E]]
+    ) -> Subscription[E]: ...
+    @overload
+    def subscribe(
+        self, handler: Callable[[list[E]], object], /, *, batch: int, **options: Unpack[HandlerOptions[E]]
+    ) -> Subscription[E]: ...
+    @overload
+    def subscribe(
+        self,
+        event_class: type[E],
+        handler: Callable[[list[E]], object],
+        /,
+        *,
+        batch: int,
+        **options: Unpack[HandlerOptions[E]],
+    ) -> Subscription[E]: ...
+    @overload
+    def subscribe(
+        self,
+        event_class: type[E],
+        handler: Callable[[RecordBatch[E]], object],
+        /,
+        *,
+        batch: int,
+        **options: Unpack[HandlerOptions[E]],
+    ) -> Subscription[E]: ...
+    @overload
+    def subscribe(
+        self, handler: Callable[[RecordBatch[E]], object], /, *, batch: int, **options: Unpack[HandlerOptions[E]]
     ) -> Subscription[E]: ...
     def subscribe(self, *arguments: Any, **options: Any) -> Subscription[Any]:
         """Has `handler` called with every event of a class that is published from now on, in order.
@@ -139,6 +187,8 @@ class Dispatcher(Core):
             event_class: any class. `object` and protocols stand for all that are instances of them.
             handler: any callable that takes one positional argument; an `async def` one runs on an event loop. It is
                 held strongly until the subscription is cancelled. What it returns is ignored.
+            batch: the handler takes a list of events instead, what is there and at most so many, from 1 to 65,536. It
+                never waits for a batch to fill. Of a record type it takes a RecordBatch, of up to 512.
             options: where and how it is called; see `HandlerOptions`.
 
         Returns:
@@ -151,12 +201,13 @@ class Dispatcher(Core):
             OptionError: an option is unknown, has a bad value, or does not go with the others.
             ClosedError: the dispatcher is closed.
         """
+        batch = options.get("batch") is not None
         if len(arguments) == 1:
-            accepts = inspect_handler(arguments[0], sys._getframe(1))
+            accepts = inspect_handler(arguments[0], sys._getframe(1), batch=batch)
             return self._subscribe(accepts, sole_class(accepts), arguments[0], options)
         if len(arguments) != 2:
             raise TypeError(f"subscribe() takes a handler, or an event class and a handler ({len(arguments)} given)")
-        accepts = inspect_handler(arguments[1], sys._getframe(1))
+        accepts = inspect_handler(arguments[1], sys._getframe(1), batch=batch)
         return self._subscribe(accepts, arguments[0], arguments[1], options)
 
     def _subscribe(
@@ -175,9 +226,25 @@ class Dispatcher(Core):
     def _resolve(self, accepts: Accepts, handler: Any, event_class: type | None, options: Any) -> Options:
         return resolve(accepts, handler, event_class, self._policy, self.max_queue, options)
 
+    @overload
     def subscribe_to(
         self, type_id: int, handler: Callable[[E], object], /, **options: Unpack[HandlerOptions[E]]
-    ) -> Subscription[E]:
+    ) -> Subscription[E]: ...
+    @overload
+    def subscribe_to(
+        self, type_id: int, handler: Callable[[list[E]], object], /, *, batch: int, **options: Unpack[HandlerOptions[E]]
+    ) -> Subscription[E]: ...
+    @overload
+    def subscribe_to(
+        self,
+        type_id: int,
+        handler: Callable[[RecordBatch[E]], object],
+        /,
+        *,
+        batch: int,
+        **options: Unpack[HandlerOptions[E]],
+    ) -> Subscription[E]: ...
+    def subscribe_to(self, type_id: int, handler: Callable[..., object], /, **options: Any) -> Subscription[Any]:
         """Has `handler` called with every event that is published under a type id from now on, in order.
 
         The id belongs to the class that the handler is annotated with. Without annotation it stays open, and is
@@ -186,6 +253,7 @@ class Dispatcher(Core):
         Args:
             type_id: from 0 to 2**32 - 1.
             handler: as for `subscribe`.
+            batch: as for `subscribe`.
             options: as for `subscribe`.
 
         Returns:
@@ -202,7 +270,7 @@ class Dispatcher(Core):
         return self._subscribe_to(type_id, handler, sys._getframe(1), options)
 
     def _subscribe_to(self, type_id: int, handler: Callable[[E], object], frame: Any, options: Any) -> Subscription[E]:
-        accepts = inspect_handler(handler, frame)
+        accepts = inspect_handler(handler, frame, batch=options.get("batch") is not None)
         type_id = check_type_id(type_id)
         known = self._class_of(type_id)
         if known is not None:
@@ -213,10 +281,60 @@ class Dispatcher(Core):
         start = _consumer(resolved, options)
         return start(self._subscribe_id(type_id, known, handler, resolved))
 
+    def subscribe_native(
+        self,
+        record_type: type[E],
+        handler: object,
+        userdata: object = None,
+        /,
+        *,
+        max_queue: int | None = None,
+        policy: Policy | None = None,
+    ) -> Subscription[E]:
+        """Has a C function called with all records of a type that are published from now on, in order and without the
+        GIL:
+
+            void handler(const void *records, size_t count, size_t stride, void *userdata)
+
+        `records` are `count` records side by side, `stride` bytes each; they stay there until it returns. It runs on
+        threads that only native handlers run on, never on two at once for one subscription, and must not raise, nor
+        jump out.
+
+        Args:
+            record_type: a class made by `record`.
+            handler: the function: its address, a capsule of it, a function of ctypes (`CFUNCTYPE`), or a cfunc of
+                numba; of cffi, its address, `int(ffi.cast("uintptr_t", function))`. The object is kept until the
+                subscription ends. What is at the address is trusted.
+            userdata: what it is given: an address, a capsule, a writable buffer (such as a NumPy array), which is kept
+                and locked until the subscription ends, or None for a null pointer.
+            max_queue: as in `HandlerOptions`.
+            policy: "block" or "raise".
+
+        Returns:
+            The Subscription. Until it is cancelled, or the dispatcher closed, the dispatcher stays alive.
+
+        Raises:
+            RecordError: `record_type` is no record type.
+            HandlerTypeError: there is no address in `handler`.
+            OptionError: `userdata`, `max_queue` or `policy` is not as above.
+            ClosedError: the dispatcher is closed.
+        """
+        if not is_class(record_type):
+            raise EventClassError(f"an event class is a class, not {record_type!r}")
+        resolved: Policy = self._policy if policy is None else check_policy(policy)
+        if resolved not in ("block", "raise"):
+            raise OptionError(f'the policy of a native handler is "block" or "raise", not {resolved!r}')
+        most = self.max_queue if max_queue is None else check_max_queue(max_queue, self.max_queue)
+        return self._subscribe_native(record_type, handler, userdata, Options("native", resolved, most))
+
     @overload
     def on(self, event_class: type[E], /, **options: Unpack[HandlerOptions[E]]) -> Decorator[E]: ...
     @overload
+    def on(self, event_class: type[E], /, *, batch: int, **options: Unpack[HandlerOptions[E]]) -> BatchDecorator[E]: ...
+    @overload
     def on(self, handler: H, /) -> H: ...
+    @overload
+    def on(self, /, *, batch: int, **options: Unpack[HandlerOptions[Any]]) -> Callable[[H], H]: ...
     @overload
     def on(self, /, **options: Unpack[HandlerOptions[Any]]) -> Callable[[H], H]: ...
     def on(self, target: Any = None, /, **options: Any) -> Any:
@@ -237,7 +355,7 @@ class Dispatcher(Core):
             return target
 
         def decorate(handler: H) -> H:
-            accepts = inspect_handler(handler, sys._getframe(1))
+            accepts = inspect_handler(handler, sys._getframe(1), batch=options.get("batch") is not None)
             self._subscribe(accepts, sole_class(accepts) if target is None else target, handler, options)
             return handler
 
@@ -256,6 +374,7 @@ class Dispatcher(Core):
 
     # --- asyncio ---
 
+    @overload
     def stream(
         self,
         event_class: type[E],
@@ -265,7 +384,31 @@ class Dispatcher(Core):
         policy: Policy | None = None,
         where: Callable[[E], object] | None = None,
         subclasses: bool = False,
-    ) -> Stream[E]:
+        batch: None = None,
+    ) -> Stream[E]: ...
+    @overload
+    def stream(
+        self,
+        event_class: type[E],
+        /,
+        *,
+        max_queue: int | None = None,
+        policy: Policy | None = None,
+        where: Callable[[E], object] | None = None,
+        subclasses: bool = False,
+        batch: int,
+    ) -> Stream[list[E]]: ...
+    def stream(
+        self,
+        event_class: type[E],
+        /,
+        *,
+        max_queue: int | None = None,
+        policy: Policy | None = None,
+        where: Callable[[E], object] | None = None,
+        subclasses: bool = False,
+        batch: int | None = None,
+    ) -> Stream[E] | Stream[list[E]]:
         """The events of a class that are published from now on, for `async for`. In an event loop.
 
         Args:
@@ -274,6 +417,8 @@ class Dispatcher(Core):
             policy: what happens then; the dispatcher's by default.
             where: only events for which it is true.
             subclasses: also the events of subclasses.
+            batch: as for `subscribe`: the stream gives lists of events (of a record type, a RecordBatch), of what is
+                there and at most so many.
 
         Returns:
             A Stream.
@@ -287,13 +432,14 @@ class Dispatcher(Core):
         loop = aio.choose_loop(None)
         if max_queue is not None:
             check_max_queue(max_queue, self.max_queue)
-        options: HandlerOptions[E] = {
+        options = {
+            "mode": "asyncio",
             "max_queue": max_queue,
             "policy": policy,
             "where": where,
             "subclasses": subclasses,
+            "batch": batch,
         }
-        options["mode"] = "asyncio"
 
         def subscribe(feed: aio.Feed) -> Subscription[E]:
             accepts = Accepts(f"stream of {event_class!r}", None, "", None, "", asynchronous=True)
@@ -331,12 +477,15 @@ class Dispatcher(Core):
         from ringcast import aio
 
         _nanoseconds(timeout)
-        stream = self.stream(event_class, where=where, subclasses=subclasses)
+        # the next event, not the newest: a policy that drops the older for the newer would lose it
+        policy: Policy | None = "drop_newest" if self._policy in ("drop_oldest", "latest") else None
+        stream = self.stream(event_class, policy=policy, where=where, subclasses=subclasses)
         return await aio.wait_for(self, stream, timeout)
 
     async def apublish(self, event: object, /, *, timeout: float | None = None) -> int:
         """The same as `publish`, but waits for room without blocking the event loop. An `apublish` that is cancelled
-        has not published.
+        has not published. Where an `async def` handler itself awaits it, and the room would have to be made by handlers
+        that wait for this very one, it does not wait but goes past `max_queue`, as `publish` does.
 
         Args:
             event: as for `publish`.
@@ -382,6 +531,8 @@ class Dispatcher(Core):
 
     def stats(self) -> DispatcherStats:
         """The numbers of the dispatcher, its topics and its subscriptions, as plain values."""
+        from ringcast.stats import collect
+
         return collect(self)
 
     def wait_idle(self, timeout: float | None = None) -> bool:
@@ -414,7 +565,8 @@ class Dispatcher(Core):
             CloseTimeoutError: the time is over and there are events left. They are still delivered if their
                 handlers go on; a later `close` waits for that again.
             KeyboardInterrupt: Ctrl-C ended the wait.
-            LoopBlockedError: events wait for the event loop that runs here: use `aclose`. Nothing is closed.
+            LoopBlockedError: events wait for the event loop that runs here: use `aclose`. Nothing is closed, unless
+                that came out only while this waited.
             ValueError: a negative timeout.
         """
         nanoseconds = _nanoseconds(timeout)
@@ -452,7 +604,9 @@ class Dispatcher(Core):
         try:
             self._on_error(HandlerFailure(exception, event, subscription))
         except BaseException:
-            logger.exception(
+            import logging
+
+            logging.getLogger("ringcast").exception(
                 "on_error %s failed on a failure of handler %s: %r",
                 handler_name(self._on_error),
                 handler_name(subscription.handler),
@@ -464,7 +618,7 @@ class Dispatcher(Core):
         subscriptions = self._subscriptions()
         pending = max((sub.pending for sub in subscriptions), default=0)
         return (
-            f"<Dispatcher {self.name!r}: {state}, {len(subscriptions)} subscriptions, "
+            f"<{type(self).__name__} {self.name!r}: {state}, {len(subscriptions)} subscriptions, "
             f"at most {pending} of {self.max_queue} events pending>"
         )
 
@@ -478,24 +632,65 @@ def _consumer(resolved: Options, options: Any) -> Callable[[Subscription[E]], Su
     loop, concurrency = aio.choose_loop(options.get("loop")), check_concurrency(options)
 
     def start(subscription: Subscription[E]) -> Subscription[E]:
-        subscription._set_consumer(aio.Runner(subscription, loop, concurrency).wake, loop)
+        subscription._set_consumer(aio.Runner(subscription, loop, concurrency).wake, loop, concurrency)
         return subscription
 
     return start
 
 
-_live: weakref.WeakSet[Dispatcher] = weakref.WeakSet()
+# By their addresses. A WeakSet would do, but going through one fails when another thread drops a dispatcher meanwhile.
+_live: weakref.WeakValueDictionary[int, Dispatcher] = weakref.WeakValueDictionary()
+_live_lock = threading.RLock()  # re-entrant: a finalizer that makes a dispatcher may come in anywhere
+
+
+def _dispatchers() -> list[Dispatcher]:
+    with _live_lock:
+        return [dispatcher for reference in _live.valuerefs() if (dispatcher := reference()) is not None]
 
 
 @atexit.register
 def _close_all() -> None:
     """Delivers at interpreter exit what was accepted, within EXIT_TIMEOUT for all together."""
     deadline = time.monotonic() + EXIT_TIMEOUT
-    dispatchers = list(_live)
+    dispatchers = _dispatchers()
     for dispatcher in dispatchers:
         dispatcher._begin_close()
     for dispatcher in dispatchers:
         dispatcher._await_close(_nanoseconds(max(0.0, deadline - time.monotonic())))
+
+
+class _Forking(threading.local):
+    """The dispatchers that this thread has prepared for its fork, and what to tell them afterwards."""
+
+    dispatchers: tuple[tuple[Dispatcher, bool], ...] = ()
+
+
+_forking = _Forking()
+
+
+def _before_fork() -> None:
+    # in one order: two threads may fork at once
+    dispatchers = sorted(_dispatchers(), key=id)
+    _forking.dispatchers = tuple([(dispatcher, before_fork(dispatcher)) for dispatcher in dispatchers])
+
+
+def _after_fork_in_parent() -> None:
+    dispatchers, _forking.dispatchers = _forking.dispatchers, ()
+    for dispatcher, locked in dispatchers:
+        after_fork_in_parent(dispatcher, locked)
+
+
+def _after_fork_in_child() -> None:
+    global _live, _live_lock
+    dispatchers, _forking.dispatchers = _forking.dispatchers, ()
+    _live_lock = threading.RLock()
+    _live = weakref.WeakValueDictionary({id(dispatcher): dispatcher for dispatcher, _ in dispatchers})
+    for dispatcher, locked in dispatchers:
+        after_fork_in_child(dispatcher, locked)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
 
 
 def _whole(name: str, value: object, limit: int) -> int:

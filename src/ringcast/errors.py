@@ -16,13 +16,20 @@ __all__ = [
     "OptionError",
     "PublishTimeoutError",
     "QueueFullError",
+    "RecordError",
     "RingcastError",
     "TypeIdError",
 ]
 
 
 class RingcastError(Exception):
-    """The base class of every exception that Ringcast itself raises."""
+    """The base class of every exception that Ringcast itself raises.
+
+    Attributes:
+        published: where `publish_many` has raised it, how many events it had published before; else 0.
+    """
+
+    published: int = 0
 
 
 class ClosedError(RingcastError, RuntimeError):
@@ -47,7 +54,7 @@ class HandlerTypeError(RingcastError, TypeError):
     """The handler cannot be used.
 
     Raised when a subscription is made with something that is not callable, that cannot be called with one
-    positional argument, or that is asynchronous, and by the forms that take the event class from the
+    positional argument, or that is a generator function, and by the forms that take the event class from the
     handler's annotation when it does not name exactly one class. The message names the handler and the
     parameter.
     """
@@ -73,8 +80,20 @@ class OptionError(RingcastError, ValueError, TypeError):
     """An option of a subscription is unknown, has a bad value, or does not go with another option or the handler."""
 
 
+class RecordError(RingcastError, TypeError):
+    """A record type cannot be made so, or is used as it cannot be.
+
+    Raised by `record` where a field has no fixed binary layout, and where something is asked of a record type that it
+    does not have, such as a native handler for a class that is none.
+    """
+
+
 class LoopBlockedError(RingcastError, RuntimeError):
-    """`close` was called in an event loop that it would have to wait for; use `aclose`. Nothing was closed."""
+    """A call in an event loop would have to wait for that very loop.
+
+    Raised by `close` and `wait_idle`, which do nothing then (use `aclose`), and at the end of a `with` block of a
+    subscription, which is cancelled (use `async with`).
+    """
 
 
 class PublishTimeoutError(RingcastError, TimeoutError):

@@ -17,6 +17,7 @@ with a `__getattr__`, has no say, and no code of the class is run (except the `_
 from __future__ import annotations
 
 import operator
+import os
 import threading
 import weakref
 from collections.abc import Mapping
@@ -222,6 +223,8 @@ class _Automatic(weakref.ref[type]):
 _automatic: Final[dict[int, _Automatic]] = {}
 # Reentrant: the garbage collector may run `_forget` in a thread that is just adding an entry.
 _lock: Final = threading.RLock()
+if hasattr(os, "register_at_fork"):  # no child inherits it from a thread that it does not have
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 _next_automatic = _FIRST_AUTOMATIC
 
 
@@ -240,9 +243,6 @@ def _automatic_id(cls: type) -> int:
     """Return the automatic id of `cls`; give one out when it has none yet."""
     global _next_automatic
     address = id(cls)
-    entry = _automatic.get(address)
-    if entry is not None and entry() is cls:
-        return entry.type_id
     with _lock:
         entry = _automatic.get(address)
         if entry is not None and entry() is cls:

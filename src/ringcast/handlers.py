@@ -16,37 +16,28 @@ from __future__ import annotations
 import builtins
 import contextlib
 import functools
-import inspect
 import sys
 import types
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from types import FrameType, FunctionType, MethodType
-from typing import Annotated, Any, Final, Literal, TypeVar, Union
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, TypeVar, Union
 
 from ringcast.errors import EventClassError, HandlerTypeError
 from ringcast.events import class_mro, class_name, class_namespace, is_class, shown
 
+# Importing `inspect` takes half as long as importing Ringcast: it waits for the first handler to be looked at.
+if TYPE_CHECKING:
+    import inspect
+
 __all__ = ["Accepts", "check_accepts", "handler_name", "inspect_handler", "sole_class"]
 
 _MAX_DEPTH: Final = 50  # of wrappers around a handler, and of aliases within an annotation
-_POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_CO_OPTIMIZED: Final = 1  # inspect.CO_OPTIMIZED
 _REMEDY: Final = "annotate it with one event class, or name the class: subscribe(EventClass, handler), on(EventClass)"
 
-if sys.version_info >= (3, 14):
-    # Annotations are evaluated late there: the names in them must not make a signature fail.
-    from annotationlib import Format
 
-    _bare_signature = functools.partial(inspect.signature, follow_wrapped=False, annotation_format=Format.STRING)
-    _full_signature = functools.partial(inspect.signature, annotation_format=Format.FORWARDREF)
-else:
-    _bare_signature = functools.partial(inspect.signature, follow_wrapped=False)
-    _full_signature = functools.partial(inspect.signature)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Accepts:
+class Accepts(NamedTuple):
     """What a handler takes. It holds the classes strongly, and not the handler.
 
     Attributes:
@@ -73,13 +64,14 @@ class Accepts:
         return None if self.objection or self.classes is None else self.classes[0]
 
 
-def inspect_handler(handler: object, frame: FrameType | None = None) -> Accepts:
+def inspect_handler(handler: object, frame: FrameType | None = None, *, batch: bool = False) -> Accepts:
     """Look at a handler: can it be called with an event, and what does it take.
 
     Args:
         handler: any callable.
         frame: the frame of the function that subscribes; names in a string annotation are looked up there
             too. Its local variables are not touched unless such a name asks for them.
+        batch: it is called with a batch of events; the classes are those of the events.
 
     Returns:
         What the handler takes.
@@ -92,13 +84,13 @@ def inspect_handler(handler: object, frame: FrameType | None = None) -> Accepts:
     if not callable(handler):
         raise HandlerTypeError(f"a handler is a callable, not {shown(handler)}")
     if isinstance(handler, staticmethod):
-        return inspect_handler(handler.__func__, frame)
+        return inspect_handler(handler.__func__, frame, batch=batch)
     asynchronous = _is_asynchronous(handler, name)
     signature = _call_signature(handler)
     if signature is None:
         return Accepts(name, None, "", None, f"handler {name} does not tell its signature; {_REMEDY}", asynchronous)
-    accepts = _read(handler, name, _event_parameter(signature, name), frame)
-    return replace(accepts, asynchronous=True) if asynchronous else accepts
+    accepts = _read(handler, name, _event_parameter(signature, name), frame, batch)
+    return accepts._replace(asynchronous=asynchronous)
 
 
 def sole_class(accepts: Accepts) -> type:
@@ -171,6 +163,8 @@ def handler_name(handler: object) -> str:
 
 def _is_asynchronous(handler: object, name: str) -> bool:
     """Tell whether a call gives something to await; refuse a handler that a call does not run but only prepares."""
+    import inspect
+
     for layer in _layers(handler):
         if inspect.iscoroutinefunction(layer):
             return True
@@ -201,6 +195,29 @@ def _layers(handler: object) -> typing.Iterator[object]:
             handler = call
 
 
+def _bare_signature(handler: Callable[..., Any]) -> inspect.Signature:
+    """Return the signature of the handler itself, whatever it wraps."""
+    import inspect
+
+    if sys.version_info >= (3, 14):
+        # Annotations are evaluated late there: the names in them must not make a signature fail.
+        from annotationlib import Format
+
+        return inspect.signature(handler, follow_wrapped=False, annotation_format=Format.STRING)
+    return inspect.signature(handler, follow_wrapped=False)
+
+
+def _full_signature(handler: Callable[..., Any]) -> inspect.Signature:
+    """Return the signature of what the handler wraps."""
+    import inspect
+
+    if sys.version_info >= (3, 14):
+        from annotationlib import Format
+
+        return inspect.signature(handler, annotation_format=Format.FORWARDREF)
+    return inspect.signature(handler)
+
+
 def _call_signature(handler: Callable[..., Any]) -> inspect.Signature | None:
     """Return the signature of the handler itself, or of what it wraps when it is compiled and shows none."""
     for signature in (_bare_signature, _full_signature):
@@ -211,8 +228,8 @@ def _call_signature(handler: Callable[..., Any]) -> inspect.Signature | None:
 
 def _event_parameter(signature: inspect.Signature, name: str) -> inspect.Parameter:
     """Return the parameter that receives the event, or refuse a handler that one argument is wrong for."""
-    positional = [p for p in signature.parameters.values() if p.kind in _POSITIONAL]
-    needed = [p.name for p in positional if p.default is inspect.Parameter.empty]
+    positional = [p for p in signature.parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    needed = [p.name for p in positional if p.default is p.empty]
     if len(needed) > 1:
         hint = "; subscribe the bound method of an instance" if needed[0] == "self" else ""
         raise HandlerTypeError(
@@ -220,12 +237,12 @@ def _event_parameter(signature: inspect.Signature, name: str) -> inspect.Paramet
             f"the event: give parameter {needed[1]!r} a default{hint}"
         )
     for p in signature.parameters.values():
-        if p.kind is inspect.Parameter.KEYWORD_ONLY and p.default is inspect.Parameter.empty:
+        if p.kind is p.KEYWORD_ONLY and p.default is p.empty:
             raise HandlerTypeError(
                 f"handler {name} is called with one argument, the event, but its keyword-only parameter "
                 f"{p.name!r} has no default"
             )
-        if p.kind is inspect.Parameter.VAR_POSITIONAL:
+        if p.kind is p.VAR_POSITIONAL:
             positional.append(p)
     if not positional:
         raise HandlerTypeError(f"handler {name} takes no positional argument, but is called with one, the event")
@@ -239,23 +256,44 @@ class _UnresolvedError(Exception):
     """A string in an annotation cannot be evaluated."""
 
 
-def _read(handler: Callable[..., Any], name: str, parameter: inspect.Parameter, frame: FrameType | None) -> Accepts:
+def _read(
+    handler: Callable[..., Any], name: str, parameter: inspect.Parameter, frame: FrameType | None, batch: bool
+) -> Accepts:
     """Read the annotation of `parameter`, or of the one it stands for in the function the handler wraps."""
     parameter = _declared(handler, parameter)
     where = f"parameter {parameter.name!r} of handler {name}"
     annotation: object = parameter.annotation
-    if annotation is inspect.Parameter.empty:
+    if annotation is parameter.empty:
         return Accepts(name, parameter.name, "", None, f"{where} has no annotation; {_REMEDY}")
     text = _annotation_text(annotation)
     names = _Names(handler, frame)
     try:
         annotation = _concrete(annotation, names)
+        if batch:
+            annotation = _concrete(_member(annotation, f"{where} is annotated {text!r}"), names)
         classes = _classes(annotation, names, 0)
     except _UnresolvedError as error:
         return Accepts(name, parameter.name, text, None, f"{where}: {error}; {_REMEDY}")
     why = _unfit(annotation)
     objection = f"{where} is annotated {text!r}, {why}; {_REMEDY}" if why else ""
     return Accepts(name, parameter.name, text, classes, objection)
+
+
+def _member(annotation: object, found: str) -> object:
+    """Return the annotation of the events in a batch: `Tick` of `list[Tick]`, or of anything else that a list is."""
+    container = annotation if is_class(annotation) else typing.get_origin(annotation)
+    if annotation is Any or annotation is object or isinstance(annotation, TypeVar):
+        return Any
+    if not is_class(container) or not _takes_batches(container):
+        raise HandlerTypeError(f"{found}: with batch= it is given a list of events; annotate it list[EventClass]")
+    members = typing.get_args(annotation)
+    return members[0] if members else Any
+
+
+def _takes_batches(container: type) -> bool:
+    from ringcast._core import RecordBatch  # which needs this module
+
+    return issubclass(list, container) or container is RecordBatch
 
 
 def _declared(handler: Callable[..., Any], parameter: inspect.Parameter) -> inspect.Parameter:
@@ -270,7 +308,9 @@ def _declared(handler: Callable[..., Any], parameter: inspect.Parameter) -> insp
         # What is wrapped has no signature, or it wraps itself, or (since Python 3.14) an annotation raises;
         # in that case `parameter` has the annotation as a string.
         return parameter
-    candidates = [p for p in declared.values() if p.kind in (*_POSITIONAL, inspect.Parameter.VAR_POSITIONAL)]
+    candidates = [
+        p for p in declared.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL)
+    ]
     for candidate in candidates:
         if candidate.name == parameter.name:
             return candidate
@@ -465,7 +505,7 @@ class _Names(Mapping[str, object]):
         if self._frame is None:
             return False
         code = self._frame.f_code
-        if not code.co_flags & inspect.CO_OPTIMIZED:  # a module or a class body: its locals are a dictionary
+        if not code.co_flags & _CO_OPTIMIZED:  # a module or a class body: its locals are a dictionary
             return name in self._frame.f_locals
         variables = (*code.co_varnames, *code.co_cellvars, *code.co_freevars)
         return name in variables and name in self._frame.f_locals

@@ -6,7 +6,7 @@
 Nothing is counted for it: at each scrape `Dispatcher.stats()` is read, so it costs nothing in between. These are the
 metrics; counters end in `_total` where they are exposed:
 
-    ringcast_published                     counter  events that were queued, by topic
+    ringcast_published                     counter  events that reached a subscription, by topic
     ringcast_pending, ..._high_water       gauge    events some subscriber has still to see, by topic; the most so far
     ringcast_subscriptions                 gauge    how many there are, by topic
     ringcast_handler_delivered, _dropped, _filtered, _errors   counter  by handler
@@ -21,6 +21,7 @@ two subscriptions of the same method of two objects, say. Give dispatchers names
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from collections import defaultdict
@@ -43,7 +44,7 @@ _TOPIC = ("dispatcher", "event")
 _HANDLER = ("dispatcher", "event", "handler")
 
 _TOTALS = {
-    "ringcast_published": ("Events that were queued.", _TOPIC),
+    "ringcast_published": ("Events that reached a subscription.", _TOPIC),
     "ringcast_handler_delivered": ("Events that the handler was called with.", _HANDLER),
     "ringcast_handler_dropped": ("Events that the handler did not get.", _HANDLER),
     "ringcast_handler_filtered": ("Events that the subscription's condition declined.", _HANDLER),
@@ -100,7 +101,7 @@ class _Collector(Collector):
 
     def __init__(self) -> None:
         self.dispatchers: weakref.WeakSet[Dispatcher] = weakref.WeakSet()
-        self._lock = threading.Lock()  # two scrapes at once
+        self.lock = threading.Lock()  # two scrapes at once
         self._monotone: defaultdict[str, _Monotone] = defaultdict(_Monotone)
 
     def describe(self) -> Iterable[Metric]:
@@ -111,7 +112,7 @@ class _Collector(Collector):
         """The metrics with the values of now."""
         with _lock:
             dispatchers = list(self.dispatchers)
-        with self._lock:
+        with self.lock:
             numbers = _Numbers()
             for dispatcher in dispatchers:
                 numbers.add(dispatcher.stats())
@@ -196,5 +197,15 @@ def _fill(family: CounterMetricFamily | GaugeMetricFamily, series: Series) -> Me
     return family
 
 
+def _renew_locks() -> None:
+    """In the child of a fork, which has none of the threads that may have held them."""
+    global _lock
+    _lock = threading.Lock()
+    for collector in list(_collectors.values()):
+        collector.lock = threading.Lock()
+
+
 _lock = threading.Lock()
 _collectors: weakref.WeakKeyDictionary[CollectorRegistry, _Collector] = weakref.WeakKeyDictionary()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks)

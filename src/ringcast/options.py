@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypedDict, TypeVar
+from collections.abc import Callable, Hashable, Mapping
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypedDict, TypeVar
 
 from ringcast._core import MODES, POLICIES, Options
 from ringcast.errors import OptionError
@@ -22,8 +22,13 @@ Policy = Literal["block", "raise", "drop_newest", "drop_oldest", "latest"]
 E = TypeVar("E")
 
 
+MAX_BATCH = 65_536  # events; a list of them is 512 KiB
+
+
 class HandlerOptions(TypedDict, Generic[E], total=False):
-    """Keyword arguments of `subscribe`, `subscribe_to` and `on`."""
+    """Keyword arguments of `subscribe`, `subscribe_to` and `on`. There is one more, `batch=`, which changes what the
+    handler is given.
+    """
 
     mode: Mode | None
     """Where the handler runs: "queued" on a worker thread, "direct" inside `publish`, "asyncio" on an event loop. By
@@ -37,12 +42,13 @@ class HandlerOptions(TypedDict, Generic[E], total=False):
     """How many events may wait for this subscription; from 1 to the dispatcher's, which is the default."""
     key: Callable[[E], Hashable] | None
     """With policy "latest": the newest event of each key is kept, of at most `max_queue` keys. A key keeps its place in
-    the order. Runs on a worker's or a publisher's thread."""
+    the order. Runs on a worker's or a publisher's thread, as `where` does there."""
     once: bool
     """The subscription ends with the first event that it handles."""
     where: Callable[[E], object] | None
     """Only events for which it is true reach the handler; the others are counted in `filtered`. It runs where the
-    handler runs; with a dropping policy, on a worker's or a publisher's thread, before an event takes room."""
+    handler runs; with a dropping policy, on a worker's or a publisher's thread, before an event takes room. There it
+    holds up no publisher for longer than some 10 ms: then events are dropped which it was not asked about."""
     weak: bool
     """The handler, a bound method, does not keep its owner alive; the subscription ends with the owner."""
     subclasses: bool
@@ -59,9 +65,10 @@ class HandlerOptions(TypedDict, Generic[E], total=False):
 
 def check_policy(policy: object) -> Policy:
     """Return the policy, or raise OptionError."""
-    if policy not in POLICIES:
+    word = _word(policy)
+    if word not in POLICIES:
         raise OptionError(f"policy must be one of {', '.join(map(repr, POLICIES))}, not {policy!r}")
-    return policy  # type: ignore[return-value]
+    return word  # type: ignore[return-value]
 
 
 def check_max_queue(value: object, most: int) -> int:
@@ -75,7 +82,7 @@ def resolve(
     event_class: type | None,
     dispatcher_policy: Policy,
     dispatcher_max_queue: int,
-    options: HandlerOptions[Any],
+    options: Mapping[str, Any],
 ) -> Options:
     """Check the options against each other, the handler and the class, and fill in what they leave open.
 
@@ -93,9 +100,10 @@ def resolve(
     Raises:
         OptionError: an option is unknown or has a bad value, or two do not go together.
     """
-    unknown = options.keys() - HandlerOptions.__annotations__.keys()
+    names = {*HandlerOptions.__annotations__, "batch"}
+    unknown = options.keys() - names
     if unknown:
-        known = ", ".join(sorted(HandlerOptions.__annotations__))
+        known = ", ".join(sorted(names))
         raise OptionError(f"unknown option {min(unknown)!r}; there are: {known}")
     mode = _mode(accepts, options)
     policy = options.get("policy")
@@ -103,7 +111,7 @@ def resolve(
     max_queue = options.get("max_queue")
     most = dispatcher_max_queue if max_queue is None else check_max_queue(max_queue, dispatcher_max_queue)
     if mode == "direct":
-        _refuse(options, "a direct handler has no queue", "policy", "max_queue", "key", "context")
+        _refuse(options, "a direct handler has no queue", "policy", "max_queue", "key", "context", "batch")
     else:
         _refuse(options, "only direct handlers have priorities", "priority")
     if mode != "asyncio":
@@ -114,8 +122,12 @@ def resolve(
     for name, value in (("key", key), ("where", where)):
         if value is not None and not callable(value):
             raise OptionError(f"{name} must be callable, not {value!r}")
+    batch = options.get("batch")
+    if batch is not None:
+        _integer("batch", batch, 1, MAX_BATCH)
+        _refuse(options, "the events of a batch come from several contexts", "context")
     context = options.get("context")
-    if context not in (None, "publisher"):
+    if context is not None and _word(context) != "publisher":
         raise OptionError(f'context must be None or "publisher", not {context!r}')
     weak = _flag(options, "weak")
     if weak and not _is_bound_method(handler):
@@ -131,22 +143,30 @@ def resolve(
         wide=_wide(event_class, options),
         with_context=context is not None,
         priority=_integer("priority", options.get("priority", 0), -(2**62), 2**62),
+        batch=batch or 0,
     )
 
 
-def _mode(accepts: Accepts, options: HandlerOptions[Any]) -> str:
-    mode = options.get("mode")
-    if mode is None:
+def _word(value: object) -> str | None:
+    """Return the text of a str, also of a subclass, else None: it is not asked what it is equal to."""
+    return str.__str__(value) if issubclass(type(value), str) else None
+
+
+def _mode(accepts: Accepts, options: Mapping[str, Any]) -> str:
+    if options.get("mode") is None:
         return "asyncio" if accepts.asynchronous else "queued"
+    mode = _word(options["mode"])
+    if mode == "native":
+        raise OptionError("native handlers are subscribed with subscribe_native")
     if mode not in MODES:
-        raise OptionError(f"mode must be one of {', '.join(map(repr, MODES))}, not {mode!r}")
+        raise OptionError(f"mode must be one of {', '.join(map(repr, MODES[:3]))}, not {options['mode']!r}")
     if accepts.asynchronous != (mode == "asyncio"):
         kind = "an async def function" if accepts.asynchronous else "no async def function"
         raise OptionError(f'handler {accepts.handler} is {kind}: its mode cannot be "{mode}"')
     return mode
 
 
-def _wide(event_class: type | None, options: HandlerOptions[Any]) -> bool:
+def _wide(event_class: type | None, options: Mapping[str, Any]) -> bool:
     wide = _flag(options, "subclasses")
     if event_class is None:
         if wide:
@@ -165,7 +185,7 @@ def _wide(event_class: type | None, options: HandlerOptions[Any]) -> bool:
 def _is_protocol(event_class: type) -> bool:
     return (
         is_class(event_class)
-        and any(base.__module__ == "typing" and base.__name__ == "Protocol" for base in class_mro(event_class)[1:])
+        and any(base is Protocol for base in class_mro(event_class)[1:])
         and getattr(event_class, "_is_protocol", False)
     )
 
@@ -174,13 +194,13 @@ def _is_bound_method(handler: object) -> bool:
     return getattr(handler, "__self__", None) is not None and hasattr(handler, "__func__")
 
 
-def _refuse(options: HandlerOptions[Any], why: str, *names: str) -> None:
+def _refuse(options: Mapping[str, Any], why: str, *names: str) -> None:
     for name in names:
         if options.get(name) is not None:
             raise OptionError(f"{name}= does not go with this subscription: {why}")
 
 
-def _flag(options: HandlerOptions[Any], name: str) -> bool:
+def _flag(options: Mapping[str, Any], name: str) -> bool:
     value = options.get(name, False)
     if not isinstance(value, bool):
         raise OptionError(f"{name} must be True or False, not {value!r}")
@@ -195,6 +215,6 @@ def _integer(name: str, value: object, least: int, most: int) -> int:
     return value
 
 
-def check_concurrency(options: HandlerOptions[Any]) -> int:
+def check_concurrency(options: Mapping[str, Any]) -> int:
     """The option `concurrency`, an int from 1."""
     return _integer("concurrency", options.get("concurrency", 1), 1, 2**31)

@@ -59,13 +59,42 @@ class TopicStats:
     event_class: type[Any] | None
     """The class that the id belongs to; None while it is open."""
     published: int
-    """Events that were queued. What only direct handlers saw, or nobody, does not count."""
+    """Events that reached a subscription when they were published. What reached nobody is not counted."""
     pending: int
     """Events that at least one subscription has still to see."""
     high_water: int
     """The most that `pending` has been seen at."""
     subscriptions: tuple[SubscriptionStats, ...]
     """In the order in which they were made; the direct ones after the others, in the order of their priority."""
+
+    @property
+    def delivered(self) -> int:
+        """The sum over the subscriptions; those that have ended do not count any more. So it is with the next ones."""
+        return sum(sub.delivered for sub in self.subscriptions)
+
+    @property
+    def dropped(self) -> int:
+        """The sum over the subscriptions."""
+        return sum(sub.dropped for sub in self.subscriptions)
+
+    @property
+    def filtered(self) -> int:
+        """The sum over the subscriptions."""
+        return sum(sub.filtered for sub in self.subscriptions)
+
+    @property
+    def errors(self) -> int:
+        """The sum over the subscriptions."""
+        return sum(sub.errors for sub in self.subscriptions)
+
+    @property
+    def handler_seconds(self) -> float | None:
+        """Mean time of one call of a handler, in seconds, over those subscriptions of which it is known; None: of none.
+        Each counts by the calls that it has had.
+        """
+        known = [(sub.handler_seconds, sub.delivered) for sub in self.subscriptions if sub.handler_seconds is not None]
+        calls = sum(delivered for _, delivered in known)
+        return sum(seconds * delivered for seconds, delivered in known) / calls if calls else None
 
 
 @dataclass(frozen=True, slots=True)

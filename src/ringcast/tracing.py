@@ -24,7 +24,7 @@ from typing import Any
 
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, TracerProvider, get_tracer
 
-from ringcast._core import MODES, Options, Subscription
+from ringcast._core import MODES, Options, RecordBatch, Subscription
 from ringcast.aio import Feed
 from ringcast.dispatcher import Dispatcher, E, Handler
 from ringcast.events import class_name
@@ -68,6 +68,23 @@ class TracedDispatcher(Dispatcher):
         with _publishing(self._tracer, event, type_id) as span:
             return _reached(span, super().publish_to(type_id, event, timeout=timeout))
 
+    def publish_many(
+        self, events: Any, record_type: type[Any] | None = None, /, *, timeout: float | None = None
+    ) -> int:
+        """As `Dispatcher.publish_many`, in one span for all of them, with the attribute
+        `messaging.batch.message_count`. It is above the spans of handlers of single events.
+        """
+        of = events.record_class if isinstance(events, RecordBatch) else record_type
+        if of is None and isinstance(events, list | tuple) and len(set(map(type, events))) == 1:
+            of = type(events[0])
+        attributes = _attributes("publish", "send", of)
+        with self._tracer.start_as_current_span(
+            _span_name("publish", of), kind=SpanKind.PRODUCER, attributes=attributes
+        ) as span:
+            published = super().publish_many(events, record_type, timeout=timeout)
+            span.set_attribute("messaging.batch.message_count", published)
+            return published
+
     async def apublish(self, event: object, /, *, timeout: float | None = None) -> int:
         """As `Dispatcher.apublish`, in a span."""
         with _publishing(self._tracer, event) as span:
@@ -77,7 +94,9 @@ class TracedDispatcher(Dispatcher):
 
     def _resolve(self, accepts: Accepts, handler: Any, event_class: type | None, options: Any) -> Options:
         # A direct handler is in the publisher's context anyway.
-        if options.get("mode") != "direct" and not isinstance(handler, Feed):
+        # The events of a batch come from several contexts: its span stands alone.
+        alone = options.get("mode") == "direct" or options.get("batch") is not None
+        if not alone and not isinstance(handler, Feed):
             options = {**options, "context": "publisher"}
         return super()._resolve(accepts, handler, event_class, options)
 
@@ -101,27 +120,27 @@ def _traced(tracer: Tracer, handler: Any, options: Options) -> Any:
     """A handler that calls `handler` in a span; for a bound method it is one, too. A stream stays what it is."""
     if isinstance(handler, Feed):
         return handler
-    asynchronous = MODES[options.mode] == "asyncio"
     if isinstance(handler, MethodType):
-        return MethodType(_wrapper(tracer, handler, handler.__func__, asynchronous), handler.__self__)
-    return _wrapper(tracer, handler, handler, asynchronous)
+        return MethodType(_wrapper(tracer, handler, handler.__func__, options), handler.__self__)
+    return _wrapper(tracer, handler, handler, options)
 
 
-def _wrapper(tracer: Tracer, handler: Any, function: Any, asynchronous: bool) -> Callable[..., object]:
-    """Calls `function`, in a span named after `handler`, with the same arguments; the last one is the event."""
+def _wrapper(tracer: Tracer, handler: Any, function: Any, options: Options) -> Callable[..., object]:
+    """Calls `function`, in a span named after `handler`, with the same arguments; the last one is what it handles."""
+    asynchronous, batch = MODES[options.mode] == "asyncio", options.batch != 0
     name = handler_name(handler)
     wrapper: Any
     if asynchronous:
 
         async def call_async(*arguments: Any) -> object:
-            with _processing(tracer, name, arguments[-1]):
+            with _processing(tracer, name, arguments[-1], batch):
                 return await function(*arguments)
 
         wrapper = call_async
     else:
 
         def call(*arguments: Any) -> object:
-            with _processing(tracer, name, arguments[-1]):
+            with _processing(tracer, name, arguments[-1], batch):
                 return function(*arguments)
 
         wrapper = call
@@ -132,11 +151,12 @@ def _wrapper(tracer: Tracer, handler: Any, function: Any, asynchronous: bool) ->
 
 @contextmanager
 def _publishing(tracer: Tracer, event: object, type_id: int | None = None) -> Iterator[Span]:
-    attributes = _attributes("publish", "send", event)
+    attributes = _attributes("publish", "send", type(event))
     if type_id is not None:
         attributes["ringcast.type_id"] = type_id
-    name = f"publish {attributes['messaging.destination.name']}"
-    with tracer.start_as_current_span(name, kind=SpanKind.PRODUCER, attributes=attributes) as span:
+    with tracer.start_as_current_span(
+        _span_name("publish", type(event)), kind=SpanKind.PRODUCER, attributes=attributes
+    ) as span:
         yield span
 
 
@@ -146,13 +166,19 @@ def _reached(span: Span, subscribers: int) -> int:
 
 
 @contextmanager
-def _processing(tracer: Tracer, handler: str, event: object) -> Iterator[None]:
-    attributes = _attributes("process", "process", event)
+def _processing(tracer: Tracer, handler: str, taken: Any, batch: bool) -> Iterator[None]:
+    of = type(taken[0]) if batch else type(taken)
+    attributes = _attributes("process", "process", of)
+    if batch:
+        attributes["messaging.batch.message_count"] = len(taken)
     attributes["code.function.name"] = handler
-    name = f"process {attributes['messaging.destination.name']}"
     # OpenTelemetry records only what is an Exception; for Ringcast SystemExit is a failure of a handler, too.
     with tracer.start_as_current_span(
-        name, kind=SpanKind.CONSUMER, attributes=attributes, record_exception=False, set_status_on_exception=False
+        _span_name("process", of),
+        kind=SpanKind.CONSUMER,
+        attributes=attributes,
+        record_exception=False,
+        set_status_on_exception=False,
     ) as span:
         try:
             yield
@@ -165,10 +191,17 @@ def _processing(tracer: Tracer, handler: str, event: object) -> Iterator[None]:
             raise
 
 
-def _attributes(operation: str, kind: str, event: object) -> Attributes:
-    return {
+def _span_name(operation: str, of: type | None) -> str:
+    return operation if of is None else f"{operation} {class_name(of)}"
+
+
+def _attributes(operation: str, kind: str, of: type | None) -> Attributes:
+    """Of a span; `of` is the class of the events, or None where they are of several."""
+    attributes: Attributes = {
         "messaging.system": "ringcast",
         "messaging.operation.name": operation,
         "messaging.operation.type": kind,
-        "messaging.destination.name": class_name(type(event)),
     }
+    if of is not None:
+        attributes["messaging.destination.name"] = class_name(of)
+    return attributes

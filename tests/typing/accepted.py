@@ -2,11 +2,13 @@
 
 import abc
 import functools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, assert_type, runtime_checkable
+from typing import Annotated, Any, ClassVar, Protocol, assert_type, runtime_checkable
 
 import ringcast
-from ringcast import Dispatcher, HandlerFailure, Stream, Subscription
+from ringcast import Dispatcher, HandlerFailure, Record, RecordBatch, Stream, Subscription, record
+from ringcast.records import float64, int32, timestamp
 
 
 @dataclass
@@ -163,9 +165,128 @@ assert_type(on_single(Single(1)), int)
 assert_type(on_default(tick=tick), int)
 assert_type(on_type(tick=tick), int)
 
+# Batches: the handler takes a list, and the subscription is of what is in it.
+
+
+def for_list(ticks: list[Tick]) -> int:
+    return len(ticks)
+
+
+def for_sequence(ticks: Sequence[Tick]) -> None: ...
+
+
+async def for_list_later(ticks: list[Tick]) -> None: ...
+
+
+assert_type(bus.subscribe(for_list, batch=10), Subscription[Tick])
+assert_type(bus.subscribe(for_sequence, batch=10), Subscription[Tick])
+assert_type(bus.subscribe(for_list_later, batch=10, concurrency=2), Subscription[Tick])
+assert_type(bus.subscribe(Tick, for_list, batch=10, policy="drop_oldest", where=expensive), Subscription[Tick])
+assert_type(bus.subscribe(Tick, for_sequence, batch=10), Subscription[Tick])
+assert_type(bus.subscribe(Tick, lambda ticks: print(ticks[0].price), batch=10), Subscription[Tick])
+assert_type(bus.subscribe(Tick, ticks.extend, batch=10, where=lambda tick: tick.price > 1), Subscription[Tick])
+assert_type(bus.subscribe_to(1, for_list, batch=10), Subscription[Tick])
+assert_type(ringcast.on_type(1, for_list, batch=10), Subscription[Tick])
+assert_type(bus.subscribe(for_list, batch=10).batch, int | None)
+bus.subscribe(object, print, batch=10)
+
+
+@bus.on(batch=10)
+def on_batch(ticks: list[Tick]) -> int:
+    return 1
+
+
+@bus.on(Tick, batch=10, where=lambda tick: tick.price > 1)
+def on_class_batch(ticks: list[Tick]) -> int:
+    return 1
+
+
+@bus.on(Tick, batch=10)
+async def on_class_batch_async(ticks: Sequence[Tick]) -> int:
+    return 1
+
+
+assert_type(on_batch(ticks=[]), int)
+assert_type(on_class_batch([]), int)
+
+# Records: declared as a dataclass is, with a constructor of the fields. A batch of them is a RecordBatch.
+
+
+@record
+class Trade:
+    price: float64
+    size: int32
+    when: timestamp = 0
+    symbol: Annotated[bytes, 8] = b""
+    scale: ClassVar[int] = 100
+
+    def value(self) -> float:
+        return self.price * self.size
+
+
+trade = Trade(1.5, 2, symbol=b"abc")
+assert_type(trade, Trade)
+assert_type(trade.price, float)
+assert_type(trade.size, int)
+assert_type(trade.symbol, bytes)
+assert_type(trade.value(), float)
+assert_type(Trade.scale, int)
+
+
+def for_trade(trade: Trade) -> None: ...
+
+
+def for_trades(trades: RecordBatch[Trade]) -> None:
+    assert_type(trades[0], Trade)
+    assert_type(trades[1:], RecordBatch[Trade])
+    assert_type(trades["price"], memoryview)
+    assert_type(trades.record_class, type[Trade])
+    assert_type(len(trades), int)
+    assert_type([trade for trade in trades], list[Trade])  # noqa: C416
+    sequence: Sequence[Trade] = trades
+    for_many_trades(sequence)
+    bus.publish_many(trades)
+
+
+def for_many_trades(trades: Sequence[Trade]) -> None: ...
+
+
+assert_type(bus.subscribe(for_trade), Subscription[Trade])
+assert_type(bus.subscribe(Trade, for_trade), Subscription[Trade])
+assert_type(bus.subscribe(for_trades, batch=10), Subscription[Trade])
+assert_type(bus.subscribe(Trade, for_trades, batch=10, where=lambda trade: trade.size > 1), Subscription[Trade])
+assert_type(bus.subscribe(for_many_trades, batch=10), Subscription[Trade])
+assert_type(bus.subscribe_to(1, for_trades, batch=10), Subscription[Trade])
+assert_type(ringcast.on_type(1, for_trades, batch=10), Subscription[Trade])
+
+
+@bus.on(batch=10)
+def on_trades(trades: RecordBatch[Trade]) -> int:
+    return 1
+
+
+@bus.on(Trade, batch=10)
+def on_class_trades(trades: RecordBatch[Trade]) -> int:
+    return 1
+
+
+assert_type(record(object(), name="Made"), type[Record])
+assert_type(bus.subscribe_native(Trade, 0x1000), Subscription[Trade])
+assert_type(bus.subscribe_native(Trade, 0x1000, bytearray(8), max_queue=10, policy="raise"), Subscription[Trade])
+
 # publish
 
+
+def some_ticks() -> Iterator[Tick]:
+    yield Tick(0.0, 1.0)
+
+
 assert_type(bus.publish(tick), int)
+assert_type(bus.publish(trade), int)
+assert_type(bus.publish_many([tick, trade]), int)
+assert_type(bus.publish_many(some_ticks(), timeout=1), int)
+assert_type(bus.publish_many(b"bytes of records", Trade), int)
+assert_type(bus.publish_many(memoryview(b""), Trade, timeout=None), int)
 assert_type(bus.publish(tick, timeout=0.5), int)
 assert_type(bus.publish_to(1, tick, timeout=None), int)
 assert_type(bus.wait_idle(1), bool)
@@ -208,6 +329,9 @@ async def consume() -> None:
         assert_type(own.stream(Tick), Stream[Tick])
         async for tick in own.stream(Tick, max_queue=10, policy="drop_oldest", where=lambda tick: tick.price > 1):
             assert_type(tick, Tick)
+        assert_type(own.stream(Tick, batch=10), Stream[list[Tick]])
+        async for some in own.stream(Tick, batch=10, where=lambda tick: tick.price > 1):
+            assert_type(some, list[Tick])
         async with own.stream(Event, subclasses=True) as stream:
             assert_type(stream, Stream[Event])
             assert_type([event async for event in stream], list[Event])

@@ -5,7 +5,8 @@
 
 from dataclasses import dataclass
 
-from ringcast import Dispatcher, HandlerFailure, Stream, Subscription
+from ringcast import Dispatcher, HandlerFailure, RecordBatch, Stream, Subscription, record
+from ringcast.records import int32
 
 
 @dataclass
@@ -41,6 +42,20 @@ def unhashable(tick: Tick) -> list[float]:
 def wrong_report(failure: Tick) -> None: ...
 
 
+def for_ticks(ticks: list[Tick]) -> None: ...
+
+
+def for_trades(trades: list[Trade]) -> None: ...
+
+
+@record
+class Quote:
+    size: int32
+
+
+def for_quotes(quotes: RecordBatch[Quote]) -> None: ...
+
+
 bus = Dispatcher()
 
 # The handler is of another class, or cannot be called with an event.
@@ -49,7 +64,7 @@ bus.subscribe(Tick, two)  # error: arg-type | reportArgumentType
 bus.subscribe(Tick, nothing)  # error: arg-type | reportArgumentType
 bus.subscribe(Tick, lambda tick: tick.volume)  # error: attr-defined | reportAttributeAccessIssue
 bus.subscribe(1, for_tick)  # error: call-overload | reportArgumentType
-bus.subscribe_to("1", for_tick)  # error: arg-type | reportArgumentType
+bus.subscribe_to("1", for_tick)  # error: call-overload | reportArgumentType
 wrong: Subscription[Trade] = bus.subscribe(Tick, for_tick)  # error: arg-type | reportAssignmentType
 
 
@@ -77,6 +92,22 @@ Dispatcher(on_error="log")  # error: arg-type | reportArgumentType
 Dispatcher(on_error=wrong_report)  # error: arg-type | reportArgumentType
 bus.publish(Tick(1.0), 1.0)  # error: call-arg | reportCallIssue
 
+# Batches and records.
+bus.subscribe(Tick, for_ticks)  # error: arg-type | reportArgumentType
+bus.subscribe(Tick, for_trades, batch=10)  # error: arg-type | reportArgumentType,reportCallIssue
+bus.subscribe(Tick, for_quotes, batch=10)  # error: arg-type | reportArgumentType,reportCallIssue
+bus.subscribe(Tick, for_tick, batch=10)  # error: arg-type | reportArgumentType,reportCallIssue
+bus.subscribe(for_ticks, batch="10")  # error: call-overload | reportArgumentType,reportCallIssue
+bus.subscribe(Tick, for_ticks, batch=10, where=large)  # error: arg-type | reportArgumentType,reportCallIssue
+Quote("1")  # error: arg-type | reportArgumentType
+Quote()  # error: call-arg | reportCallIssue
+Quote(1).size = 2  # error: misc | reportAttributeAccessIssue
+bus.publish_many(1)  # error: arg-type | reportArgumentType
+
+
+@bus.on(Tick, batch=10)  # error: arg-type | reportArgumentType,reportCallIssue
+def on_class_batch(trades: list[Trade]) -> None: ...
+
 
 def report(failure: HandlerFailure) -> None:
     failure.event = None  # error: misc | reportAttributeAccessIssue
@@ -85,7 +116,9 @@ def report(failure: HandlerFailure) -> None:
 async def consume() -> None:
     _trades: Stream[Trade] = bus.stream(Tick)  # error: arg-type | reportAssignmentType
     bus.stream(Tick, where=large)  # error: arg-type | reportArgumentType
-    bus.stream(Tick, policy="newest")  # error: arg-type | reportArgumentType
+    bus.stream(Tick, policy="newest")  # error: call-overload | reportArgumentType
+    bus.stream(Tick, batch="10")  # error: call-overload | reportArgumentType,reportCallIssue
+    _list: Stream[list[Tick]] = bus.stream(Tick)  # error: arg-type | reportAssignmentType
     _trade: Trade = await bus.wait_for(Tick)  # error: arg-type | reportAssignmentType
     await bus.wait_for(Tick, where=large)  # error: arg-type | reportArgumentType
     async for tick in bus.stream(Tick):

@@ -19,8 +19,8 @@ cdef turn_t run_turn(rc_worker *worker, topic_t *topic, subscription_t *sub, uin
     cdef int ticks = 0
     cdef turn_t how = TURN_DONE
     rc_turn_begin(worker, &sub.lane, &topic.ring, &sub.cursor)
-    rc_u32_store(&sub.running, 1)
-    stop = min(stop, rc_u64_load(&sub.end))
+    rc_u32_store_seq(&sub.running, 1)   # seq: before the look at its end, with holds_gate
+    stop = min(stop, rc_u64_load_seq(&sub.end))
     started = time_turn(sub, rc_ring_tail(&topic.ring) - begin)
     while position < stop:
         if left == 0:
@@ -40,8 +40,12 @@ cdef turn_t run_turn(rc_worker *worker, topic_t *topic, subscription_t *sub, uin
             rc_turn_attended(worker)
             rc_u32_store(&sub.running, 0)
             pause_in_turn(topic)
-            rc_u32_store(&sub.running, 1)
-            stop = min(stop, rc_u64_load(&sub.end))
+            rc_u32_store_seq(&sub.running, 1)
+            stop = min(stop, rc_u64_load_seq(&sub.end))
+            if position < topic.disowned:   # the handler has forked, and this is the child
+                rc_u64_store(&sub.cursor, topic.disowned)
+                started = 0
+                break
             ticks += 1
             if ticks == 2:   # at least one tick has passed since the turn began
                 how = TURN_CUT
@@ -51,6 +55,68 @@ cdef turn_t run_turn(rc_worker *worker, topic_t *topic, subscription_t *sub, uin
     rc_u32_store(&sub.running, 0)
     sub.slow = sub.slow + 1 if how == TURN_CUT else 0
     return TURN_SPLIT if rc_turn_end(topic.pool, worker) else how
+
+
+cdef turn_t run_record_turn(rc_worker *worker, topic_t *topic, subscription_t *sub, uint64_t stop) noexcept:
+    """As run_turn, for records: each is copied into an object, the same one again unless the handler keeps it."""
+    cdef PyObject *arguments[2]
+    cdef PyObject *result
+    cdef uint64_t begin = rc_u64_load(&sub.cursor), position = begin
+    cdef size_t size = topic.ring.record_size
+    cdef int64_t started
+    cdef int ticks = 0
+    cdef turn_t how = TURN_DONE
+    rc_turn_begin(worker, &sub.lane, &topic.ring, &sub.cursor)
+    rc_u32_store_seq(&sub.running, 1)   # seq: before the look at its end, with holds_gate
+    stop = min(stop, rc_u64_load_seq(&sub.end))
+    started = time_turn(sub, rc_ring_tail(&topic.ring) - begin)
+    arguments[1] = NULL
+    while position < stop:
+        # a record that nobody else knows may hold the next one; on free-threaded Python the count is then this thread's
+        if arguments[1] != NULL and Py_REFCNT(arguments[1]) == 1:
+            memcpy((<Record>arguments[1]).data, rc_record_at(&topic.ring, position), size)
+        else:
+            if arguments[1] != NULL:
+                Py_DECREF(arguments[1])
+            arguments[1] = record_at(topic, position)
+        if arguments[1] == NULL:
+            report_lost_record(sub)
+        else:
+            result = sub.call(sub.callee, &arguments[1], 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
+            if result == NULL:
+                report_failure(sub, arguments[1])
+            else:
+                Py_DECREF(result)
+        position += 1
+        if position <= topic.disowned:   # the handler has forked, and this is the child
+            rc_u64_count(&sub.start, <uint64_t>-1)   # so this one counts as delivered
+            started = 0
+            break
+        rc_u64_store(&sub.cursor, position)
+        if rc_turn_attention(worker):
+            rc_turn_attended(worker)
+            rc_u32_store(&sub.running, 0)
+            pause_in_turn(topic)
+            rc_u32_store_seq(&sub.running, 1)
+            stop = min(stop, rc_u64_load_seq(&sub.end))
+            ticks += 1
+            if ticks == 2:
+                how = TURN_CUT
+                break
+    if arguments[1] != NULL:
+        Py_DECREF(arguments[1])
+    if started != 0:
+        end_timing(sub, started, position - begin)
+    rc_u32_store(&sub.running, 0)
+    sub.slow = sub.slow + 1 if how == TURN_CUT else 0
+    return TURN_SPLIT if rc_turn_end(topic.pool, worker) else how
+
+
+cdef void report_lost_record(subscription_t *sub) noexcept:
+    """There is no memory for the object that its handler would be given."""
+    rc_u64_count(&sub.failures, 1)
+    rc_u64_count(&sub.unheard, 1)
+    report(<Core>sub.topic.core, MemoryError("no memory for a record"), None, <Subscription>sub.subscription)
 
 
 cdef turn_t run_mail_turn(rc_worker *worker, topic_t *topic, subscription_t *sub) noexcept nogil:
@@ -91,17 +157,18 @@ cdef turn_t run_mail_turn(rc_worker *worker, topic_t *topic, subscription_t *sub
 
 cdef inline int64_t time_turn(subscription_t *sub, uint64_t waiting) noexcept nogil:
     """Notes how many are waiting. Returns the time if this turn is one of those that are timed, else 0."""
-    if waiting > sub.high_water:
-        sub.high_water = waiting
-    sub.turns += 1
-    if sub.turns % TIMED != 1 or not sub.topic.timing:
+    cdef uint64_t turns = rc_u64_load(&sub.turns)
+    if waiting > rc_u64_load(&sub.high_water):
+        rc_u64_store(&sub.high_water, waiting)
+    rc_u64_count(&sub.turns, 1)   # of a direct one by several threads
+    if turns % TIMED != 0 or not sub.topic.timing:
         return 0
     return rc_clock_now()
 
 
 cdef inline void end_timing(subscription_t *sub, int64_t started, uint64_t calls) noexcept nogil:
-    sub.time += <uint64_t>(rc_clock_now() - started)
-    sub.timed += calls
+    rc_u64_count(&sub.time, <uint64_t>(rc_clock_now() - started))
+    rc_u64_count(&sub.timed, calls)
 
 
 cdef void pause_in_turn(topic_t *topic) noexcept with gil:
@@ -112,6 +179,12 @@ cdef void pause_in_turn(topic_t *topic) noexcept with gil:
         pass
 
 
+cdef void report(Core core, exception, event, Subscription sub) noexcept:
+    """Hands a failure to the dispatcher. What comes out of that (a logging handler has raised, say) goes to
+    sys.unraisablehook: it must neither stop the other handlers nor leave an event unfinished."""
+    core._report_failure(exception, event, sub)
+
+
 cdef void report_failure(subscription_t *sub, PyObject *event) noexcept with gil:
     """Counts the exception that the handler has raised and hands it to the dispatcher."""
     rc_u64_count(&sub.failures, 1)
@@ -120,22 +193,42 @@ cdef void report_failure(subscription_t *sub, PyObject *event) noexcept with gil
     try:
         raise_current()
     except BaseException as exception:
-        (<Core>sub.topic.core)._report_failure(exception, unwrapped(<object>event), <object>sub.subscription)
+        report(<Core>sub.topic.core, exception, unwrapped(<object>event), <Subscription>sub.subscription)
 
 
 # --- deliver: topics and lanes ----------------------------------------------------------------------------
 
 cdef inline uint64_t find_events(topic_t *c) noexcept:
-    """Finds the next events that have been published, for the holder of the task. Returns their end."""
-    cdef uint64_t end = rc_u64_load(&c.end), waiting
-    if rc_ring_tail(&c.ring) != end:
-        rc_ring_await_event(&c.ring, end)   # claimed: published within a few instructions
-    end = rc_ring_published(&c.ring, end, BATCH)
-    rc_u64_store_seq(&c.end, end)   # seq: before the look at a lane's state, with run_lane
+    """Finds events that were published, for the holder of the task. Returns the end of those that are found."""
+    cdef uint64_t seen = rc_u64_load(&c.end), waiting
+    cdef uint64_t end = look_for_events(c, rc_u32_load(&c.turn))
+    cdef unsigned spins = 0
+    while end == seen and rc_ring_tail(&c.ring) != end:   # claimed: published within a few instructions
+        rc_ring_pause(spins)
+        spins += 1
+        end = look_for_events(c, rc_u32_load(&c.turn))
     waiting = rc_ring_tail(&c.ring) - rc_ring_gate(&c.ring)
-    if waiting > c.high_water:
-        c.high_water = waiting
+    if waiting > rc_u64_load(&c.high_water):
+        rc_u64_store(&c.high_water, waiting)
     return end
+
+
+cdef inline turn_t run_a_turn(rc_worker *worker, topic_t *c, Subscription sub, uint64_t end) noexcept:
+    """Gives a subscription its turn of the events before `end`, if there are any for it."""
+    cdef uint64_t cursor
+    if sub.c.mail != NULL:
+        if not sub.has_events(end):
+            return TURN_DONE
+        return run_mail_batch_turn(worker, c, sub) if sub.c.batch else run_mail_turn(worker, c, &sub.c)
+    cursor = rc_u64_load(&sub.c.cursor)
+    if cursor >= end:
+        return TURN_DONE
+    end = min(end, cursor + max(<uint64_t>BATCH, <uint64_t>sub.c.batch))
+    if sub.c.batch:
+        return run_batch_turn(worker, c, sub, end)
+    if c.ring.record_size != 0:
+        return run_record_turn(worker, c, &sub.c, end)
+    return run_turn(worker, c, &sub.c, end)
 
 
 cdef void run_topic(rc_worker *worker, topic_t *c) noexcept:
@@ -143,20 +236,18 @@ cdef void run_topic(rc_worker *worker, topic_t *c) noexcept:
     cdef Core core = <Core>c.core
     cdef Topic topic = <Topic>c.topic
     cdef Subscription sub
-    cdef uint64_t end, cursor
+    cdef uint64_t end
     cdef turn_t how
     while True:
         end = find_events(c)
         for sub in topic.members():
+            if sub.c.mode == NATIVE:   # these and what follows are the native pool's
+                break
             if rc_task_now(&sub.c.lane) != RC_SHARED:
                 if sub.has_work(end):
                     schedule(c, &sub.c.lane, <PyObject *>sub)
                 continue
-            if sub.c.mail != NULL:
-                how = run_mail_turn(worker, c, &sub.c) if sub.has_events(end) else TURN_DONE
-            else:
-                cursor = rc_u64_load(&sub.c.cursor)
-                how = run_turn(worker, c, &sub.c, min(end, cursor + BATCH)) if cursor < end else TURN_DONE
+            how = run_a_turn(worker, c, sub, end)
             if how == TURN_SPLIT:
                 sub.c.calm = 0
                 Py_INCREF(c.core)   # the token of the lane that the worker now holds
@@ -195,10 +286,7 @@ cdef void run_lane(rc_worker *worker, Subscription sub) noexcept:
         advance(owner)   # at first for the turn that was split
         end = rc_u64_load_seq(&topic.end)
         while sub.has_events(end):
-            if sub.c.mail != NULL:
-                how = run_mail_turn(worker, topic, &sub.c)
-            else:
-                how = run_turn(worker, topic, &sub.c, min(end, rc_u64_load(&sub.c.cursor) + BATCH))
+            how = run_a_turn(worker, topic, sub, end)
             if how == TURN_CUT:
                 calm = False
             advance(owner)

@@ -24,7 +24,7 @@ cdef deliver_direct(Core core, tuple subscriptions, event):
     """Calls the handlers, or has them called by the delivery that this thread is in already.
 
     Raises:
-        ExceptionGroup: what the handlers have raised, by the dispatcher's choice.
+        ExceptionGroup: what the handlers have raised, by the dispatcher's choice. `published` is 1: the event was.
         BaseException: what is no Exception (KeyboardInterrupt, SystemExit), the first of them.
         Either when all handlers have run.
     """
@@ -56,14 +56,22 @@ cdef deliver_direct(Core core, tuple subscriptions, event):
     finally:
         rc_direct_set(outer)
     if raised is not None:
-        for exception in raised:
-            if not isinstance(exception, Exception):
-                raise exception
-        raise ExceptionGroup(f"{len(raised)} direct handlers failed", raised)
+        for first, _, _ in raised:
+            if not isinstance(first, Exception):
+                break
+        else:
+            group = ExceptionGroup(f"{len(raised)} direct handlers failed", [exception for exception, _, _ in raised])
+            group.published = 1
+            raise group
+        for exception, failed_on, sub in raised:   # the publisher gets one only; the others are not to be lost
+            if exception is not first:
+                report(core, exception, failed_on, <Subscription>sub)
+        raise first
 
 
 cdef list call_direct(Core core, tuple subscriptions, event, list raised):
-    """Calls the handlers. Returns what was raised and is for the publisher, with what was before."""
+    """Calls the handlers. Returns what was raised and is for the publisher, with what was before: a list of (exception,
+    event, Subscription)."""
     cdef PyObject *arguments[2]
     cdef PyObject *result
     cdef Subscription sub
@@ -87,9 +95,9 @@ cdef list call_direct(Core core, tuple subscriptions, event, list raised):
             raise_current()
         except BaseException as exception:
             if isinstance(exception, Exception) and not core.raises:
-                core._report_failure(exception, event, sub)
+                report(core, exception, event, sub)
             elif raised is None:
-                raised = [exception]
+                raised = [(exception, event, sub)]
             else:
-                raised.append(exception)
+                raised.append((exception, event, sub))
     return raised

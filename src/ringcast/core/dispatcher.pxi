@@ -22,12 +22,18 @@ cdef class Core:
     cdef rc_registry by_class   # address of the class -> topic_t, or by_instance
     cdef rc_registry by_id      # type id + 1 -> topic_t
     cdef int made
-    cdef bint started
-    cdef bint closing
+    cdef rc_u32 started         # whether its threads are
+    cdef rc_u32 closing
+    cdef bint ended             # _begin_close has done all it has to
+    cdef rc_u32 shut            # the same for publish_to_all
+    cdef rc_u32 sharing         # threads that are just claiming in several rings, which all stay open for that
     cdef readonly uint64_t max_queue
     cdef readonly uint32_t max_workers
     cdef readonly str name
     cdef Pool pool
+    cdef NativePool native_pool
+    cdef uint64_t natives       # native subscriptions that have not had their last record
+    cdef object starting        # held by whoever starts the threads
     cdef object lock            # of what follows; re-entrant, because finalizers may come in anywhere
     cdef dict topics            # type id -> Topic
     cdef dict classes           # address -> ClassReference
@@ -37,6 +43,7 @@ cdef class Core:
     cdef uint64_t subscribed    # subscriptions made
     cdef bint raises            # publish raises what direct handlers have raised
     cdef bint timing
+    cdef rc_u32 waiting_handlers   # on event loops: see core/waiting.pxi
     cdef object __weakref__
 
     def __cinit__(self, *_, **__):
@@ -46,7 +53,8 @@ cdef class Core:
         if rc_registry_init(&self.by_id) != 0:
             raise MemoryError
         self.made = 2
-        self.closing = True   # until __init__
+        rc_u32_store(&self.closing, 1)   # until __init__
+        self.starting = threading.Lock()
         self.lock = threading.RLock()
         self.topics = {}
         self.classes = {}
@@ -55,7 +63,8 @@ cdef class Core:
         self.companions = []
 
     def __init__(
-        self, uint64_t max_queue, uint32_t max_workers, uint32_t parallel, str name, bint raises, bint timing
+        self, uint64_t max_queue, uint32_t max_workers, uint32_t parallel, uint32_t cpus, str name, bint raises,
+        bint timing
     ):
         if self.pool is not None:
             raise RuntimeError("a dispatcher is initialised once")
@@ -65,12 +74,18 @@ cdef class Core:
         self.raises = raises
         self.timing = timing
         self.pool = Pool(name, max_workers, parallel)
-        self.closing = False
+        self.native_pool = NativePool(self.pool, max_workers, min(cpus, max_workers))
+        rc_u32_store(&self.closing, 0)
 
     def __del__(self):
         # nothing is scheduled, or the task would hold a reference: only idle threads are left
         if self.pool is not None:
             rc_pool_stop(&self.pool.c)
+        if self.native_pool is not None:
+            rc_pool_stop(&self.native_pool.c)
+            # what a publisher has scheduled that had just left: there is nothing to do for it, but it has no reference
+            with nogil:
+                await_tasks(&self.native_pool.c, &self.pool.c.progress)
 
     def __dealloc__(self):
         if self.made >= 1:
@@ -110,12 +125,15 @@ cdef class Core:
                 past `max_queue`.
             PublishTimeoutError: there was no room in time.
             KeyboardInterrupt: Ctrl-C ended the wait for room.
-            MemoryError: no memory for the queue.
+            MemoryError: no memory for the queue. (An event that is also for base classes, or for handlers that want the
+                publisher's context, may have reached some of them.)
+            RuntimeError: the first publish to a queued handler could start no thread.
             After each of these the event has reached nobody.
             ExceptionGroup: what direct handlers have raised, with `on_error="raise"`, when all have run. What they
-                raise and is no Exception (KeyboardInterrupt, SystemExit) is raised as it is, when all have run.
+                raise and is no Exception (KeyboardInterrupt, SystemExit) is raised as it is, when all have run: the
+                first of them; what else they have raised goes to `on_error` then.
         """
-        return self.publish_rare(event, timeout)   # see publish_quickly
+        return self.publish_rare(event, nanoseconds(timeout))   # see publish_quickly
 
     def publish_to(self, type_id, event, /, *, timeout=None):
         """Queues an event under a type id, whatever its class says; otherwise as `publish`.
@@ -141,7 +159,132 @@ cdef class Core:
                 wide = (<Route>by_class.topic).wide_topics()
         return self.publish_in(topic, event, wide, nanoseconds(timeout))
 
-    cdef publish_rare(self, event, timeout):
+    def publish_many(self, events, record_type=None, /, *, timeout=None):
+        """Publishes events one after the other, as `publish` does each, but claims room for as many at once as there
+        are free slots side by side.
+
+        Their order is kept. Events of other publishers may come in between, where one such run ends and the next
+        begins; within a run they may not.
+
+        Args:
+            events: an iterable of events, of one class or several. A list or tuple is taken as it is when the call
+                begins; anything else is taken in parts of 256 events, so what a generator has given is published at the
+                latest when 256 are together, or it ends. If it raises, what it gave before is published, and the
+                exception is raised.
+                Or records: a structured NumPy array of one dimension, a RecordBatch, or, with `record_type`, any buffer
+                of their bytes. They are copied in runs of up to 512.
+            record_type: the type of the records. Where it is not given, it is the one that was declared with the
+                array's dtype.
+            timeout: how long all of them together may wait for room, in seconds; None: as long as it takes.
+
+        Returns:
+            How many events it has published, an int: all of them.
+
+        Raises:
+            EventClassError: the records are not of that type, or of no type.
+            The same as `publish`. RingcastErrors, and the ExceptionGroup of direct handlers, have the attribute
+                `published`: how many events were published, with the one that the direct handlers failed on. The event
+                after these, and all that follow, have reached nobody.
+        """
+        cdef int64_t left = nanoseconds(timeout)
+        cdef int64_t deadline = -1 if left < 0 else time.monotonic_ns() + left
+        cdef uint64_t done = 0
+        if record_type is None and (type(events) is list or type(events) is tuple):
+            return self.publish_events(tuple(events), done, deadline)
+        from ringcast.records import check_batch   # which needs this module
+
+        records = check_batch(events, record_type)
+        if records is not None:
+            return self.publish_buffer(records[0], records[1], deadline)
+        iterator = iter(events)
+        while True:
+            some, failure = take_some(iterator)
+            done = self.publish_events(some, done, deadline)
+            if failure is not None:
+                raise failure
+            if len(<tuple>some) < BATCH:
+                return done
+
+    cdef uint64_t publish_buffer(self, record_type, source, int64_t deadline) except? <uint64_t>-1:
+        """Publishes records that stand side by side in a buffer. Returns how many."""
+        cdef topic_t *found = self.find_class(record_type)
+        cdef Layout layout = layout_of(record_type)
+        cdef Py_buffer buffer
+        cdef uint64_t count
+        PyObject_GetBuffer(source, &buffer, PyBUF_SIMPLE)
+        try:
+            count = buffer.len // layout.size
+            self.publish_records(found, layout, <const char *>buffer.buf, count, deadline)
+        finally:
+            PyBuffer_Release(&buffer)
+        return count
+
+    cdef publish_records(self, topic_t *c, Layout layout, const char *records, uint64_t count, int64_t deadline):
+        cdef Topic topic
+        cdef uint64_t done = 0
+        cdef rc_claim claim
+        try:
+            if c.kind == TOPIC and (<Topic>c.topic).layout is layout:
+                topic = <Topic>c.topic
+                self.prepare(topic)
+                while done < count and rc_u32_load(&c.elsewhere) == 0:
+                    if rc_u32_load(&c.subscribers) == 0:   # nobody is subscribed any more
+                        self.check_open()
+                        return
+                    done += self.copy_records(c, records + done * layout.size, count - done, &claim)
+                    if done < count:   # no room, or closed: one the long way, which waits
+                        self.publish_rare(new_record(layout, records + done * layout.size), time_left(deadline))
+                        done += 1
+            while done < count:   # they also go where events are objects
+                self.publish_rare(new_record(layout, records + done * layout.size), time_left(deadline))
+                done += 1
+        except (RingcastError, ExceptionGroup) as error:
+            error.published = done + getattr(error, "published", 0)   # see deliver_direct
+            raise
+
+    cdef uint64_t copy_records(self, topic_t *c, const char *records, uint64_t count, rc_claim *claim):
+        cdef uint64_t done, limit = rc_u64_load(&c.limit)
+        if count * c.ring.record_size < MANY_BYTES:
+            return try_publish_records(c, records, count, limit, claim)
+        with nogil:   # others may run while much is copied
+            done = try_publish_records(c, records, count, limit, claim)
+        return done
+
+    cdef uint64_t publish_events(self, tuple events, uint64_t before, int64_t deadline) except? <uint64_t>-1:
+        """Publishes these, after `before` others of the same call. Returns how many that makes."""
+        cdef PyObject **items = PyTuple_Items(<PyObject *>events)
+        cdef Py_ssize_t count = len(events), at = 0, end
+        cdef PyTypeObject *event_class
+        cdef topic_t *topic
+        cdef uint32_t subscribers
+        cdef rc_claim claim
+        try:
+            while at < count:
+                event_class = Py_TYPE(items[at])
+                end = at + 1
+                while end < count and Py_TYPE(items[end]) == event_class:
+                    end += 1
+                topic = <topic_t *>rc_registry_find(&self.by_class, class_key(event_class))
+                subscribers = 0 if topic == NULL else rc_u32_load(&topic.plain)
+                if subscribers == NOBODY:
+                    at = end
+                    continue
+                if subscribers != 0:
+                    at += try_publish_run(topic, &items[at], end - at, rc_u64_load(&topic.limit), &claim)
+                    if claim == RC_CLAIMED:
+                        continue
+                self.publish_rare(events[at], time_left(deadline))
+                at += 1
+        except (RingcastError, ExceptionGroup) as error:
+            error.published = before + at + getattr(error, "published", 0)
+            raise
+        return before + count
+
+    def _publish_beyond(self, event):
+        """As publish, for a handler whose wait for room would never end: goes past max_queue."""
+        return self.publish_rare(event, BEYOND)
+
+    cdef publish_rare(self, event, int64_t timeout):
         """Everything but a plain claim in a ring that has room for it."""
         cdef tuple wide = ()
         cdef topic_t *topic = <topic_t *>rc_registry_find(&self.by_class, class_key(Py_TYPE(<PyObject *>event)))
@@ -153,7 +296,7 @@ cdef class Core:
             topic = (<Topic>(<Route>route).own).c if (<Route>route).own is not None else &by_instance
         if topic.kind == BY_INSTANCE:
             topic = self.find_event_id(event.__event_type__, event)
-        return self.publish_in(topic, event, wide, -1 if timeout is None else nanoseconds(timeout))
+        return self.publish_in(topic, event, wide, timeout)
 
     cdef publish_in(self, topic_t *topic, event, tuple wide, int64_t timeout):
         """Publishes in a topic (NULL: nobody has used its id) and in wide ones."""
@@ -162,37 +305,58 @@ cdef class Core:
         if topic != NULL:
             own = <Topic>topic.topic
             subscribers = rc_u32_load(&topic.subscribers)
-            if not wide and own.companion is None:
-                if subscribers != 0:
+            if not wide and own.find_companion() is None:
+                direct = own.direct_members()   # before the claim: while that succeeds, no close has cancelled any
+                if subscribers == 0:
+                    self.check_open()
+                else:
                     self.prepare(own)
                     if try_publish(topic, <PyObject *>event, rc_u64_load(&topic.limit)) != RC_CLAIMED:
-                        self.publish_when_room(own, event, timeout)
-                direct = own.direct_members()
+                        direct = self.publish_when_room(own, event, timeout)
                 if len(<tuple>direct) != 0:
+                    if subscribers == 0:
+                        rc_u64_count(&topic.only_direct, 1)
                     deliver_direct(self, <tuple>direct, event)
                 return subscribers + len(<tuple>direct)
         return self.publish_to_all([own, *wide] if own is not None else list(wide), event, timeout)
 
     cdef publish_to_all(self, list topics, event, int64_t timeout):
         """Publishes in several topics: in all of them, or in none."""
-        cdef Topic topic
+        cdef Topic topic, companion
         cdef list targets = []   # (topic, what to publish there)
         cdef tuple direct = ()
-        cdef Py_ssize_t reached = 0
-        cdef int64_t deadline = -1 if timeout < 0 else time.monotonic_ns() + timeout
+        cdef Py_ssize_t reached = 0, stored = 0
+        cdef rc_claim claim = RC_CLAIMED
+        cdef int64_t deadline = timeout if timeout < 0 else time.monotonic_ns() + timeout
         for topic in topics:
             if rc_u32_load(&topic.c.subscribers) != 0:
                 targets.append((topic, event))
-            if topic.companion is not None and rc_u32_load(&topic.companion.c.subscribers) != 0:
-                targets.append((topic.companion, envelop(event)))
-            direct += topic.direct_members()
+            companion = topic.find_companion()
+            if companion is not None and rc_u32_load(&companion.c.subscribers) != 0:
+                targets.append((companion, envelop(event)))
+            members = topic.direct_members()
+            if len(<tuple>members) != 0 and rc_u32_load(&topic.c.subscribers) == 0:
+                rc_u64_count(&topic.c.only_direct, 1)
+            direct += members
         for topic, _ in targets:
             self.prepare(topic)
             self.await_room(topic, deadline)
-        for topic, what in targets:
-            reached += rc_u32_load(&topic.c.subscribers)
-            # there was room; if others came in between, this goes a little past it rather than to stay half done
-            self.claimed(topic, try_publish(topic.c, <PyObject *>what, self.max_queue + RESERVE))
+        rc_u32_add_seq(&self.sharing, 1)   # seq: before the look at `shut`, with await_sharing
+        if rc_u32_load_seq(&self.shut):
+            claim = RC_CLOSED
+        else:   # no Python code runs in here: close waits for the end of it
+            for topic, what in targets:
+                reached += rc_u32_load(&topic.c.subscribers)
+                # there was room; if others came in between, this goes a little past it rather than to stay half done
+                claim = put(topic.c, <PyObject *>what, self.max_queue + RESERVE)
+                if claim != RC_CLAIMED:
+                    break
+                stored += 1
+        rc_u32_add_seq(&self.sharing, <uint32_t>-1)
+        for each, _ in targets[:stored]:
+            wake((<Topic>each).c)
+        if claim != RC_CLAIMED:
+            self.claimed(targets[stored][0] if stored < len(targets) else None, claim)
         if direct:
             if len(topics) > 1:
                 direct = tuple(sorted(direct, key=direct_rank_of_all))
@@ -201,31 +365,44 @@ cdef class Core:
 
     cdef prepare(self, Topic topic):
         """Starts the threads, if the topic needs any; the next publish need not come here then."""
-        if not self.started and rc_u32_load(&topic.c.pooled) != 0:
-            with self.lock:
-                if not self.started:
-                    self.pool.start()
-                    self.started = True
+        if not rc_u32_load(&self.started) and rc_u32_load(&topic.c.pooled) != 0:
+            self.start()
         if rc_u32_load(&topic.c.plain) == 0:
             rc_mutex_lock(&topic.c.lock)
             topic.set_plain()
             rc_mutex_unlock(&topic.c.lock)
 
+    cdef start(self):
+        """Starts the threads. Not under self.lock, and without waiting for long where another call does so: whoever
+        starts a thread waits for it, and the new thread may first have to run a finalizer that publishes or forgets a
+        class."""
+        starting = self.starting   # a fork replaces it
+        if not starting.acquire(timeout=START_SECONDS):
+            return
+        try:
+            if not rc_u32_load(&self.started):
+                self.pool.start()
+                rc_u32_store(&self.started, 1)
+        finally:
+            starting.release()
+
     # --- waiting for room ---
 
-    cdef publish_when_room(self, Topic topic, event, int64_t timeout):
-        """Publishes in a ring that has refused the claim, after waiting for room if that is why."""
+    cdef tuple publish_when_room(self, Topic topic, event, int64_t timeout):
+        """Publishes in a ring that has refused the claim, after waiting for room if that is why. Returns the direct
+        subscriptions of that moment."""
         cdef rc_claim claim
         cdef uint64_t gate, limit
         cdef bint reserve = False
-        cdef int64_t deadline = -1 if timeout < 0 else time.monotonic_ns() + timeout
+        cdef int64_t deadline = timeout if timeout < 0 else time.monotonic_ns() + timeout
         while True:
             gate = rc_ring_gate(&topic.c.ring)
             limit = self.max_queue + RESERVE if reserve else topic.room_limit()
+            direct = topic.direct_members()   # before the claim, as in publish_in
             claim = try_publish(topic.c, <PyObject *>event, limit)
             if claim != RC_FULL or reserve:
                 self.claimed(topic, claim)
-                return
+                return direct
             reserve = self.wait_for_room(topic, gate, deadline)
 
     cdef await_room(self, Topic topic, int64_t deadline):
@@ -244,7 +421,7 @@ cdef class Core:
     cdef claimed(self, Topic topic, rc_claim claim):
         """Raises what is to be raised of a claim that was made for good."""
         if claim == RC_CLOSED:
-            raise ClosedError(f"{self!r} is closed: it accepts no events")
+            raise closed_error(f"{self!r} is closed: it accepts no events")
         if claim == RC_NO_MEMORY:
             raise MemoryError
         if claim == RC_FULL:
@@ -267,7 +444,9 @@ cdef class Core:
             left = min(left, deadline - time.monotonic_ns())
             if left <= 0:
                 raise PublishTimeoutError(f"no room in time for an event of {describe(None, topic)} in {self!r}")
-        if topic.is_run_here():   # waiting would stop the loop that is to make room
+        if deadline == BEYOND or topic.is_run_here():   # waiting would stop the loop that is to make room
+            return True
+        if worker == NULL and self.stops_itself(topic):
             return True
         if worker != NULL:
             if rc_turn_running(worker):   # a ring is the first field of its topic
@@ -275,6 +454,10 @@ cdef class Core:
             if not rc_pool_may_wait(pool, worker, &topic.c.ring):
                 return True
         try:
+            # for what this worker will do only after its wait, perhaps
+            if worker != NULL and rc_u32_load(&self.waiting_handlers) != 0:
+                for other in self.all_topics():
+                    (<Topic>other).tell_room_waiters()
             with nogil:
                 rc_ring_await_gate(&topic.c.ring, gate, left)
             PyErr_CheckSignals()
@@ -284,14 +467,35 @@ cdef class Core:
                 rc_pool_waited(pool, worker)
         return False
 
+    cdef bint stops_itself(self, Topic topic) except -1:
+        """Whether to wait for room would stop the event loop that runs here, and with it what is to make the room."""
+        running = running_loop()
+        if running is None:
+            return False
+        with self.lock:
+            return stands_still(topic, running, set())
+
     def _when_room(self, event, waiter):
         """Has `waiter()` called once, from any thread, when there may be room for an event that publish had no room
-        for. The caller then tries again, and once more right after this returns."""
+        for. The caller then tries again, and once more right after this returns.
+
+        Returns:
+            What _forget_waiter takes where nobody waits any more."""
         cdef Topic topic
-        for topic in self.topics_of(event):
+        cdef list topics = self.topics_of(event)
+        for topic in topics:
             with self.lock:
                 topic.waiters.append(waiter)
                 rc_u32_store_seq(&topic.c.room_waiters, 1)   # seq: before the caller's next look, with advance
+        return topics
+
+    def _forget_waiter(self, list topics, waiter):
+        """Takes back what _when_room was told, as far as it has not been called."""
+        cdef Topic topic
+        with self.lock:
+            for topic in topics:
+                if waiter in topic.waiters:
+                    topic.waiters.remove(waiter)
 
     cdef list topics_of(self, event):
         cdef topic_t *found = self.find_class(type(event))
@@ -304,9 +508,10 @@ cdef class Core:
             found = self.find_event_id(event.__event_type__, event)
         if found != NULL:
             topics.append(<Topic>found.topic)
-        return topics + [topic.companion for topic in topics if topic.companion is not None]
+        companions = [topic.find_companion() for topic in topics]
+        return topics + [companion for companion in companions if companion is not None]
 
-    # --- topics and event classes: all under self.lock, but for the two finds ---
+    # --- topics and event classes: all under self.lock, but for find_class and find_event_id, which take it ---
 
     cdef topic_t *find_class(self, event_class) except NULL:
         """The topic of a class, which is made known if it is not, or &by_instance."""
@@ -320,7 +525,7 @@ cdef class Core:
             if identity.type_id is None:
                 found = &by_instance
             else:
-                topic = self.topic(identity.type_id, identity.automatic)
+                topic = self.topic(identity.type_id, identity.automatic, layout_of(identity.owner))
                 self.bind(topic, identity.owner)
                 found = topic.c
             self.reference(event_class)
@@ -339,6 +544,8 @@ cdef class Core:
         else:
             route = Route(<Topic>found.topic if found.kind == TOPIC else None)
             self.routes[id(event_class)] = route
+            if route.own is not None:
+                (<Topic>route.own).set_routed()
         for topic in wide:
             route.add(<Topic>topic)
         return route.c
@@ -374,32 +581,30 @@ cdef class Core:
             self.companions.append(companion)
             rc_mutex_lock(&topic.c.lock)
             topic.companion = companion
+            rc_u32_store(&topic.c.accompanied, 1)   # release: the companion is there
             topic.set_plain()
             rc_mutex_unlock(&topic.c.lock)
         return topic.companion
 
     cdef topic_t *find_event_id(self, type_id, event) except? NULL:
         """The topic of an id, or NULL where nobody has used it, for an event that may be published under it."""
-        cdef topic_t *topic = self.find_id(check_type_id(type_id))
-        if topic != NULL and topic.event_class != Py_TYPE(<PyObject *>event):
-            self.check_event(<Topic>topic.topic, type(event))
-        return topic
-
-    cdef topic_t *find_id(self, uint32_t type_id) except? NULL:
-        """The topic of an id, or NULL where nobody has used it."""
-        cdef topic_t *found = <topic_t *>rc_registry_find(&self.by_id, id_key(type_id))
+        cdef uint32_t checked = check_type_id(type_id)
+        cdef topic_t *found = <topic_t *>rc_registry_find(&self.by_id, id_key(checked))
         cdef Topic topic
-        if found != NULL:
+        if found != NULL and rc_u64_load(&found.event_class) == class_key(Py_TYPE(<PyObject *>event)):
             return found
-        with self.lock:
+        with self.lock:   # while it is held no topic goes, as one of an automatic id does with its class
             self.check_open()
-            topic = self.topics.get(type_id)
-        return NULL if topic is None else topic.c
+            topic = self.topics.get(checked)
+            if topic is None:
+                return NULL
+            self.check_event(topic, type(event))
+        return topic.c   # of an automatic id: the event keeps the class, and that the topic
 
-    cdef Topic topic(self, uint32_t type_id, bint automatic):
+    cdef Topic topic(self, uint32_t type_id, bint automatic, Layout layout=None):
         cdef Topic topic = self.topics.get(type_id)
         if topic is None:
-            topic = Topic(self, type_id, automatic)
+            topic = Topic(self, type_id, automatic, layout)
             # an automatic id goes with its class, and then its topic; so only publish finds it without the lock
             if not automatic and rc_registry_put(&self.by_id, id_key(type_id), topic.c) != 0:
                 raise MemoryError
@@ -416,21 +621,28 @@ cdef class Core:
 
     cdef bind(self, Topic topic, event_class):
         """Makes the topic that of the class, if it is still open."""
-        if topic.c.event_class == NULL:
+        cdef uint64_t key = class_key(<PyTypeObject *>event_class), bound = rc_u64_load(&topic.c.event_class)
+        if bound == 0:
             self.reference(event_class).topics.append(topic)
-            topic.c.event_class = <PyTypeObject *>event_class
-        elif topic.c.event_class != <PyTypeObject *>event_class:
+            rc_u64_store(&topic.c.event_class, key)
+        elif bound != key:
+            owner = self.class_of(topic)
             raise EventClassError(
-                f"type id {topic.type_id:#x} belongs to {class_name(<object>topic.c.event_class)}: "
+                f"type id {topic.type_id:#x} belongs to "
+                f"{'a class that is just being freed' if owner is None else class_name(owner)}: "
                 f"{class_name(event_class)} needs an id of its own"
             )
 
+    cdef object class_of(self, Topic topic):
+        """The class that the topic is bound to. None while it is open, and where the class is just being freed: its
+        address is still there then, but nobody may take a reference to it any more."""
+        reference = self.classes.get(rc_u64_load(&topic.c.event_class))
+        return None if reference is None else reference()
+
     cdef check_event(self, Topic topic, event_class):
         """Makes sure that an event of the class may be published under the topic's id."""
-        with self.lock:
-            if topic.c.event_class != NULL and not topic.automatic:
-                if PyType_IsSubtype(<PyTypeObject *>event_class, topic.c.event_class):
-                    return
+        owner = None if topic.automatic else self.class_of(topic)
+        if owner is None or not PyType_IsSubtype(<PyTypeObject *>event_class, <PyTypeObject *>owner):
             self.bind(topic, event_class)
 
     cdef forget(self, reference):
@@ -442,13 +654,13 @@ cdef class Core:
                 del self.classes[reference.address]
                 self.routes.pop(reference.address, None)
             for topic in reference.topics:
-                topic.c.event_class = NULL
+                rc_u64_store(&topic.c.event_class, 0)
                 if topic.automatic:
                     self.topics.pop(topic.type_id, None)
 
     cdef check_open(self):
-        if self.closing:
-            raise ClosedError(f"{self!r} is closed")
+        if rc_u32_load(&self.closing):
+            raise closed_error(f"{self!r} is closed")
 
     # --- subscribe and count: the checks of the handler are Dispatcher's ---
 
@@ -470,8 +682,10 @@ cdef class Core:
                     f"the instances of {class_name(event_class)} compute their type ids: use "
                     "subscribe_to(type_id, handler)"
                 )
-            if found.c.event_class != <PyTypeObject *>event_class:
-                owner = <object>found.c.event_class
+            owner = self.class_of(found)
+            if owner is None:   # it was inherited from a class that is no base any more, and is gone
+                self.bind(found, event_class)
+            elif owner is not event_class:
                 raise EventClassError(
                     f"{class_name(event_class)} inherits type id {found.type_id:#x} from "
                     f"{class_name(owner)}, and its events go where those of that class go: subscribe to that class, or "
@@ -483,16 +697,70 @@ cdef class Core:
         cdef Topic topic
         with self.lock:
             self.check_open()
-            topic = self.topic(check_type_id(type_id), False)
+            topic = self.topic(check_type_id(type_id), False, None if event_class is None else layout_of(event_class))
             if event_class is not None:
                 self.bind(topic, event_class)
             return self.join(topic, handler, event_class, options)
 
-    cdef Subscription join(self, Topic topic, handler, event_class, Options options):
+    cdef Topic record_topic(self, record_type):
+        """The topic of a record type."""
+        cdef topic_t *c
+        cdef Topic topic = None
+        if not isinstance(record_type, type) or layout_of(record_type) is None:
+            raise RecordError(f"a record type is needed, not {shown(record_type)}: make one with ringcast.record")
+        with self.lock:
+            self.check_open()
+            c = self.find_class(record_type)
+            if c.kind == TOPIC:
+                topic = <Topic>c.topic
+            elif c.kind == ROUTE:
+                topic = (<Route>c.topic).own
+        if topic is None or topic.layout is None:
+            raise RecordError(
+                f"the events of {class_name(record_type)} are kept as objects, since its type id was used before it "
+                "was known to be a record type's: use the class before the id"
+            )
+        return topic
+
+    def _subscribe_native(self, record_type, handler, userdata, Options options):
+        cdef Topic topic
+        cdef uintptr_t address = address_of(handler)
+        data = Userdata(userdata)
+        topic = self.record_topic(record_type)
+        self.native_pool.start()   # without the lock: whoever starts a thread waits until it runs
+        with self.lock:
+            self.check_open()
+            if self.natives == 0:
+                native_dispatchers.add(self)
+            self.natives += 1
+            try:
+                return self.join(topic, handler, record_type, options, address, data)
+            except BaseException:
+                self.native_left()
+                raise
+
+    cdef void native_left(self) noexcept:
+        """A native subscription has had its last record. While a task of the native pool may be running, what it
+        belongs to is not freed: see NativePool.work."""
+        with self.lock:
+            self.natives -= 1
+            if self.natives == 0:
+                native_dispatchers.discard(self)
+                self.native_pool.released.append(self)
+                rc_u32_store(&self.native_pool.has_released, 1)
+
+    cdef uint32_t outstanding(self) noexcept:
+        return rc_pool_outstanding(&self.pool.c) + rc_pool_outstanding(&self.native_pool.c)
+
+    cdef bint is_worker(self) noexcept:
+        """Whether the calling thread is at something that whoever waits for all deliveries waits for."""
+        return is_waited_for(&self.pool.c) or rc_pool_current(&self.native_pool.c) != NULL
+
+    cdef Subscription join(self, Topic topic, handler, event_class, Options options, uintptr_t native=0, data=None):
         cdef Subscription sub
         if options.with_context:
             topic = self.companion(topic)
-        sub = new_subscription(self, topic, handler, event_class, options)
+        sub = new_subscription(self, topic, handler, event_class, options, native, data)
         self.subscribed += 1
         sub.number = self.subscribed
         return sub
@@ -502,15 +770,13 @@ cdef class Core:
         cdef Topic topic
         with self.lock:
             topic = self.topics.get(type_id)
-            if topic is None or topic.c.event_class == NULL:
-                return None
-            return <object>topic.c.event_class
+            return None if topic is None else self.class_of(topic)
 
     def _count(self, type_id, event_class):
         """How many subscriptions there are to the id, and to base classes of the class."""
         cdef Topic topic
         with self.lock:
-            if self.closing:
+            if rc_u32_load(&self.closing):
                 return 0
             topic = self.topics.get(type_id)
             wide = [] if event_class is None else [
@@ -522,7 +788,7 @@ cdef class Core:
 
     @property
     def closed(self):
-        return self.closing
+        return rc_u32_load(&self.closing) != 0
 
     cdef list all_topics(self):
         with self.lock:
@@ -533,14 +799,15 @@ cdef class Core:
         cdef Topic topic
         cdef Subscription sub
         with self.lock:
-            if self.closing:
+            if self.ended or self.native_pool is None:
                 return
-            self.closing = True
+            rc_u32_store(&self.closing, 1)   # what follows may be done twice: it may be stopped by a lack of memory
             # publish finds no topic any more, and looks at `closing`
             for address in self.classes:
                 rc_registry_remove(&self.by_class, address)
             for type_id in self.topics:
                 rc_registry_remove(&self.by_id, id_key(type_id))
+        self.await_sharing()
         for topic in self.all_topics():
             rc_ring_close(&topic.c.ring)
             topic.settle()
@@ -548,19 +815,29 @@ cdef class Core:
             for sub in topic.members() + topic.direct_members():
                 sub.cancel()
         rc_pool_stop(&self.pool.c)
+        rc_pool_stop(&self.native_pool.c)
+        with self.lock:
+            self.ended = True
+
+    cdef await_sharing(self):
+        """Lets an event that is just being stored in several rings come into all of them, which takes a few
+        instructions. It cannot be this thread that does it: no Python code runs in between."""
+        rc_u32_store_seq(&self.shut, 1)   # seq: before the look at `sharing`
+        while rc_u32_load_seq(&self.sharing) != 0:
+            time.sleep(0.0001)
 
     def _await_close(self, int64_t timeout):
         """Waits for the deliveries and the threads, `timeout` ns at most (below 0: no limit). Returns whether all
         is done. Inside a handler it does not wait and returns True."""
         cdef int64_t deadline = time.monotonic_ns() + timeout
-        if rc_pool_current(&self.pool.c) != NULL:
+        if self.native_pool is None or self.is_worker():   # None: of a class that forgot __init__
             return True
         if not self.pool.wait(timeout, None, self):
             return False
         while True:   # while the watch lives it may start a worker for the last of the work
             alive = [
                 thread
-                for thread in list(self.pool.threads)
+                for thread in self.pool.threads + self.native_pool.threads
                 if thread.is_alive() and thread is not threading.current_thread()   # a finalizer in the watch
             ]
             if not alive:
@@ -578,7 +855,11 @@ cdef class Core:
     def _is_run_here(self):
         """Whether events wait for the event loop that runs in this thread."""
         running = running_loop()
-        return running is not None and any([sub.loop is running and sub.pending for sub in self._subscriptions()])
+        if running is None:
+            return False
+        return any([
+            (<Subscription>sub).event_loop() is running and sub.pending for sub in self._subscriptions()
+        ])
 
     def _leave_closed_loops(self):
         """Gives up what waits for event loops that are closed."""
@@ -589,7 +870,7 @@ cdef class Core:
     def _await_idle(self, int64_t timeout):
         """Waits until all that was accepted is delivered, `timeout` ns at most (below 0: no limit). Returns whether
         that is so. Inside a handler it does not wait."""
-        return self.pool.wait(timeout, None, self)
+        return self.native_pool is None or self.pool.wait(timeout, None, self)
 
     def _stats(self):
         """(workers, [(type id or None, event class, published, pending, high water, subscriptions), ...])"""
@@ -598,13 +879,20 @@ cdef class Core:
         for topic in self.all_topics():
             subscriptions = [*topic.members(), *topic.direct_members()]
             event_class = topic.wide_class
-            if event_class is None and topic.c.event_class != NULL:
-                event_class = <object>topic.c.event_class
+            if event_class is None:
+                with self.lock:
+                    event_class = self.class_of(topic)
             rows.append((
-                None if topic.wide_class is not None else topic.type_id, event_class, rc_ring_tail(&topic.c.ring),
-                rc_ring_tail(&topic.c.ring) - rc_ring_gate(&topic.c.ring), topic.c.high_water, subscriptions,
+                None if topic.wide_class is not None else topic.type_id, event_class,
+                rc_ring_tail(&topic.c.ring) - topic.c.first + rc_u64_load(&topic.c.only_direct),
+                pending_in(topic),
+                max([rc_u64_load(&topic.c.high_water)]
+                    + [rc_u64_load(&(<Subscription>sub).c.high_water) for sub in subscriptions]),
+                subscriptions,
             ))
-        return rc_pool_workers(&self.pool.c), rows
+        if self.native_pool is None:
+            return 0, rows
+        return rc_pool_workers(&self.pool.c) + rc_pool_workers(&self.native_pool.c), rows
 
 
 # --- the quick way of publish ---
@@ -653,10 +941,37 @@ cdef inline uint64_t id_key(uint32_t type_id) noexcept nogil:
     return <uint64_t>type_id + 1   # 0 is the registry's empty key
 
 
+cdef uint64_t pending_in(Topic topic):
+    cdef uint64_t gate = rc_ring_gate(&topic.c.ring)   # first: it follows the tail
+    return rc_ring_tail(&topic.c.ring) - gate
+
+
+cdef inline int64_t time_left(int64_t deadline):
+    """Until a deadline, in ns; -1 where there is none."""
+    return -1 if deadline < 0 else max(0, deadline - time.monotonic_ns())
+
+
+cdef tuple take_some(iterator):
+    """Up to BATCH more of an iterator, a tuple, and what it has raised after these, or None."""
+    cdef list some = []
+    failure = None
+    try:
+        for event in iterator:
+            some.append(event)
+            if len(some) == BATCH:
+                break
+    except BaseException as exception:
+        failure = exception
+    return tuple(some), failure
+
+
+cdef object qualname_of = type.__dict__["__qualname__"].__get__   # whatever a metaclass makes of it
+
+
 cdef str describe(event_class, Topic topic):
     if topic.wide_class is not None:
-        return f"{topic.wide_class.__qualname__} and subclasses"
-    return f"type id {topic.type_id:#x}" if event_class is None else f"{event_class.__qualname__} ({topic.type_id:#x})"
+        return f"{qualname_of(topic.wide_class)} and subclasses"
+    return f"type id {topic.type_id:#x}" if event_class is None else f"{qualname_of(event_class)} ({topic.type_id:#x})"
 
 
 cdef int64_t nanoseconds(timeout) except -2:

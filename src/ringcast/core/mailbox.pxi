@@ -11,7 +11,10 @@ cdef void absorb(subscription_t *sub) noexcept nogil:
     cdef PyObject *event
     cdef uint64_t begin, cursor, end, count, at
     if sub.picky:
-        absorb_picked(sub)
+        absorb_picked(sub, PICK_SECONDS)
+        return
+    if sub.topic.ring.record_size != 0:
+        absorb_records(sub)
         return
     while True:
         rc_mutex_lock(&sub.mail.mutex)
@@ -20,7 +23,7 @@ cdef void absorb(subscription_t *sub) noexcept nogil:
         count = 0
         while cursor < end:
             event = <PyObject *>rc_slot_event(rc_ring_slot(ring, cursor))
-            Py_INCREF(event)   # the cursor keeps it in the ring until here
+            rc_share(event)   # the cursor keeps it in the ring until here
             cursor += 1
             event = <PyObject *>rc_mail_put(sub.mail, event, sub.policy != DROP_NEWEST)
             if event != NULL:
@@ -35,12 +38,57 @@ cdef void absorb(subscription_t *sub) noexcept nogil:
             break
 
 
+cdef void absorb_records(subscription_t *sub) noexcept with gil:
+    """The same for records, whose objects are made before the lock is taken."""
+    cdef PyObject *event
+    cdef bint more = True
+    while more:
+        event = blank(sub.topic)
+        rc_mutex_lock(&sub.mail.mutex)
+        more = take_next(sub, &event)
+        if more and event != NULL:
+            event = <PyObject *>rc_mail_put(sub.mail, event, sub.policy != DROP_NEWEST)
+            rc_u64_count(&sub.lost, event != NULL)
+        elif more:
+            rc_u64_count(&sub.lost, 1)
+        rc_mutex_unlock(&sub.mail.mutex)
+        if event != NULL:
+            Py_DECREF(event)
+
+
+cdef PyObject *blank(topic_t *c) noexcept:
+    """A new object for a record, or NULL without memory."""
+    try:
+        record = blank_record((<Topic>c.topic).layout)
+    except MemoryError:
+        return NULL
+    Py_INCREF(<PyObject *>record)
+    return <PyObject *>record
+
+
+cdef bint take_next(subscription_t *sub, PyObject **event) noexcept nogil:
+    """Takes the event at the cursor, with a reference; a record into the blank object that is given (NULL: loses it).
+    Returns whether there was one. Under its mailbox's mutex."""
+    cdef uint64_t cursor = rc_u64_load(&sub.cursor)
+    if cursor >= find_end(sub, cursor, 1):
+        return False
+    if sub.topic.ring.record_size == 0:
+        event[0] = <PyObject *>rc_slot_event(rc_ring_slot(&sub.topic.ring, cursor))
+        Py_INCREF(event[0])
+    elif event[0] != NULL:
+        memcpy((<Record>event[0]).data, rc_record_at(&sub.topic.ring, cursor), sub.topic.ring.record_size)
+    if sub.picky:
+        rc_u32_store_seq(&sub.picked, 1)   # seq: before the cursor, for is_over
+    rc_u64_store_seq(&sub.cursor, cursor + 1)
+    return True
+
+
 cdef inline uint64_t find_end(subscription_t *sub, uint64_t cursor, uint64_t most) noexcept nogil:
     """The end of what has been published for it, from its cursor on. Under its mailbox's mutex."""
     cdef uint64_t end = rc_u64_load(&sub.end)
     if cursor >= end:   # its place in the ring is not kept any more
         return cursor
-    return rc_ring_published(&sub.topic.ring, cursor, min(most, end - cursor))
+    return find_published(sub.topic, cursor, min(most, end - cursor))
 
 
 cdef PyObject *take_mail(subscription_t *sub) noexcept nogil:
@@ -80,38 +128,75 @@ cdef class Latest:
     cdef uint64_t missed   # events of the key that it has replaced
 
 
-cdef void absorb_picked(subscription_t *c) noexcept with gil:
+cdef extern from *:
+    """
+    /* The picking that this thread is at, and the one that it is inside of. */
+    typedef struct rc_picking { void *pool; struct rc_picking *outer; } rc_picking;
+    static _Thread_local rc_picking *rc_picking_now;
+    static inline rc_picking *rc_picking_get(void) { return rc_picking_now; }
+    static inline void rc_picking_set(rc_picking *now) { rc_picking_now = now; }
+    """
+    ctypedef struct rc_picking:
+        void *pool
+        rc_picking *outer
+    rc_picking *rc_picking_get() nogil
+    void rc_picking_set(rc_picking *now) nogil
+
+
+cdef inline bint is_waited_for(rc_pool *pool) noexcept nogil:
+    """Whether this thread is at something that whoever waits for all deliveries waits for: it must not wait itself."""
+    cdef rc_picking *at = rc_picking_get()
+    while at != NULL and at.pool != pool:
+        at = at.outer
+    return at != NULL or rc_pool_current(pool) != NULL
+
+
+cdef void absorb_picked(subscription_t *c, double seconds) noexcept with gil:
     """The same where the user's code says what goes to the mailbox. That code may take long, raise, and publish: so no
-    C lock is held while it runs, and a thread that finds another one here does not wait for long: it looks again
-    later, as it does where there is no room."""
+    C lock is held while it runs, and a thread that finds another one here does not wait for longer than `seconds`: it
+    looks again later."""
     cdef Subscription sub = <Subscription>c.subscription
+    cdef rc_pool *pool = c.topic.pool
+    cdef rc_picking now
     cdef bint picked = False
     core = sub.core_reference()
-    if core is None or not sub.picking.acquire(timeout=PICK_SECONDS):
+    picking = sub.picking   # a fork replaces it
+    if core is None:
         return
+    if not picking.acquire(timeout=seconds):
+        rc_u32_store(&c.pick_lasts, 1)
+        return
+    now.pool = pool
+    now.outer = rc_picking_get()
+    rc_pool_hold(pool)   # as long as an event is neither in the ring nor in the mailbox, close waits for it
+    rc_picking_set(&now)
     try:
         while pick_next(sub, <Core>core):
             picked = True
     finally:
-        sub.picking.release()
-    if picked:
-        schedule(c.topic, &c.topic.task, c.topic.topic)   # whoever looked meanwhile has found nothing
+        rc_picking_set(now.outer)
+        picking.release()
+        if picked:
+            schedule(c.topic, &c.topic.task, c.topic.topic)   # whoever looked meanwhile has found nothing
+        rc_pool_unhold(pool)
 
 
 cdef bint pick_next(Subscription sub, Core core):
     """Takes the next event out of the ring, if there is one."""
     cdef subscription_t *c = &sub.c
-    cdef PyObject *raw = NULL
-    cdef uint64_t cursor
+    cdef PyObject *raw = blank(c.topic) if c.topic.ring.record_size != 0 else NULL
+    cdef bint found
     rc_mutex_lock(&c.mail.mutex)
-    cursor = rc_u64_load(&c.cursor)
-    if cursor < find_end(c, cursor, 1):
-        raw = <PyObject *>rc_slot_event(rc_ring_slot(&c.topic.ring, cursor))
-        Py_INCREF(raw)
-        rc_u64_store_seq(&c.cursor, cursor + 1)
+    found = take_next(c, &raw)
     rc_mutex_unlock(&c.mail.mutex)
-    if raw == NULL:
+    if not found:
+        if raw != NULL:
+            Py_DECREF(raw)
         return False
+    if raw == NULL:   # no memory for the object of a record
+        rc_u64_count(&c.lost, 1)
+        rc_u32_store_seq(&c.picked, 0)
+        return True
     event = <object>raw
     Py_DECREF(raw)
     try:
@@ -120,9 +205,10 @@ cdef bint pick_next(Subscription sub, Core core):
         elif c.by_key:
             put_by_key(sub, sub.key(unwrapped(event)), event)
         else:
-            Py_INCREF(raw)
+            rc_share(raw)
             rc_mutex_lock(&c.mail.mutex)
-            raw = <PyObject *>rc_mail_put(c.mail, raw, c.policy != DROP_NEWEST)
+            if not rc_u32_load(&c.discarded):
+                raw = <PyObject *>rc_mail_put(c.mail, raw, c.policy != DROP_NEWEST)
             rc_mutex_unlock(&c.mail.mutex)
             if raw != NULL:
                 rc_u64_count(&c.lost, 1)
@@ -130,14 +216,49 @@ cdef bint pick_next(Subscription sub, Core core):
     except BaseException as exception:
         rc_u64_count(&c.lost, 1)
         rc_u64_count(&c.failures, 1)
-        core._report_failure(exception, unwrapped(event), sub)
+        report(core, exception, unwrapped(event), sub)
+    finally:
+        rc_u32_store(&c.pick_lasts, 0)
+        rc_u32_store_seq(&c.picked, 0)   # seq: after the size of the mailbox, for is_over
     return True
+
+
+cdef void make_room(subscription_t *c) noexcept:
+    """For a publisher that finds no room: has what the ring holds for the subscription moved, if it can be."""
+    if not c.picky:
+        absorb(c)
+        return
+    absorb_picked(c, 0 if rc_u32_load(&c.pick_lasts) else PICK_SECONDS)
+    if rc_u32_load(&c.pick_lasts):
+        drop_unpicked(c)
+
+
+cdef void drop_unpicked(subscription_t *c) noexcept:
+    """Makes room in a ring that is full of events which `where` or `key`, at work in another thread, does not come to:
+    drops the first of them, as a publisher is not to wait for a subscription of this kind."""
+    cdef PyObject *event = NULL
+    cdef uint64_t cursor
+    rc_mutex_lock(&c.mail.mutex)
+    cursor = rc_u64_load(&c.cursor)
+    if rc_ring_tail(&c.topic.ring) - cursor >= c.topic.ring.max_queue and cursor < find_end(c, cursor, 1):
+        if c.topic.ring.record_size == 0:
+            event = <PyObject *>rc_slot_event(rc_ring_slot(&c.topic.ring, cursor))
+            Py_INCREF(event)
+        rc_u64_count(&c.lost, 1)
+        rc_mail_miss(c.mail)
+        rc_u64_store_seq(&c.cursor, cursor + 1)
+    rc_mutex_unlock(&c.mail.mutex)
+    if event != NULL:
+        Py_DECREF(event)
 
 
 cdef put_by_key(Subscription sub, key, event):
     """Keeps the event as the newest of its key. A key keeps its place in the order of delivery."""
     cdef Latest latest
     with sub.keyed_lock:
+        if rc_u32_load(&sub.c.discarded):
+            rc_u64_count(&sub.c.lost, 1)
+            return
         latest = sub.by_key.get(key)
         if latest is not None:
             rc_u64_count(&sub.c.lost, 1)
@@ -152,7 +273,7 @@ cdef put_by_key(Subscription sub, key, event):
         latest.event = event
         sub.by_key[key] = latest
         rc_u64_count(&sub.c.keyed, 1)
-        sub.c.high_water = max(sub.c.high_water, <uint64_t>len(sub.by_key))
+        rc_u64_store(&sub.c.high_water, max(rc_u64_load(&sub.c.high_water), <uint64_t>len(sub.by_key)))
 
 
 cdef PyObject *take_by_key(subscription_t *c) noexcept with gil:

@@ -39,6 +39,7 @@ cdef class Options:
     cdef readonly mode_t mode
     cdef readonly policy_t policy
     cdef readonly uint64_t max_queue
+    cdef readonly uint32_t batch   # how many events the handler takes at a time, as a list; 0: one, as itself
     cdef readonly object key
     cdef readonly object where
     cdef readonly bint once
@@ -49,11 +50,12 @@ cdef class Options:
 
     def __init__(
         self, str mode, str policy, max_queue, *, key=None, where=None, bint once=False, bint weak=False,
-        bint wide=False, bint with_context=False, priority=0,
+        bint wide=False, bint with_context=False, priority=0, batch=0,
     ):
         self.mode = MODES.index(mode)
         self.policy = POLICIES.index(policy)
         self.max_queue = max_queue
+        self.batch = batch
         self.key = key
         self.where = where
         self.once = once

@@ -1,5 +1,16 @@
 # The pool: the threads of a dispatcher.
 
+cdef start_thread(list threads, target, loop, str name):
+    """Starts a thread, adds it to the list and takes out those that have ended."""
+    # daemon: a handler that never returns must not keep the interpreter; Dispatcher closes at exit
+    thread = threading.Thread(target=target, args=(loop,), name=name, daemon=True)
+    thread.start()
+    threads.append(thread)
+    for old in list(threads):
+        if not old.is_alive():
+            threads.remove(old)
+
+
 @cython.final
 cdef class Pool:
     """The threads of one dispatcher. They hold the Pool and, only while they run a task, the Core."""
@@ -23,30 +34,22 @@ cdef class Pool:
     cdef start(self):
         """Starts the watch and a first worker."""
         self.start_worker()
-        self.start_thread(self.watch, f"{self.name}-watch")
+        start_thread(self.threads, ringcast_watch, self.watch, f"{self.name}-watch")
 
     cdef start_worker(self):
         self.number += 1
         rc_pool_hire(&self.c)
         try:
-            self.start_thread(self.work, f"{self.name}-worker-{self.number}")
+            start_thread(self.threads, ringcast_worker, self.work, f"{self.name}-worker-{self.number}")
         except BaseException:
             rc_pool_dismiss(&self.c)
             raise
-
-    cdef start_thread(self, target, str name):
-        # daemon: a handler that never returns must not keep the interpreter; Dispatcher closes at exit
-        thread = threading.Thread(target=target, name=name, daemon=True)
-        thread.start()
-        self.threads.append(thread)
-        for old in list(self.threads):
-            if not old.is_alive():
-                self.threads.remove(old)
 
     def work(self):
         """A worker's thread: runs what the queue gives it."""
         cdef rc_worker *worker = rc_pool_join(&self.c)
         cdef rc_task *task
+        name_thread()
         while worker != NULL:
             task = rc_pool_take_now(&self.c, worker)   # without giving up the GIL
             if task == NULL:
@@ -62,6 +65,7 @@ cdef class Pool:
     def watch(self):
         """The watch's thread: sees which workers are stuck, and starts those that are wanted."""
         cdef int found = 0
+        name_thread()
         while not found & RC_WATCH_STOP:
             with nogil:
                 found = rc_pool_watch(&self.c)
@@ -76,21 +80,20 @@ cdef class Pool:
                     with nogil:
                         rc_park_wait(&self.c.watch, rc_park_prepare(&self.c.watch), TICK)
 
-    cdef bint wait_retired(self, Subscription sub, Core core) except -1:
-        return self.wait(-1, sub, core)
-
     cdef bint wait(self, int64_t timeout, Subscription sub, Core core) except -1:
         """Waits until `sub` has had its last event, or for all if it is None. Returns whether that is so after
-        `timeout` ns (below 0: no limit). A worker does not wait: it may be the one that is waited for."""
+        `timeout` ns (below 0: no limit). A worker does not wait: it may be the one that is waited for; nor does a
+        thread that picks events for a mailbox."""
         cdef uint32_t ticket
         cdef int64_t deadline = time.monotonic_ns() + timeout, left = SLICE
         cdef bint done
+        running = running_loop()
         while True:
             ticket = rc_park_prepare(&self.c.progress)
-            done = rc_u32_load_seq(&sub.c.retired) != 0 if sub is not None else rc_pool_outstanding(&self.c) == 0
+            done = rc_u32_load_seq(&sub.c.retired) != 0 if sub is not None else core.outstanding() == 0
             if timeout >= 0:
                 left = deadline - time.monotonic_ns()
-            if done or left <= 0 or rc_pool_current(&self.c) != NULL:
+            if done or left <= 0 or core.is_worker():
                 rc_park_cancel(&self.c.progress)
                 return done
             left = min(left, SLICE)
@@ -98,3 +101,25 @@ cdef class Pool:
                 rc_park_wait(&self.c.progress, ticket, left)
             PyErr_CheckSignals()
             core._leave_closed_loops()
+            if running is not None and self.needs_loop(sub, core):
+                raise LoopBlockedError(
+                    "this wait would stop the event loop that has events to handle: use aclose(), or async with"
+                )
+
+    cdef bint needs_loop(self, Subscription sub, Core core) except -1:
+        """Whether what is waited for needs the event loop that runs here: `sub`, or all if it is None."""
+        cdef const rc_ring *ring
+        if sub is None:
+            return core._is_run_here()
+        ring = rc_pool_waits_for(&self.c, &sub.c.lane)   # a ring is the first field of its topic
+        return ring != NULL and core.stops_itself(<Topic>(<topic_t *>ring).topic)
+
+
+cdef name_thread():
+    """Gives the thread its name also for the system (`top -H`, debuggers), as Python does since 3.14."""
+    if sys.version_info >= (3, 14):
+        return
+    try:
+        rc_thread_name(threading.current_thread().name.encode("ascii", "replace"))
+    except MemoryError:   # then without
+        pass

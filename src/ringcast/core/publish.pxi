@@ -1,14 +1,102 @@
 # Publish: claim a slot, store the event, schedule the topic.
 
 cdef inline rc_claim try_publish(topic_t *topic, PyObject *event, uint64_t limit) noexcept nogil:
-    cdef rc_slot *slot
-    cdef rc_claim claim = rc_ring_claim(&topic.ring, limit, &slot)
+    cdef rc_claim claim = put(topic, event, limit)
     if claim == RC_CLAIMED:
-        Py_INCREF(event)
+        wake(topic)
+    return claim
+
+
+cdef inline rc_claim put(topic_t *topic, PyObject *event, uint64_t limit) noexcept nogil:
+    """Claims a slot and stores the event in it; the caller has to wake the topic."""
+    cdef rc_slot *slot
+    cdef rc_claim claim
+    if topic.ring.record_size != 0:
+        return put_record(topic, event, limit)
+    claim = rc_ring_claim(&topic.ring, limit, &slot)
+    if claim == RC_CLAIMED:
+        rc_share(event)
         rc_ring_publish(slot, event)
+    return claim
+
+
+cdef inline void wake(topic_t *topic) noexcept nogil:
+    """Has the topic's tasks run that are idle, after something was stored."""
+    if topic.ring.record_size != 0:
+        wake_for_records(topic)
+    elif rc_task_now(&topic.task) == RC_IDLE:
+        schedule(topic, &topic.task, topic.topic)
+
+
+cdef rc_claim put_record(topic_t *topic, PyObject *event, uint64_t limit) noexcept nogil:
+    cdef rc_run run
+    cdef rc_claim claim = rc_ring_claim_run(&topic.ring, limit, 1, &run)
+    if claim == RC_CLAIMED:
+        rc_record_write(&run, (<Record>event).data, topic.ring.record_size)
+        rc_record_publish(&run)
+    return claim
+
+
+cdef uint64_t try_publish_run(
+    topic_t *topic, PyObject **events, uint64_t count, uint64_t limit, rc_claim *claim
+) noexcept nogil:
+    """Publishes the first of these events, as many as there is room for, with a claim for each run of free slots.
+    Returns how many; *claim says why not all."""
+    cdef rc_run run
+    cdef rc_slot *slots
+    cdef uint64_t done = 0, at
+    claim[0] = RC_CLAIMED
+    if topic.ring.record_size != 0:
+        while done < count and claim[0] == RC_CLAIMED:
+            claim[0] = try_publish(topic, events[done], limit)
+            done += claim[0] == RC_CLAIMED
+        return done
+    while done < count:
+        claim[0] = rc_ring_claim_run(&topic.ring, limit, count - done, &run)
+        if claim[0] != RC_CLAIMED:
+            break
+        slots = rc_run_slots(&run)
+        for at in range(run.count):
+            rc_share(events[done + at])
+            rc_ring_publish(&slots[at], events[done + at])
+        done += run.count
         if rc_task_now(&topic.task) == RC_IDLE:
             schedule(topic, &topic.task, topic.topic)
-    return claim
+    return done
+
+
+cdef uint64_t try_publish_records(
+    topic_t *topic, const char *records, uint64_t count, uint64_t limit, rc_claim *claim
+) noexcept nogil:
+    """The same for records, which stand side by side. Any thread, attached or not."""
+    cdef size_t size = topic.ring.record_size
+    cdef rc_run run
+    cdef uint64_t done = 0
+    claim[0] = RC_CLAIMED
+    while done < count:
+        claim[0] = rc_ring_claim_run(&topic.ring, limit, count - done, &run)
+        if claim[0] != RC_CLAIMED:
+            break
+        rc_record_write(&run, records + done * size, size)
+        rc_record_publish(&run)
+        done += run.count
+        wake_for_records(topic)
+    return done
+
+
+cdef void wake_for_records(topic_t *topic) noexcept nogil:
+    schedule_native(topic)
+    # seq: after the claim, with Topic.join. Either this sees the new member, or it begins after this run
+    if rc_u32_load_seq(&topic.task.members) != 0 and rc_task_now(&topic.task) == RC_IDLE:
+        schedule_attached(topic)
+
+
+cdef void schedule_attached(topic_t *topic) noexcept with gil:
+    try:
+        (<Core>topic.core).prepare(<Topic>topic.topic)   # a native publisher has not seen to it that there are workers
+    except RuntimeError as exception:   # no more threads: whoever publishes next tries again
+        sys.unraisablehook(Unraisable(exception))
+    schedule(topic, &topic.task, topic.topic)
 
 
 cdef void schedule(topic_t *topic, rc_task *task, PyObject *owner) noexcept nogil:
@@ -21,8 +109,8 @@ cdef void schedule(topic_t *topic, rc_task *task, PyObject *owner) noexcept nogi
     if task.kind == RC_LANE and (<subscription_t *>task.owner).mode == LOOP:
         wake_consumer(owner)
         return
-    Py_INCREF(topic.core)   # before it is queued: the worker may be done with it at once
-    Py_INCREF(owner)
+    rc_share(topic.core)   # before it is queued: the worker may be done with it at once
+    rc_share(owner)
     if not rc_pool_schedule(topic.pool, task):   # another thread did, or all is delivered and the workers are gone
         Py_DECREF(owner)
         Py_DECREF(topic.core)
@@ -37,7 +125,7 @@ cdef void run_here(topic_t *c) noexcept with gil:
     while rc_pool_acquire(c.pool, &c.task):
         end = find_events(c)
         for sub in topic.members():
-            if rc_task_now(&sub.c.lane) == RC_IDLE and sub.has_work(end):
+            if sub.c.mode != NATIVE and rc_task_now(&sub.c.lane) == RC_IDLE and sub.has_work(end):
                 schedule(c, &sub.c.lane, <PyObject *>sub)
         advance(topic)
         rc_task_release(&c.task, RC_IDLE)
@@ -52,11 +140,13 @@ cdef void run_here(topic_t *c) noexcept with gil:
 cdef void wake_consumer(PyObject *owner) noexcept with gil:
     """Tells an event loop that there are events, once for as long as it has not taken them all."""
     cdef Subscription sub = <Subscription>owner
+    rc_share(sub.c.topic.core)   # the lane's token: nothing is freed before its consumer rests, which may be at once
+    rc_share(owner)
     if not rc_pool_acquire(sub.c.topic.pool, &sub.c.lane):
+        Py_DECREF(owner)
+        Py_DECREF(sub.c.topic.core)
         return
-    Py_INCREF(sub.c.topic.core)   # the lane's token: nothing is freed before its consumer rests
-    Py_INCREF(owner)
     try:
-        sub.waker()
+        sub.waker()   # was set before the token was given back for the first time
     except BaseException as exception:   # the loop is closed
         sub._abandon(exception)

@@ -21,8 +21,6 @@ cdef class Route:
             raise MemoryError
         self.c.kind = ROUTE
         self.c.topic = <PyObject *>self
-        if own is not None:
-            self.c.event_class = own.c.event_class
 
     def __dealloc__(self):
         if self.c != NULL:

@@ -4,8 +4,8 @@
 cdef class Subscription:
     """What `subscribe` returns: one handler's place among the events of one type.
 
-    Calling it or `cancel()` ends it; so does leaving a `with` block, which also waits until all that was accepted
-    for it is delivered. Any thread may use it. A subscription does not keep its dispatcher alive.
+    Calling it or `cancel()` ends it; so does leaving a `with` or `async with` block, which also waits until all that
+    was accepted for it is delivered. Any thread may use it. A subscription does not keep its dispatcher alive.
 
     Attributes:
         event_class: the class of the events, or None where `subscribe_to` was told none.
@@ -18,21 +18,26 @@ cdef class Subscription:
     cdef object where
     cdef bint once
     cdef bint weak
+    cdef bint guarded          # admit() decides which events its handler gets
     cdef int64_t priority
     cdef uint64_t number       # in the order in which they were subscribed
     cdef object key
     cdef dict by_key           # key -> Latest, guarded by keyed_lock
     cdef object keyed_lock     # re-entrant: comparing keys may run any code
     cdef object picking        # held by the thread that picks events for the mailbox
-    cdef object waker          # tells the consumer of a LOOP subscription that there is something
-    cdef readonly object loop  # its event loop, or None
+    cdef Userdata userdata     # of a native one
+    cdef object keeps          # what else is kept for a native one
+    cdef object waker          # tells the consumer of a LOOP subscription that there is something; guarded by c.lock
+    cdef object _loop          # its event loop, or None; the same
+    cdef bint orphaned         # the event loop is that of the process which forked this one
+    cdef uint32_t concurrency  # of its handlers there; of a stream 0
+    cdef list waits            # for each of these that waits for room: in which Topics. Guarded by the Core's lock
     cdef object __weakref__
 
     def __init__(self, *_, **__):
         raise TypeError("subscriptions are made by Dispatcher.subscribe")
 
-    def __class_getitem__(cls, item):
-        return cls   # Subscription[Tick] is for type checkers
+    __class_getitem__ = classmethod(GenericAlias)   # Subscription[Tick]: for annotations
 
     def __dealloc__(self):
         if self.c.mail != NULL:   # empty, or the subscription would still be in its topic
@@ -52,17 +57,26 @@ cdef class Subscription:
         """Whether it is cancelled and has had its last event, but has not left yet. For whoever runs it."""
         if rc_u64_load_seq(&self.c.cursor) < rc_u64_load_seq(&self.c.end) or rc_u32_load(&self.c.retired):
             return False
-        if self.c.mode == LOOP and rc_u64_load(&self.c.taken) != rc_u64_load(&self.c.calls):
-            return False   # see _done
-        return self.c.mail == NULL or mail_size(&self.c) == 0
+        if self.c.mode == LOOP and (
+            rc_u32_load_seq(&self.c.running) or rc_u64_load(&self.c.taken) != rc_u64_load(&self.c.calls)
+        ):
+            return False   # see take and _done
+        # in the order in which an event goes: ring, picked, mailbox
+        return self.c.mail == NULL or (rc_u32_load_seq(&self.c.picked) == 0 and mail_size(&self.c) == 0)
 
     cdef bint has_work(self, uint64_t end) noexcept:
         return self.has_events(end) or self.is_over()
 
     cdef void retire(self) noexcept:
         """Leaves the topic for good."""
-        self.topic.leave(self)
+        try:
+            self.topic.leave(self)
+        except MemoryError:   # it will go with the next one that leaves; until then the gate does not wait for it
+            pass
         rc_u32_store_seq(&self.c.retired, 1)   # seq: a condition of `progress`
+        move_gate(self.topic)
+        rc_ring_wake(&self.c.topic.ring)   # also where the gate has not moved: the limit may have been its own
+        tell_of_room(self.c.topic)
         rc_park_wake_all(&self.c.topic.pool.progress)
 
     cdef object admit(self, event):
@@ -91,7 +105,8 @@ cdef class Subscription:
             return 0
         if self.c.mail != NULL:
             absorb(&self.c)
-            count = mail_size(&self.c)
+            count = rc_u32_load_seq(&self.c.picked)
+            count += mail_size(&self.c)
         cursor = rc_u64_load_seq(&self.c.cursor)
         end = min(rc_u64_load_seq(&self.c.end), rc_ring_tail(&self.c.topic.ring))
         if end > cursor:
@@ -100,40 +115,86 @@ cdef class Subscription:
             count += rc_u64_load(&self.c.taken) - rc_u64_load(&self.c.calls)
         return count
 
+    cdef object event_loop(self):
+        """`loop`: it is set when other threads know the subscription already."""
+        rc_mutex_lock(&self.c.topic.lock)
+        loop = self._loop
+        rc_mutex_unlock(&self.c.topic.lock)
+        return loop
+
     # --- for the consumer of a LOOP subscription: one thread at a time ---
 
-    def _set_consumer(self, waker, loop):
+    def _set_consumer(self, waker, loop, uint32_t concurrency=0):
         """`waker()` is called, from any thread, when there are events, and again when there are some after `_next` has
         given the last one."""
         core = self.core_reference()
-        self.waker = waker
-        self.loop = loop
+        rc_mutex_lock(&self.c.topic.lock)
+        self.concurrency = concurrency
+        self.waker = waker   # in place of None, as the loop
+        self._loop = loop
+        rc_mutex_unlock(&self.c.topic.lock)
         self.look_away()
 
     def _next(self):
-        """The next event, or EMPTY. Whoever gets one says _done() or _failed() when it is handled."""
-        cdef PyObject *raw
-        core = self.core_reference()   # kept until the end: it may be all that keeps the topic
-        while core is not None:
-            raw = take_mail(&self.c) if self.c.mail != NULL else self.take()
-            if raw != NULL:   # close waits for it, and it keeps the dispatcher, until _done
-                rc_u64_count(&self.c.taken, 1)
-                rc_pool_hold(self.c.topic.pool)
-                Py_INCREF(self.c.topic.core)
+        """The next event, or batch of events, or EMPTY. Whoever gets one says _done() or _failed() of it when it is
+        handled."""
+        cdef PyObject *core
+        taken = EMPTY
+        owner = self.core_reference()   # kept until the end: it may be all that keeps the topic
+        if owner is None or self.orphaned:
+            return EMPTY
+        rc_pool_hold(self.c.topic.pool)   # close waits for what was taken, and it keeps the dispatcher, until _done
+        core = self.c.topic.core
+        Py_INCREF(core)
+        while True:
+            taken = self.take_batch() if self.c.batch else self.take_admitted()
             if not self.has_events(rc_ring_tail(&self.c.topic.ring)):
                 self.look_away()
-            if raw == NULL:
+            elif taken is EMPTY and not self.c.picky:   # one has come just now
+                continue
+            elif taken is EMPTY:   # another thread is picking: nobody else tells when it has found something
+                self.event_loop().call_later(PICK_SECONDS, self.waker)
+            break
+        if taken is EMPTY:
+            rc_pool_unhold(self.c.topic.pool)
+            Py_DECREF(core)
+        else:
+            rc_mutex_lock(&self.c.topic.lock)
+            self.c.in_hand += 1
+            rc_mutex_unlock(&self.c.topic.lock)
+        return taken
+
+    cdef object take_batch(self):
+        cdef list events = []
+        cdef uint64_t lag = 0
+        while len(events) < self.c.batch:
+            event = self.take_admitted()
+            if event is EMPTY:
                 break
+            events.append(event)
+            lag += rc_u64_load(&self.c.lag)
+        rc_u64_store(&self.c.lag, lag)
+        if not events:
+            return EMPTY
+        return events if self.topic.layout is None else batch_of(self.topic.layout, events)
+
+    cdef object take_admitted(self):
+        """The next event that its conditions let pass, or EMPTY."""
+        cdef PyObject *raw
+        while True:
+            raw = take_mail(&self.c) if self.c.mail != NULL else self.take()
+            if raw == NULL:
+                return EMPTY
+            rc_u64_count(&self.c.taken, 1)
             event = <object>raw
             Py_DECREF(raw)
             try:
                 if self.admit(event) is not None:
                     return event
             except BaseException as exception:   # `where` has raised
-                self._failed(exception, event)
-                continue
-            self._done()
-        return EMPTY
+                rc_u64_count(&self.c.failures, 1)
+                report(<Core>self.c.topic.core, exception, unwrapped(event), self)
+            rc_u64_count(&self.c.calls, 1)
 
     cdef void look_away(self) noexcept:
         """The consumer has seen all there is: from now on it is to be told when there is more."""
@@ -156,50 +217,97 @@ cdef class Subscription:
     cdef PyObject *take(self) noexcept:
         """The event at the cursor, with a reference, or NULL."""
         cdef topic_t *topic = self.c.topic
-        cdef uint64_t cursor = rc_u64_load(&self.c.cursor), waiting
-        cdef uint64_t end = min(rc_u64_load(&self.c.end), rc_ring_tail(&topic.ring))
+        cdef uint64_t cursor = rc_u64_load(&self.c.cursor), waiting, end
         cdef PyObject *event
+        cdef unsigned spins = 0
+        rc_u32_store_seq(&self.c.running, 1)   # seq: before the look at its end, with holds_gate and is_over
+        end = min(rc_u64_load_seq(&self.c.end), rc_ring_tail(&topic.ring))
         if cursor >= end:
+            rc_u32_store(&self.c.running, 0)
             return NULL
         waiting = end - cursor
-        if waiting > self.c.high_water:
-            self.c.high_water = waiting
-        rc_ring_await_event(&topic.ring, cursor)
-        event = <PyObject *>rc_slot_event(rc_ring_slot(&topic.ring, cursor))
-        Py_INCREF(event)
+        if waiting > rc_u64_load(&self.c.high_water):
+            rc_u64_store(&self.c.high_water, waiting)
+        if topic.ring.record_size == 0:
+            rc_ring_await_event(&topic.ring, cursor)
+        else:
+            while find_published(topic, cursor, 1) == cursor:
+                rc_ring_pause(spins)
+                spins += 1
+        event = event_at(topic, cursor)
+        if event == NULL:   # no memory for the object of a record: it is lost
+            rc_u64_count(&self.c.taken, 1)
+            rc_u64_count(&self.c.calls, 1)
+            report_lost_record(&self.c)
         rc_u64_store_seq(&self.c.cursor, cursor + 1)
+        rc_u32_store_seq(&self.c.running, 0)   # seq: before look_away, for the end that a cancel has moved meanwhile
         if waiting == 1 or cursor % 64 == 63 or rc_u32_load(&topic.limited) != 0:
             advance(self.topic)
-        return event
+        return event if event != NULL else self.take()
+
+    def _is_of(self, core):
+        """Whether it is one of this dispatcher."""
+        return self.core_reference() is core
 
     def _is_over(self):
         """Whether there will be no more events for it."""
         return rc_u32_load(&self.c.retired) != 0 or self.core_reference() is None
 
-    def _done(self):
-        """An event that _next has given is handled."""
+    def _done(self, taken):
+        """What _next has given is handled."""
+        if self.finish(len(taken) if self.c.batch else 1):
+            self.let_go()
+
+    def _failed(self, exception, taken):
+        """The same, and its handler has raised."""
+        if self.finish(len(taken) if self.c.batch else 1):
+            rc_u64_count(&self.c.failures, 1)
+            report(<Core>self.c.topic.core, exception, unwrapped(taken), self)
+            self.let_go()
+
+    cdef bint finish(self, uint64_t events) noexcept:
+        """Counts what _next has given as handled. Returns False if it was given up already: see _abandon."""
+        cdef bint gone
+        if self.orphaned:
+            return False
+        rc_mutex_lock(&self.c.topic.lock)
+        gone = self.c.gone
+        if not gone:
+            self.c.in_hand -= 1
+            rc_u64_count(&self.c.calls, events)
+        rc_mutex_unlock(&self.c.topic.lock)
+        return not gone
+
+    cdef let_go(self):
+        """Nobody need wait for it any more."""
         cdef PyObject *core = self.c.topic.core
-        rc_u64_count(&self.c.calls, 1)
         if rc_u64_load(&self.c.end) != NEVER and self.is_over():
             self.retire()
         rc_pool_unhold(self.c.topic.pool)
         Py_DECREF(core)
 
-    def _failed(self, exception, event):
-        """The same, and its handler has raised."""
-        rc_u64_count(&self.c.failures, 1)
-        (<Core>self.c.topic.core)._report_failure(exception, unwrapped(event), self)
-        self._done()
-
     def _abandon(self, exception=None):
         """The consumer will not come any more (its loop is closed): drops and counts what is waiting."""
-        pending = self.waiting() if self.core_reference() is not None else 0
-        self.cancel(discard=True)
+        cdef uint64_t given, in_hand = 0
         core = self.core_reference()
+        loop = self.event_loop()
+        pending = self.waiting() if core is not None else 0
+        if loop is not None and loop.is_closed():   # also those in hand: their handlers will never end
+            rc_mutex_lock(&self.c.topic.lock)
+            if not self.c.gone:
+                self.c.gone = True
+                in_hand = self.c.in_hand
+                given = rc_u64_load(&self.c.taken) - rc_u64_load(&self.c.calls)
+                rc_u64_count(&self.c.unheard, given)
+                rc_u64_count(&self.c.calls, given)
+            rc_mutex_unlock(&self.c.topic.lock)
+        self.cancel(discard=True)
+        for _ in range(in_hand):
+            self.let_go()
         if core is not None and pending:
             failure = LoopClosedError(f"the event loop of {self!r} is closed; {pending} events were dropped")
             failure.__cause__ = exception
-            (<Core>core)._report_failure(failure, None, self)
+            report(<Core>core, failure, None, self)
 
     # --- for everybody ---
 
@@ -209,6 +317,9 @@ cdef class Subscription:
         Args:
             discard: drop what was accepted for it and its handler has not begun, and count it in `dropped`;
                 also after a first cancel without. Otherwise that is still delivered.
+
+        Raises:
+            MemoryError: no memory to take a direct handler out. It is not cancelled.
         """
         cdef topic_t *topic = self.c.topic
         cdef uint64_t cursor, begun
@@ -216,6 +327,8 @@ cdef class Subscription:
         core = self.core_reference()
         if core is None:
             return   # nobody can publish any more, and nothing is waiting
+        if self.c.mode == DIRECT and rc_u64_load(&self.c.end) == NEVER:
+            self.topic.leave(self)   # first, as it takes memory
         if self.c.mail != NULL:
             absorb(&self.c)
             rc_mutex_lock(&self.c.mail.mutex)   # the cursor stands still
@@ -223,25 +336,31 @@ cdef class Subscription:
         cursor = rc_u64_load(&self.c.cursor)
         first = rc_u64_load(&self.c.end) == NEVER
         if first:
-            self.c.cancelled_at = rc_ring_tail(&topic.ring)
-            rc_u64_store_seq(&self.c.end, self.c.cancelled_at)   # seq: before the look at the task in schedule()
+            rc_u64_store(&self.c.cancelled_at, rc_ring_tail(&topic.ring))
+            # seq: before the look at the task in schedule()
+            rc_u64_store_seq(&self.c.end, rc_u64_load(&self.c.cancelled_at))
             if self.c.mode != DIRECT:
                 self.topic.count_subscribers(-1)
         begun = cursor + rc_u32_load(&self.c.running)
         if discard and begun < rc_u64_load(&self.c.end):
             rc_u64_store_seq(&self.c.end, begun)
+        if discard:
+            rc_u32_store(&self.c.discarded, 1)
         rc_mutex_unlock(&topic.lock)
         if self.c.mail != NULL:
             rc_mutex_unlock(&self.c.mail.mutex)
             if discard:
                 empty_mail(&self.c)
-        if self.c.mode == DIRECT:
+        if self.c.mode == NATIVE:
             if discard:
-                rc_u32_store(&self.c.discarded, 1)
+                rc_pool_call_attention(topic.native_pool)
+            schedule_native(topic)   # who runs it retires it, also if nothing is pending
+            return
+        if self.c.mode == DIRECT:
             if first:
                 self.retire()
             return
-        if cursor >= self.c.cancelled_at and (self.c.mail == NULL or mail_size(&self.c) == 0):
+        if cursor >= rc_u64_load(&self.c.cancelled_at) and (self.c.mail == NULL or mail_size(&self.c) == 0):
             if self.c.mode == LOOP:
                 self.look_away()
                 self.tell_consumer()
@@ -254,13 +373,17 @@ cdef class Subscription:
             return
         if discard:
             rc_pool_call_attention(topic.pool)
+            self.topic.pass_unwanted()
         schedule(topic, &topic.task, topic.topic)
 
     cdef tell_consumer(self):
         """That it is over. The consumer need not come for it."""
-        if self.waker is not None:
+        rc_mutex_lock(&self.c.topic.lock)
+        waker = self.waker
+        rc_mutex_unlock(&self.c.topic.lock)
+        if waker is not None:
             try:
-                self.waker()
+                waker()
             except RuntimeError:   # its loop is closed
                 pass
 
@@ -275,12 +398,41 @@ cdef class Subscription:
         """Cancels, and waits until all that was accepted is delivered (inside a handler it does not wait).
 
         Raises:
-            KeyboardInterrupt: Ctrl-C ended the wait; the subscription is cancelled all the same.
+            LoopBlockedError: what is left needs the event loop that runs here: use `async with`.
+            KeyboardInterrupt: Ctrl-C ended the wait.
+            After each of these the subscription is cancelled all the same.
         """
         core = self.core_reference()
         self.cancel()
-        if core is not None:
-            (<Core>core).pool.wait_retired(self, <Core>core)
+        if core is None:
+            return
+        loop = self.event_loop()
+        if loop is not None and loop is running_loop() and not self._is_over():
+            from ringcast import aio
+
+            if not aio.in_handler():
+                raise LoopBlockedError(f"to wait for {self!r} would stop the loop that it needs: use `async with`")
+            return
+        (<Core>core).pool.wait(-1, self, <Core>core)
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *_):
+        """The same as leaving a `with` block, but waits without blocking the event loop."""
+        from ringcast import aio
+
+        await aio.leave(self)
+
+    def _await_retired(self, int64_t timeout):
+        """Waits until it has had its last event, `timeout` ns at most. Returns whether that is so."""
+        core = self.core_reference()
+        return core is None or (<Core>core).pool.wait(timeout, self, <Core>core)
+
+    @property
+    def loop(self):
+        """The event loop that its handler runs in, or its stream is read in; None for the other modes."""
+        return self.event_loop()
 
     @property
     def handler(self):
@@ -295,7 +447,7 @@ cdef class Subscription:
 
     @property
     def mode(self):
-        """Where its handler runs: "queued", "direct" or "asyncio"."""
+        """Where its handler runs: "queued", "direct", "asyncio" or "native"."""
         return MODES[self.c.mode]
 
     @property
@@ -309,6 +461,11 @@ cdef class Subscription:
         return self.c.max_queue
 
     @property
+    def batch(self):
+        """How many events its handler is given at a time, at most, an int; None where it is given them one by one."""
+        return self.c.batch or None
+
+    @property
     def active(self):
         """Whether events that are published now reach it: until it is cancelled or the dispatcher closed."""
         return rc_u64_load(&self.c.end) == NEVER and self.core_reference() is not None
@@ -320,10 +477,10 @@ cdef class Subscription:
 
     @property
     def delivered(self):
-        """How many calls of its handler have ended, by return or exception, an int."""
+        """How many events its handler was called with, an int: of calls that have ended, by return or exception."""
         cdef uint64_t ended = rc_u64_load(&self.c.calls)
-        if self.c.mode == QUEUED and self.c.mail == NULL:
-            ended = rc_u64_load(&self.c.cursor) - self.c.start
+        if self.c.mode in (QUEUED, NATIVE) and self.c.mail == NULL:
+            ended = rc_u64_load(&self.c.cursor) - rc_u64_load(&self.c.start) + rc_u32_load(&self.c.rejected)
         return ended - rc_u64_load(&self.c.filtered) - rc_u64_load(&self.c.unheard)
 
     @property
@@ -335,9 +492,9 @@ cdef class Subscription:
         if self.c.mail != NULL:
             absorb(&self.c)
             count += rc_u64_load(&self.c.lost)
-        if self.c.mode == DIRECT or end == NEVER or end == self.c.cancelled_at:
+        if self.c.mode == DIRECT or end == NEVER or end == rc_u64_load(&self.c.cancelled_at):
             return count
-        return count + self.c.cancelled_at - max(cursor, end)
+        return count + rc_u64_load(&self.c.cancelled_at) - max(cursor, end)
 
     @property
     def filtered(self):
@@ -358,24 +515,29 @@ cdef class Subscription:
     @property
     def high_water(self):
         """The most events that were seen waiting for it, an int."""
-        return self.c.high_water
+        return rc_u64_load(&self.c.high_water)
 
     @property
     def handler_seconds(self):
         """How long a call of its handler takes, the mean of those that were timed; None if none was."""
-        return self.c.time / <double>self.c.timed / 1e9 if self.c.timed else None
+        cdef uint64_t timed = rc_u64_load(&self.c.timed)
+        return rc_u64_load(&self.c.time) / <double>timed / 1e9 if timed else None
 
     def __repr__(self):
         state = "active" if self.active else "cancelled"
+        handler = self.handler
+        name = "a method of an object that is gone" if handler is None else handler_name(handler)
         return (
-            f"<Subscription of {handler_name(self.handler)} to {describe(self.event_class, self.topic)}, "
+            f"<Subscription of {name} to {describe(self.event_class, self.topic)}, "
             f"{self.mode}, {self.policy}: "
             f"{state}, {self.pending} pending, {self.delivered} delivered, {self.dropped} dropped, "
             f"{self.errors} errors>"
         )
 
 
-cdef Subscription new_subscription(Core core, Topic topic, handler, event_class, Options options):
+cdef Subscription new_subscription(
+    Core core, Topic topic, handler, event_class, Options options, uintptr_t native, Userdata userdata
+):
     cdef Subscription sub = Subscription.__new__(Subscription)
     sub.core_reference = weakref.ref(core)
     sub.topic = topic
@@ -390,7 +552,13 @@ cdef Subscription new_subscription(Core core, Topic topic, handler, event_class,
     sub.c.mode = options.mode
     sub.c.policy = options.policy
     sub.c.max_queue = 1 if options.policy == LATEST and options.key is None else options.max_queue
-    if sub.where is not None or sub.once or sub.weak or options.with_context:
+    if native != 0:
+        sub.userdata = userdata
+        sub.c.native = <native_handler>native
+        sub.c.userdata = userdata.pointer
+    sub.c.batch = options.batch
+    sub.guarded = sub.where is not None or sub.once or sub.weak or options.with_context
+    if sub.guarded:
         sub.c.call = <vectorcallfunc>guarded_call
         sub.c.callee = <PyObject *>sub
     else:
@@ -414,10 +582,11 @@ cdef Subscription new_subscription(Core core, Topic topic, handler, event_class,
             sub.keyed_lock = threading.RLock()
     rc_task_init(&sub.c.lane, RC_LANE, &sub.c)
     if options.mode == LOOP:   # nobody wakes its consumer before there is one: see _set_consumer
+        sub.waits = []
         rc_task_release(&sub.c.lane, RC_IDLE)
         rc_pool_acquire(&core.pool.c, &sub.c.lane)
-        Py_INCREF(<PyObject *>core)
-        Py_INCREF(<PyObject *>sub)
+        rc_share(<PyObject *>core)
+        rc_share(<PyObject *>sub)
     rc_u64_store(&sub.c.end, NEVER)
     if options.weak:
         watch_owner(sub)

@@ -1,32 +1,139 @@
 # Topics: the subscriptions of one type id, and the gate.
 
+cdef uint64_t look_for_events(topic_t *c, uint64_t most) noexcept nogil:
+    """Looks for published events behind those that were found: at most `most`, of records at least, if there are.
+    Returns the end of those that were found. Any thread, attached or not."""
+    cdef uint64_t end
+    rc_mutex_lock(&c.lock)   # the gate, which is never beyond that end, stands still, and the pages stay
+    end = rc_u64_load(&c.end)
+    if rc_ring_tail(&c.ring) != end:
+        if c.ring.record_size != 0:
+            end = rc_record_published(&c.ring, end, most)
+        else:
+            end = rc_ring_published(&c.ring, end, most)
+        rc_u64_store_seq(&c.end, end)   # seq: before the look at a lane's state, with run_lane and run_native_lane
+    rc_mutex_unlock(&c.lock)
+    return end
+
+
+cdef uint64_t find_published(topic_t *c, uint64_t position, uint64_t most) noexcept nogil:
+    """The end of what is published from `position` on, at most `most` further. The caller holds the gate back there."""
+    cdef uint64_t end
+    if c.ring.record_size == 0:
+        return rc_ring_published(&c.ring, position, most)
+    end = rc_u64_load(&c.end)
+    if position >= end:   # only from the start of a run can one go on
+        end = look_for_events(c, position - end + most)
+    return min(end, position + most) if end > position else position
+
+
+cdef PyObject *event_at(topic_t *c, uint64_t position) noexcept nogil:
+    """The event at a position that is published and that the caller holds the gate back from; with a reference. NULL
+    where there is no memory for the object of a record. Attached threads only."""
+    cdef PyObject *event
+    if c.ring.record_size == 0:
+        event = <PyObject *>rc_slot_event(rc_ring_slot(&c.ring, position))
+        Py_INCREF(event)
+        return event
+    return record_at(c, position)
+
+
+cdef PyObject *record_at(topic_t *c, uint64_t position) noexcept with gil:
+    try:
+        record = new_record((<Topic>c.topic).layout, rc_record_at(&c.ring, position))
+    except MemoryError:
+        return NULL
+    Py_INCREF(<PyObject *>record)
+    return <PyObject *>record
+
+
 cdef void advance(Topic topic) noexcept:
-    """Moves the gate to the last cursor and releases the events that it has passed. Any thread."""
+    """Moves the gate to the last cursor and releases the events that it has passed, and tells those who wait for room.
+    Any thread that has moved a cursor."""
+    # where some have a max_queue of their own, a cursor other than that of the gate may have made room
+    if move_gate(topic) or rc_u32_load(&topic.c.limited) != 0:
+        tell_of_room(topic.c)
+
+
+cdef void advance_records(topic_t *c) noexcept nogil:
+    """The same for a topic of records. Any thread, attached or not."""
+    if pass_records(c) or rc_u32_load(&c.limited) != 0:
+        tell_of_room(c)
+
+
+cdef void tell_of_room(topic_t *c) noexcept nogil:
+    if rc_u32_load(&c.limited) != 0:
+        rc_ring_wake(&c.ring)
+    if rc_u32_load_seq(&c.room_waiters) != 0:   # seq: after the gate, with Core._when_room
+        tell_room_waiters(c)
+
+
+cdef void tell_room_waiters(topic_t *c) noexcept with gil:
+    (<Topic>c.topic).tell_room_waiters()
+
+
+cdef inline bint holds_gate(subscription_t *sub) noexcept nogil:
+    """Whether its cursor keeps the gate back: until it has had its last event, and nobody is at what was discarded."""
+    # seq: the end, which a cancel has moved, before the look at whether a turn has begun with the end that was before
+    if rc_u64_load_seq(&sub.cursor) < rc_u64_load_seq(&sub.end):
+        return True
+    return rc_u32_load_seq(&sub.running) != 0 and rc_u32_load(&sub.retired) == 0
+
+
+cdef bint pass_records(topic_t *c) noexcept nogil:
+    """As move_gate, for records, which nobody has to release."""
+    cdef uint64_t target, gate
+    cdef uint32_t at
+    rc_mutex_lock(&c.lock)
+    gate = rc_ring_gate(&c.ring)
+    target = rc_u64_load(&c.end)
+    for at in range(c.cursor_count):
+        if holds_gate(c.cursors[at]):
+            target = min(target, rc_u64_load(&c.cursors[at].cursor))
+    rc_record_pass(&c.ring, target)
+    rc_mutex_unlock(&c.lock)
+    return target > gate
+
+
+cdef bint move_gate(Topic topic) noexcept:
+    """Moves the gate to the last cursor and releases the events that it has passed. Returns whether it has moved."""
     cdef topic_t *c = topic.c
+    cdef subscription_t *sub
     cdef PyObject *events[BATCH]
     cdef uint64_t gate, target, cursor
     cdef Py_ssize_t count = BATCH, at
+    cdef bint moved = False
+    if c.ring.record_size != 0:
+        return pass_records(c)
     while count == BATCH:
         rc_mutex_lock(&c.lock)
         gate = rc_ring_gate(&c.ring)
         target = rc_u64_load(&c.end)
         for at in range(len(topic.subscriptions)):
-            cursor = rc_u64_load(&(<Subscription>topic.subscriptions[at]).c.cursor)
-            if cursor < target:
+            sub = &(<Subscription>topic.subscriptions[at]).c
+            cursor = rc_u64_load(&sub.cursor)
+            if cursor < target and holds_gate(sub):
                 target = cursor
         count = 0
         while count < BATCH and gate + count < target:
             events[count] = <PyObject *>rc_ring_take(&c.ring, gate + count)
             count += 1
         if count:
+            moved = True
             rc_ring_move_gate(&c.ring, gate + count)
         rc_mutex_unlock(&c.lock)
         for at in range(count):   # not under the lock: the last reference runs finalizers
             Py_DECREF(events[at])
-    if rc_u32_load(&c.limited) != 0:
-        rc_ring_wake(&c.ring)   # a cursor other than that of the gate may have made room
-    if rc_u32_load_seq(&c.room_waiters) != 0:   # seq: after the gate, with Core._when_room
-        topic.tell_room_waiters()
+    return moved
+
+
+cdef uint64_t first_position = 0   # of the rings that are made from now on
+
+
+def _start_positions_at(uint64_t position):
+    """For tests: topics that are made from now on begin at this position, not at 0. Positions end at 2**63."""
+    global first_position
+    first_position = position
 
 
 @cython.final
@@ -35,28 +142,46 @@ cdef class Topic:
     cdef topic_t *c
     cdef tuple subscriptions   # that have their events from the ring. Replaced, never changed; guarded by c.lock
     cdef tuple direct          # that are called inside publish, in this order; the same
-    cdef Topic companion       # the same events, each with the context of its publisher; or None
+    cdef Topic companion       # the same events, each with the context of its publisher; or None. See find_companion
     cdef list waiters          # called when there may be room; guarded by the Core's lock
+    cdef Layout layout         # of records; None: a topic of events
+    cdef bint routed           # whether a route of its class leads to wide topics as well; guarded by c.lock
     cdef readonly uint32_t type_id
     cdef readonly bint automatic   # the id goes with its class
     cdef object wide_class     # for a topic of subclasses' events: the class; else None
 
-    def __cinit__(self, Core core, uint32_t type_id, bint automatic):
+    def __cinit__(self, Core core, uint32_t type_id, bint automatic, Layout layout=None):
+        cdef int failed
         self.subscriptions = self.direct = ()
         self.waiters = []
+        self.layout = layout
         self.type_id = type_id
         self.automatic = automatic
         self.c = <topic_t *>rc_aligned_zalloc(sizeof(topic_t))
-        if self.c == NULL or rc_ring_init(&self.c.ring, core.max_queue, RESERVE, 0) or rc_mutex_init(&self.c.lock):
+        failed = self.c == NULL
+        if not failed and layout is None:
+            failed = rc_ring_init(&self.c.ring, core.max_queue, RESERVE, first_position)
+        elif not failed:
+            failed = rc_record_ring_init(&self.c.ring, core.max_queue, RESERVE, first_position, layout.size)
+        if not failed and rc_mutex_init(&self.c.lock):
+            rc_ring_destroy(&self.c.ring)
+            failed = True
+        if failed:
             rc_aligned_free(self.c)
             self.c = NULL
             raise MemoryError
         rc_task_init(&self.c.task, RC_TOPIC, self.c)
+        rc_task_init(&self.c.native_task, RC_TOPIC, self.c)
         self.c.topic = <PyObject *>self
         self.c.core = <PyObject *>core
         self.c.pool = &core.pool.c
+        self.c.native_pool = &core.native_pool.c
         self.c.timing = core.timing
+        rc_u32_store(&self.c.turn, BATCH)
         rc_u64_store(&self.c.limit, core.max_queue)
+        self.c.first = rc_ring_tail(&self.c.ring)
+        rc_u64_store(&self.c.end, self.c.first)
+        rc_u64_store(&self.c.native_end, self.c.first)
         self.set_plain()
 
     def __dealloc__(self):
@@ -64,11 +189,15 @@ cdef class Topic:
         if self.c == NULL:
             return
         # only what a publisher left behind that a close overtook: see Core.close
-        for position in range(rc_ring_gate(&self.c.ring), rc_ring_tail(&self.c.ring)):
-            Py_DECREF(<PyObject *>rc_ring_take(&self.c.ring, position))
-        rc_ring_move_gate(&self.c.ring, rc_ring_tail(&self.c.ring))
+        if self.layout is None:
+            for position in range(rc_ring_gate(&self.c.ring), rc_ring_tail(&self.c.ring)):
+                Py_DECREF(<PyObject *>rc_ring_take(&self.c.ring, position))
+            rc_ring_move_gate(&self.c.ring, rc_ring_tail(&self.c.ring))
+        else:
+            rc_record_pass(&self.c.ring, rc_ring_tail(&self.c.ring))
         rc_ring_destroy(&self.c.ring)
         rc_mutex_destroy(&self.c.lock)
+        PyMem_RawFree(self.c.cursors)
         rc_aligned_free(self.c)
 
     cdef tuple members(self):
@@ -85,35 +214,53 @@ cdef class Topic:
         rc_mutex_unlock(&self.c.lock)
         return direct
 
-    cdef void join(self, Subscription sub):
+    cdef Topic find_companion(self):
+        # acquire: with Core.companion, which sets it once and then says so
+        return self.companion if rc_u32_load(&self.c.accompanied) else None
+
+    cdef join(self, Subscription sub):
         """Adds a subscription, which starts with the next event to be published."""
         cdef tuple old, new
         cdef bint joined = False, direct = sub.c.mode == DIRECT
+        cdef subscription_t **cursors
+        cdef subscription_t **replaced
         while not joined:
             old = self.direct_members() if direct else self.members()
             new = old + (sub,)
-            if direct:   # higher priorities first; sorted() keeps the order of equal ones
-                new = tuple(sorted(new, key=direct_rank))
+            # of direct ones, higher priorities first; native ones last. sorted() keeps the order of equal ones
+            new = tuple(sorted(new, key=direct_rank if direct else native_rank))
+            cursors = replaced = NULL
+            if self.layout is not None:
+                cursors = <subscription_t **>PyMem_RawMalloc(len(new) * sizeof(void *))
+                if cursors == NULL:
+                    raise MemoryError
             rc_mutex_lock(&self.c.lock)
             joined = old is (self.direct if direct else self.subscriptions)
             if joined and direct:
                 self.direct = new
                 self.set_plain()
             elif joined:
+                replaced = self.c.cursors
+                self.c.cursors = cursors
+                cursors = NULL
                 self.set_members(new)
                 # under the lock the gate stands still, at or before the tail: it cannot pass the new cursor
-                sub.c.start = rc_ring_tail(&self.c.ring)
-                rc_u64_store(&sub.c.cursor, sub.c.start)
+                rc_u64_store(&sub.c.start, rc_ring_tail(&self.c.ring))
+                rc_u64_store(&sub.c.cursor, rc_u64_load(&sub.c.start))
                 self.count_subscribers(1)
             rc_mutex_unlock(&self.c.lock)
+            PyMem_RawFree(cursors)
+            PyMem_RawFree(replaced)
 
     cdef void leave(self, Subscription sub):
-        """Takes out a subscription that has had its last event, and lets the gate pass it."""
+        """Takes out a subscription that has had its last event."""
         cdef tuple old, new
         cdef bint left = False, direct = sub.c.mode == DIRECT
         while not left:
             old = self.direct_members() if direct else self.members()
-            new = tuple([member for member in old if member is not sub])
+            new = tuple([
+                member for member in old if member is not sub and not rc_u32_load(&(<Subscription>member).c.retired)
+            ])
             rc_mutex_lock(&self.c.lock)
             left = old is (self.direct if direct else self.subscriptions)
             if left and direct:
@@ -122,25 +269,36 @@ cdef class Topic:
             elif left:
                 self.set_members(new)
             rc_mutex_unlock(&self.c.lock)
-        advance(self)
 
     cdef void set_members(self, tuple members) noexcept:
         """Under the lock; the caller holds the old tuple, so that it is not released here."""
         cdef uint64_t limit = self.c.ring.max_queue
-        cdef uint32_t pooled = 0, limited = 0
+        cdef uint32_t pooled = 0, limited = 0, turn = BATCH, native = 0, particular = 0
         cdef Py_ssize_t at
         cdef subscription_t *sub
         for at in range(len(members)):
             sub = &(<Subscription>members[at]).c
             pooled += sub.mode == QUEUED
+            native += sub.mode == NATIVE
+            turn = max(turn, sub.batch)
+            particular += (
+                sub.mail != NULL or sub.policy == RAISE or sub.mode == LOOP or sub.max_queue < self.c.ring.max_queue
+            )
             if sub.mail == NULL and sub.max_queue < self.c.ring.max_queue:
                 limited += 1
                 limit = min(limit, sub.max_queue)
+            if self.c.cursors != NULL:   # has room for them: join has made it, and leave takes some away
+                self.c.cursors[at] = sub
         self.subscriptions = members
-        rc_u32_store(&self.c.task.members, <uint32_t>len(members))
+        rc_u32_store(&self.c.turn, turn)
+        self.c.cursor_count = <uint32_t>len(members)
         rc_u32_store(&self.c.pooled, pooled)
         rc_u32_store(&self.c.limited, limited)
+        rc_u32_store(&self.c.particular, particular)
         rc_u64_store(&self.c.limit, limit)
+        # seq: before join reads the tail, with try_publish_records
+        rc_u32_store_seq(&self.c.task.members, <uint32_t>len(members) - native)
+        rc_u32_store_seq(&self.c.native_task.members, native)
 
     cdef void count_subscribers(self, int more) noexcept:
         """Under the lock."""
@@ -150,13 +308,26 @@ cdef class Topic:
     cdef void set_plain(self) noexcept:
         """Under the lock: tells publish whether all it has to do is to queue, or nothing at all."""
         cdef uint32_t plain = 0
-        if len(self.direct) == 0 and self.companion is None:
+        cdef bint elsewhere = len(self.direct) != 0 or self.companion is not None or self.routed
+        rc_u32_store(&self.c.elsewhere, elsewhere)
+        if not elsewhere:
             plain = rc_u32_load(&self.c.subscribers)
             if plain == 0:
                 plain = NOBODY
-            elif rc_u32_load(&self.c.pooled) != 0 and not (<Core>self.c.core).started:
+            elif rc_u32_load(&self.c.pooled) != 0 and not rc_u32_load(&(<Core>self.c.core).started):
                 plain = 0
         rc_u32_store(&self.c.plain, plain)
+
+    cdef void pass_unwanted(self) noexcept:
+        """Lets the gate pass what nobody waits for any more, also where no worker is free to come to it."""
+        look_for_events(self.c, NEVER)
+        advance(self)
+
+    cdef set_routed(self):
+        rc_mutex_lock(&self.c.lock)
+        self.routed = True
+        self.set_plain()
+        rc_mutex_unlock(&self.c.lock)
 
     cdef uint64_t room_limit(self):
         """How many events may be between the gate and the tail now, that no subscription which holds up publishers is
@@ -165,8 +336,10 @@ cdef class Topic:
         cdef uint64_t gate, limit
         for sub in self.members():
             if sub.c.mail != NULL:
-                absorb(&sub.c)
-        advance(self)
+                make_room(&sub.c)
+        look_for_events(self.c, NEVER)   # also where the topic's worker is stuck in a handler
+        if move_gate(self):   # else nobody is told: those who wait would wake each other to look, and so on for ever
+            tell_of_room(self.c)
         rc_mutex_lock(&self.c.lock)
         gate = rc_ring_gate(&self.c.ring)
         limit = self.c.ring.max_queue
@@ -187,7 +360,8 @@ cdef class Topic:
     cdef Py_ssize_t reach(self):
         """How many subscriptions an event reaches."""
         cdef Py_ssize_t count = rc_u32_load(&self.c.subscribers) + len(self.direct_members())
-        return count if self.companion is None else count + self.companion.reach()
+        cdef Topic companion = self.find_companion()
+        return count if companion is None else count + companion.reach()
 
     cdef bint is_run_here(self):
         """Whether one of its subscriptions has its events handled by the event loop that runs in this thread."""
@@ -195,7 +369,7 @@ cdef class Topic:
         running = running_loop()
         if running is not None:
             for sub in self.members():
-                if sub.loop is running:
+                if sub.event_loop() is running:
                     return True
         return False
 
@@ -203,7 +377,8 @@ cdef class Topic:
         """Gives up what waits for event loops that are closed."""
         cdef Subscription sub
         for sub in self.members():
-            if sub.loop is not None and sub.loop.is_closed():
+            loop = sub.event_loop()
+            if loop is not None and loop.is_closed():
                 sub._abandon()
 
     cdef tell_room_waiters(self):
@@ -220,18 +395,13 @@ cdef class Topic:
     cdef void settle(self) noexcept:
         """After the ring was closed: waits for producers that have claimed and not yet published, and makes sure that
         what they have published is scheduled."""
-        cdef uint64_t position, tail
-        rc_mutex_lock(&self.c.lock)   # the gate stands still, the pages stay
-        position = rc_ring_gate(&self.c.ring)
-        tail = rc_ring_tail(&self.c.ring)
-        while True:
-            position = rc_ring_published(&self.c.ring, position, tail - position)
-            if position == tail:
-                break
-            rc_ring_await_event(&self.c.ring, position)
-        rc_mutex_unlock(&self.c.lock)
-        if tail != rc_u64_load_seq(&self.c.end):
+        cdef unsigned spins = 0
+        while look_for_events(self.c, NEVER) != rc_ring_tail(&self.c.ring):
+            rc_ring_pause(spins)
+            spins += 1
+        if self.has_work():
             schedule(self.c, &self.c.task, self.c.topic)
+        schedule_native(self.c)
 
     cdef bint has_work(self):
         """Whether the holder of the task has something to do. Also its last look after it has released it: so it
@@ -241,16 +411,20 @@ cdef class Topic:
         if rc_ring_tail(&self.c.ring) != end:
             return True
         for sub in self.members():
-            if rc_task_now(&sub.c.lane) != RC_SCHEDULED and sub.has_work(end):
+            if sub.c.mode != NATIVE and rc_task_now(&sub.c.lane) != RC_SCHEDULED and sub.has_work(end):
                 return True
         return False
 
 
 cdef running_loop():
     """The event loop that runs in this thread, or None. asyncio is not imported for the question."""
-    asyncio = sys.modules.get("asyncio.events")
+    asyncio = rc_get(sys.modules, "asyncio.events")
     return None if asyncio is None else asyncio._get_running_loop()
 
 
 def direct_rank(Subscription sub):
     return -sub.priority
+
+
+def native_rank(Subscription sub):
+    return sub.c.mode == NATIVE

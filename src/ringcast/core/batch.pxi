@@ -1,0 +1,167 @@
+# Batches: handlers that take a list of events at a time, or a RecordBatch of records.
+
+cdef turn_t run_batch_turn(rc_worker *worker, topic_t *topic, Subscription owner, uint64_t stop) noexcept:
+    """As run_turn, for a handler of batches: calls it with what there is from its cursor up to `stop`, at most
+    `batch` events at a time."""
+    cdef subscription_t *sub = &owner.c
+    cdef uint64_t begin = rc_u64_load(&sub.cursor), position = begin, next
+    cdef uint64_t calls = 0
+    cdef int64_t started
+    cdef int ticks = 0
+    cdef turn_t how = TURN_DONE
+    rc_turn_begin(worker, &sub.lane, &topic.ring, &sub.cursor)
+    rc_u32_store_seq(&sub.running, 1)   # seq: as in run_turn
+    stop = min(stop, rc_u64_load_seq(&sub.end))
+    started = time_turn(sub, rc_ring_tail(&topic.ring) - begin)
+    while position < stop:
+        next = batch_end(topic, position, min(stop, position + sub.batch))
+        rc_u32_store(&sub.running, <uint32_t>(next - position))   # with these it has begun: see cancel
+        try:
+            call_with_batch(owner, gather(owner, position, next))
+        except MemoryError:
+            report_lost_batch(owner, next - position)
+        calls += 1
+        if next <= topic.disowned:   # the handler has forked, and this is the child
+            rc_u64_count(&sub.start, position - next)   # so these count as delivered
+            started = 0
+            break
+        position = next
+        rc_u64_store(&sub.cursor, position)
+        rc_u32_store(&sub.rejected, 0)
+        if rc_turn_attention(worker):
+            rc_turn_attended(worker)
+            rc_u32_store(&sub.running, 0)
+            pause_in_turn(topic)
+            rc_u32_store_seq(&sub.running, 1)
+            stop = min(stop, rc_u64_load_seq(&sub.end))
+            ticks += 1
+            if ticks == 2:   # at least one tick has passed since the turn began
+                how = TURN_CUT
+                break
+    if started != 0:
+        end_timing(sub, started, calls)
+    rc_u32_store(&sub.running, 0)
+    sub.slow = sub.slow + 1 if how == TURN_CUT else 0
+    return TURN_SPLIT if rc_turn_end(topic.pool, worker) else how
+
+
+cdef turn_t run_mail_batch_turn(rc_worker *worker, topic_t *topic, Subscription owner) noexcept:
+    """The same for a subscription with a mailbox. One batch, then the others have their turn."""
+    cdef subscription_t *sub = &owner.c
+    cdef int64_t started
+    cdef uint64_t taken = 0
+    rc_turn_begin(worker, &sub.lane, &topic.ring, &nowhere)
+    started = time_turn(sub, rc_mail_size(sub.mail))
+    try:
+        batch = gather_mail(owner, &taken)
+        rc_u32_store(&sub.running, <uint32_t>taken)
+        call_with_batch(owner, batch)
+    except MemoryError:
+        report_lost_batch(owner, taken)
+    rc_u32_store(&sub.running, 0)
+    rc_u64_count(&sub.calls, taken - rc_u32_load(&sub.rejected))
+    rc_u32_store(&sub.rejected, 0)
+    if started != 0:
+        end_timing(sub, started, 1)
+    if rc_turn_attention(worker):
+        rc_turn_attended(worker)
+        pause_in_turn(topic)
+    return TURN_SPLIT if rc_turn_end(topic.pool, worker) else TURN_DONE
+
+
+cdef inline uint64_t batch_end(topic_t *topic, uint64_t position, uint64_t end) noexcept:
+    """Where a batch that could go on up to `end` has to end: one of records at the end of their page."""
+    return end if topic.ring.record_size == 0 else position + rc_ring_run(position, end)
+
+
+cdef object gather(Subscription owner, uint64_t position, uint64_t end):
+    """The events from `position` up to `end`, which its cursor keeps in the ring; of them those that it admits."""
+    cdef topic_t *topic = owner.c.topic
+    cdef Py_ssize_t count = end - position, at
+    cdef PyObject *event
+    cdef PyObject *filled
+    cdef rc_record_page *page
+    cdef list events
+    cdef Layout layout = owner.topic.layout
+    if owner.guarded:
+        events = []
+        while position < end:
+            if layout is None:
+                admit_to_batch(owner, <object>rc_slot_event(rc_ring_slot(&topic.ring, position)), events)
+            else:
+                admit_to_batch(owner, new_record(layout, rc_record_at(&topic.ring, position)), events)
+            position += 1
+        return events if layout is None else batch_of(layout, events)
+    if layout is not None:
+        page = <rc_record_page *>rc_ring_page(&topic.ring, position)
+        return new_batch(layout, page, rc_record_at(&topic.ring, position), count)
+    filled = PyList_New(count)
+    for at in range(count):
+        event = <PyObject *>rc_slot_event(rc_ring_slot(&topic.ring, position + at))
+        Py_INCREF(event)
+        PyList_SET_ITEM(filled, at, event)
+    events = <list>filled
+    Py_DECREF(filled)
+    return events
+
+
+cdef object gather_mail(Subscription owner, uint64_t *taken):
+    """Up to a batch of events from the mailbox, and how many were taken out for it."""
+    cdef list events = []
+    cdef PyObject *raw
+    cdef uint64_t lag = 0
+    taken[0] = 0
+    while taken[0] < owner.c.batch:
+        raw = take_mail(&owner.c)
+        if raw == NULL:
+            break
+        taken[0] += 1
+        rc_u64_count(&owner.c.taken, 1)
+        lag += rc_u64_load(&owner.c.lag)
+        event = <object>raw
+        Py_DECREF(raw)
+        if owner.guarded:
+            if not admit_to_batch(owner, event, events):
+                rc_u64_count(&owner.c.calls, 1)
+        else:
+            events.append(event)
+    rc_u64_store(&owner.c.lag, lag)   # of all of them
+    return events if owner.topic.layout is None else batch_of(owner.topic.layout, events)
+
+
+cdef bint admit_to_batch(Subscription owner, event, list events) except -1:
+    """Adds the event to the batch if it is to be there; returns whether it is. Those that are not are finished before
+    the batch is: the counts have to say so."""
+    try:
+        if owner.admit(event) is not None:
+            events.append(event)
+            return True
+    except BaseException as exception:   # `where` has raised
+        rc_u64_count(&owner.c.failures, 1)
+        report(<Core>owner.c.topic.core, exception, event, owner)
+    rc_u32_store(&owner.c.rejected, rc_u32_load(&owner.c.rejected) + 1)
+    return False
+
+
+cdef void call_with_batch(Subscription owner, batch) noexcept:
+    cdef PyObject *arguments[2]
+    cdef PyObject *result
+    if len(batch) == 0:
+        return
+    handler = owner.target() if owner.weak else owner.target
+    if handler is None:   # a weak one, gone just now
+        rc_u64_count(&owner.c.unheard, <uint64_t>len(batch))
+        return
+    arguments[1] = <PyObject *>batch
+    result = PyObject_Vectorcall(<PyObject *>handler, &arguments[1], 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
+    if result == NULL:
+        report_failure(&owner.c, arguments[1])
+    else:
+        Py_DECREF(result)
+
+
+cdef void report_lost_batch(Subscription owner, uint64_t count) noexcept:
+    """There is no memory for what its handler would be given."""
+    rc_u64_count(&owner.c.failures, 1)
+    rc_u64_count(&owner.c.unheard, count)
+    report(<Core>owner.c.topic.core, MemoryError(f"no memory for a batch of {count}"), None, owner)

@@ -1,0 +1,151 @@
+# Fork: what becomes of a dispatcher in the child.
+#
+# In the child there is no thread but the one that called fork. Subscriptions stay. Events that are waiting belong to
+# the parent, which delivers them: the child drops and counts them. It does not release them, and neither what the
+# parent's threads had in their hands: an object whose finalizer deletes a file or says goodbye over a connection would
+# do so for the parent, which still needs both. So these references are kept for good, as Python keeps those of the
+# other threads' frames. Workers start again at the first publish that needs them.
+#
+# A thread that was stopped by fork cannot have been inside a C lock, but for the pool's (it is taken without the GIL);
+# as that is nothing to rely on with native publishers, all are made anew. The Core's lock is held across the fork, so
+# that what it guards is whole.
+#
+# The one thread may be a worker: a handler has forked. It keeps its task and, where it has one in hand, its event, and
+# finds out when the handler returns (run_turn).
+
+cdef double FORK_SECONDS = 1.0   # how long a fork waits for a thread that subscribes
+
+
+def before_fork(Core core):
+    """Before a fork, in the thread that calls it. Returns what the two below are told."""
+    return core.lock.acquire(timeout=FORK_SECONDS)
+
+
+def after_fork_in_parent(Core core, bint locked):
+    if locked:
+        core.lock.release()
+
+
+def after_fork_in_child(Core core, bint locked):
+    cdef rc_worker *worker
+    if not locked:   # its holder is not here any more
+        core.lock = threading.RLock()
+        core.lock.acquire()
+    try:
+        rc_mutex_init(&core.by_class.writers)
+        rc_mutex_init(&core.by_id.writers)
+        if core.native_pool is None:   # it was just being made
+            return
+        rc_pool_after_fork(&core.pool.c)
+        rc_pool_after_fork(&core.native_pool.c)
+        core.native_pool.threads = []
+        rc_u32_store(&core.native_pool.started, 0)
+        worker = rc_pool_current(&core.pool.c)
+        core.pool.threads = [] if worker == NULL else [threading.current_thread()]
+        rc_u32_store(&core.started, 0)
+        rc_u32_store(&core.sharing, 0)
+        core.starting = threading.Lock()
+        for topic in core.all_topics():
+            disown_topic(<Topic>topic, worker)
+    finally:
+        core.lock.release()
+
+
+cdef disown_topic(Topic topic, rc_worker *worker):
+    """Leaves what is waiting to the parent. `worker` is what this thread is, or NULL."""
+    cdef topic_t *c = topic.c
+    cdef uint64_t tail = rc_ring_tail(&c.ring), cursor
+    cdef Subscription sub
+    cdef Subscription here = None   # whose handler has forked
+    cdef uint64_t in_hand = 0   # how many events of the ring it has
+    cdef uint64_t holding = 0   # how many of them stay there: one, that is handed over as it is
+    cdef PyObject *event = NULL
+    rc_mutex_init(&c.lock)
+    for sub in topic.members():
+        if worker != NULL and rc_turn_running(worker) and worker.lane == &sub.c.lane:
+            here = sub
+            cursor = rc_u64_load(&sub.c.cursor)
+            if sub.c.mail == NULL and cursor < tail:
+                in_hand = rc_u32_load(&sub.c.running)
+            if in_hand and sub.c.batch == 0 and c.ring.record_size == 0:
+                holding = 1
+                event = <PyObject *>rc_slot_event(rc_ring_slot(&c.ring, cursor))
+    for sub in topic.members():
+        disown_subscription(sub, tail, sub is here, in_hand if sub is here else 0, holding if sub is here else 0)
+    if c.ring.record_size == 0:
+        rc_ring_abandon(&c.ring, event)
+    else:
+        rc_record_abandon(&c.ring)
+        rc_task_release(&c.native_task, RC_IDLE)
+        rc_u64_store(&c.native_end, tail)
+    rc_u64_store(&c.end, tail)
+    c.disowned = tail
+    if worker == NULL or worker.task != &c.task:
+        rc_task_release(&c.task, RC_IDLE)
+    keep_for_good(topic.waiters)   # for event loops of the parent
+    topic.waiters = []
+    rc_u32_store(&c.room_waiters, 0)
+    for sub in topic.members():
+        if worker == NULL or worker.task != &sub.c.lane:
+            rc_task_release(&sub.c.lane, RC_IDLE if sub.c.mode == LOOP else RC_SHARED)
+        if sub is not here and sub.is_over():
+            sub.retire()
+    rc_mutex_lock(&c.lock)
+    topic.set_plain()
+    rc_mutex_unlock(&c.lock)
+
+
+cdef disown_subscription(Subscription sub, uint64_t tail, bint here, uint64_t in_hand, uint64_t holding):
+    """Moves the cursor past what is waiting, or to the event in hand, which is now the last one in the ring, and counts
+    what it has passed as dropped. `here`: its handler has forked, with `in_hand` events of the ring, of which `holding`
+    stay there."""
+    cdef subscription_t *c = &sub.c
+    cdef uint64_t cursor = rc_u64_load(&c.cursor), end = min(tail, rc_u64_load(&c.end)), missed = 0
+    cdef uint64_t dropped = 0, delivered = 0, in_hands, waiting = end - cursor if end > cursor else 0
+    cdef bint cancelled = rc_u64_load(&c.end) != NEVER
+    if cancelled and rc_u64_load(&c.end) != rc_u64_load(&c.cancelled_at):   # these were dropped before
+        dropped = rc_u64_load(&c.cancelled_at) - max(cursor, end)
+    if c.mode == LOOP and not cancelled:   # its event loop is the parent's
+        cancelled = True
+        sub.topic.count_subscribers(-1)
+    if c.mail != NULL:
+        rc_mutex_init(&c.mail.mutex)
+        while rc_mail_take(c.mail, &missed) != NULL:
+            waiting += 1
+        waiting += rc_u64_load(&c.keyed)
+        rc_u64_store(&c.keyed, 0)
+        if c.picky:
+            sub.picking = threading.Lock()
+        if c.by_key:
+            keep_for_good(sub.by_key)
+            sub.by_key = {}
+            sub.keyed_lock = threading.RLock()
+        rc_u64_count(&c.lost, dropped + waiting)
+    elif c.mode == LOOP:
+        rc_u64_count(&c.unheard, dropped + waiting)
+        rc_u64_count(&c.calls, dropped + waiting)
+        rc_u64_count(&c.taken, dropped + waiting)
+    if c.mail != NULL or c.mode == LOOP:
+        in_hands = rc_u64_load(&c.taken) - rc_u64_load(&c.calls)
+        if here and c.mode != LOOP:
+            in_hands -= rc_u32_load(&c.running) if c.batch else 1
+        rc_u64_count(&c.unheard, in_hands)
+        rc_u64_count(&c.calls, in_hands)
+        rc_u64_store(&c.cursor, tail)
+    else:   # its numbers go by the cursor
+        delivered = sub.delivered
+        rc_u64_count(&c.unheard, dropped + waiting - in_hand)
+        rc_u64_store(&c.cursor, tail - holding)
+        rc_u64_store(&c.start, tail - holding - delivered - rc_u64_load(&c.filtered) - rc_u64_load(&c.unheard))
+    if cancelled:
+        rc_u64_store(&c.cancelled_at, tail)
+        rc_u64_store(&c.end, tail)
+    c.slow = c.calm = 0
+    if c.mode == LOOP:   # not released: the loop's tasks and the handlers in them would be ended by that
+        sub.orphaned = True
+        keep_for_good(sub.waker)
+        sub.waker = None
+
+
+cdef keep_for_good(what):
+    Py_INCREF(<PyObject *>what)

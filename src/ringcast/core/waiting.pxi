@@ -1,0 +1,70 @@
+# Waiting for room that never comes: what the handlers of event loops add to what the pool knows of its workers.
+#
+# A queued handler that waits for room is known to the pool (rc_pool_may_wait). A handler of an event loop waits in
+# `apublish`, or stops its whole loop in `publish`. Whoever begins such a wait last closes the circle, and finds it: the
+# handler itself, or a worker, which has the handlers that wait look once more.
+
+cdef bint stands_still(Topic topic, loop, set seen):
+    """Whether a subscription that is its max_queue behind in the topic will not go on: its handler waits for room in
+    such a topic, or runs in `loop`, which is to be stopped. Under the Core's lock.
+
+    Args:
+        loop: an event loop, or None.
+        seen: the topics that the question is about; where they lead back to one of these, nothing goes on."""
+    cdef Subscription sub
+    cdef uint64_t in_hand
+    cdef const rc_ring *ring
+    if topic in seen:
+        return True
+    seen.add(topic)
+    for sub in topic.members():
+        if sub.c.mail != NULL or rc_ring_tail(&topic.c.ring) - rc_u64_load(&sub.c.cursor) < sub.c.max_queue:
+            continue
+        if sub.c.mode == LOOP:
+            running = sub.event_loop()   # also before what is set with it
+            if running is None:
+                continue
+            if running is loop:
+                return True
+            rc_mutex_lock(&sub.c.topic.lock)
+            in_hand = sub.c.in_hand   # calls, each with an event or a batch
+            rc_mutex_unlock(&sub.c.topic.lock)
+            if in_hand == 0 or in_hand < sub.concurrency or <uint64_t>len(sub.waits) < in_hand:
+                continue   # another call can begin, or one is under way
+            if all([any([stands_still(each, loop, seen) for each in topics]) for topics in sub.waits]):
+                return True
+        else:
+            ring = rc_pool_waits_for(topic.c.pool, &sub.c.lane)   # a ring is the first field of its topic
+            if ring != NULL and stands_still(<Topic>(<topic_t *>ring).topic, loop, seen):
+                return True
+    seen.discard(topic)
+    return False
+
+
+def begin_wait(Core core, event, Subscription sub):
+    """Notes that a handler of the subscription, on its event loop, waits for room for the event.
+
+    Returns:
+        What end_wait is to be given, or None where the wait would never end: then nothing is noted."""
+    cdef list topics = core.topics_of(event)
+    advance(sub.topic)   # what it has taken is room for those who wait for it
+    with core.lock:
+        sub.waits.append(topics)
+        count_waiting(core, 1)   # before the look, with the worker that begins to wait at this moment
+        for topic in topics:
+            if stands_still(topic, None, set()):
+                end_wait(core, sub, topics)
+                return None
+    return topics
+
+
+def end_wait(Core core, Subscription sub, list topics):
+    """The wait that begin_wait has noted is over."""
+    with core.lock:
+        sub.waits.remove(topics)   # this one or an equal one
+        count_waiting(core, -1)
+
+
+cdef void count_waiting(Core core, int more) noexcept:
+    """Under the Core's lock."""
+    rc_u32_store(&core.waiting_handlers, rc_u32_load(&core.waiting_handlers) + more)
