@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from ringcast import __version__
+from ringcast.bench.options import add_arguments
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -30,6 +31,15 @@ def _parser() -> argparse.ArgumentParser:
     top.add_argument("--seconds", metavar="N", type=_seconds, help="end after N seconds")
     top.add_argument("--once", action="store_true", help="print one plain table, after a second or N, and end")
     top.set_defaults(run=_top)
+    bench = commands.add_parser(
+        "bench",
+        help="measure Ringcast beside what one would take instead",
+        description="Measure throughput, latency, memory and what many subscribers and types cost, for each mode, "
+        "beside queues, asyncio and event libraries that are installed, in turn on this machine. In full it takes "
+        "some minutes. Needs rich and the peers: pip install 'ringcast[bench]'.",
+    )
+    add_arguments(bench)
+    bench.set_defaults(run=_bench)
     return parser
 
 
@@ -59,10 +69,18 @@ def _top(arguments: argparse.Namespace) -> int:
     return run(arguments.seconds, arguments.once)
 
 
-def _missing(command: str, error: ModuleNotFoundError) -> int:
+def _bench(arguments: argparse.Namespace) -> int:
+    try:
+        from ringcast.bench.command import run
+    except ModuleNotFoundError as error:
+        return _missing("bench", error, "bench")
+    return run(arguments)
+
+
+def _missing(command: str, error: ModuleNotFoundError, extra: str = "demo") -> int:
     if (error.name or "").partition(".")[0] != "rich":
         raise error
-    print(f"ringcast {command}: rich is missing; pip install 'ringcast[demo]'", file=sys.stderr)
+    print(f"ringcast {command}: rich is missing; pip install 'ringcast[{extra}]'", file=sys.stderr)
     return 2
 
 
