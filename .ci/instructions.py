@@ -1,0 +1,198 @@
+"""Fails if a hot path takes more instructions than it did. They are counted by valgrind, so noise does not matter.
+
+    python .ci/instructions.py [--base COMMIT] [--bound PERCENT] [--install]
+
+Builds the working tree and a commit before it: COMMIT; or the last release, if there is a tag v*; or until there is
+one, BASE. (Not the previous one: many commits may each bring a little, and several come at once.) Runs each path of
+.ci/hot_paths.py under callgrind with N and with 2 N events; the difference, by N, is what an event takes, without what
+a dispatcher takes. Says loudly when there is nothing to compare with, or no valgrind, and passes.
+
+Where a slow-down is wanted, say so by --bound, or take as COMMIT one that has it, in .ci/run. Uses nothing but the
+standard library, git and pip.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BASE = "ce97eba8fae8f1082e9bec31b6b1e78daf43d4bd"  # has all paths, and each as fast as when it came
+EVENTS = 20_000
+BUILT_FROM = ("src", "csrc", "setup.py", "pyproject.toml")
+
+
+def run(*command: str | Path, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run to the end, keeping what it says."""
+    return subprocess.run(
+        list(map(str, command)), cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True, check=False
+    )
+
+
+def checked(*command: str | Path, cwd: Path = ROOT) -> str:
+    """What it says. Ends the program if it fails."""
+    done = run(*command, cwd=cwd)
+    if done.returncode:
+        sys.exit(f"{' '.join(map(str, command))} failed:\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def loudly(why: str) -> int:
+    """Say that nothing was checked."""
+    line = f"!!! INSTRUCTION COUNTS NOT CHECKED: {why} !!!"
+    print("!" * len(line), line, "!" * len(line), sep="\n")
+    return 0
+
+
+def find_base(root: Path, otherwise: str = BASE) -> str | None:
+    """The commit to compare with: of the last release before HEAD, or `otherwise`; None if the clone has neither."""
+    tag = run("git", "describe", "--tags", "--abbrev=0", "--match", "v*", "HEAD^", cwd=root)
+    if tag.returncode == 0:
+        return tag.stdout.strip()
+    return otherwise if has(root, otherwise) else None
+
+
+def has(root: Path, commit: str) -> bool:
+    """Whether the clone has such a commit."""
+    return run("git", "rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}", cwd=root).returncode == 0
+
+
+def is_changed(root: Path, base: str) -> bool:
+    """Whether the working tree differs from the commit in what the package is built from."""
+    differs = run("git", "diff", "--quiet", base, "--", *BUILT_FROM, cwd=root).returncode != 0
+    new = run("git", "ls-files", "--others", "--exclude-standard", "--", *BUILT_FROM, cwd=root)
+    return differs or bool(new.stdout.strip())
+
+
+def copy_tree(root: Path, to: Path) -> None:
+    """Copy the files of the working tree, but none that git ignores."""
+    for name in checked("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=root).split("\0"):
+        if name and (root / name).is_file():
+            (to / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(root / name, to / name)
+
+
+def copy_commit(root: Path, commit: str, to: Path) -> None:
+    """Copy the files of a commit."""
+    archive = to / ".archive.tar"
+    checked("git", "archive", f"--output={archive}", commit, cwd=root)
+    shutil.unpack_archive(archive, to)
+    archive.unlink()
+
+
+def build(source: Path, to: Path) -> Path:
+    """Install the package of a source tree into a folder."""
+    checked(sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", to, source, cwd=source)
+    return to
+
+
+def total(dump: str) -> int:
+    """The instructions of one dump of callgrind, of all threads."""
+    found = re.search(r"^(?:totals|summary): (\d+)", dump, re.MULTILINE)
+    if found is None:
+        raise ValueError("a dump of callgrind has no total")
+    return int(found[1])
+
+
+def by_path(names: list[str], totals: list[int], events: int) -> dict[str, float]:
+    """Instructions for an event of each path.
+
+    Args:
+        names: the paths, in the order in which they were run.
+        totals: of all dumps, in their order: of the start, of three runs of each path, of the end.
+        events: how many events the second run of a path had; the third one had twice as many.
+    """
+    if len(totals) != 3 * len(names) + 2:
+        raise ValueError(f"{len(totals)} dumps for {len(names)} paths")
+    return {name: (totals[3 * at + 3] - totals[3 * at + 2]) / events for at, name in enumerate(names)}
+
+
+def count(package: Path, work: Path) -> dict[str, float]:
+    """Instructions for an event of each path that the package has."""
+    dumps = work / "callgrind"
+    done = run(
+        "valgrind", "--tool=callgrind", "--dump-before=getppid", f"--callgrind-out-file={dumps}", sys.executable, "-S",
+        Path(__file__).with_name("hot_paths.py"), str(EVENTS),
+        PYTHONPATH=str(package), PYTHONHASHSEED="0", PYTHONDONTWRITEBYTECODE="1",
+    )  # fmt: skip
+    if done.returncode:
+        sys.exit(f"hot_paths.py failed:\n{done.stdout}{done.stderr}")
+    numbered = sorted(work.glob("callgrind.*"), key=lambda file: int(file.suffix[1:]))
+    totals = [total(file.read_text()) for file in [*numbered, dumps]]  # the last one has no number
+    return by_path(done.stdout.splitlines(), totals, EVENTS)
+
+
+def judge(path: str, before: float | None, now: float | None, bound: float) -> tuple[str, bool]:
+    """A line for the path, and whether it has become too slow.
+
+    Args:
+        path: its name.
+        before: instructions for an event, or None where there was no such path.
+        now: the same now.
+        bound: how much more is too much; 0.05: 5 %.
+    """
+    if now is None:
+        return f"{path:30s} is not there any more", True
+    if before is None:
+        return f"{path:30s} {'new':>9s} {now:9.1f}", False
+    change = now / before - 1
+    slow = change > bound
+    return f"{path:30s} {before:9.1f} {now:9.1f} {change:+8.1%}{'   TOO SLOW' if slow else ''}", slow
+
+
+def install_valgrind() -> None:
+    """By apt, where there is such a thing and it may be used."""
+    if shutil.which("apt-get") and os.geteuid() == 0:
+        install = ("apt-get", "install", "-q", "-y", "--no-install-recommends", "valgrind")
+        if run(*install).returncode:
+            run("apt-get", "update", "-q")
+            run(*install)
+
+
+def main(argv: list[str] | None = None, root: Path = ROOT) -> int:
+    """Compare, and return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--base", metavar="COMMIT", help="what to compare with")
+    parser.add_argument("--bound", type=float, default=5.0, metavar="PERCENT", help="how much more is too much; 5")
+    parser.add_argument("--install", action="store_true", help="install valgrind by apt if it is missing, as root")
+    options = parser.parse_args(argv)
+    base = options.base or find_base(root)
+    if base is None:
+        return loudly(f"this clone has no release before HEAD, and no commit {BASE:.7}, to compare with")
+    if not has(root, base):
+        parser.error(f"there is no commit {base} in this clone")
+    name = checked("git", "log", "-1", "--format=%h %s", base, cwd=root).strip()
+    if not is_changed(root, base):
+        print(f"nothing that Ringcast is built from has changed since {name}")
+        return 0
+    if options.install and shutil.which("valgrind") is None:
+        install_valgrind()
+    if shutil.which("valgrind") is None:
+        return loudly("there is no valgrind here")
+    with tempfile.TemporaryDirectory(prefix="ringcast-instructions-") as temporary:
+        old_source, new_source = Path(temporary, "old"), Path(temporary, "new")
+        for source in (old_source, new_source):
+            source.mkdir()
+        copy_commit(root, base, old_source)
+        copy_tree(root, new_source)
+        counts = []
+        for source in (old_source, new_source):
+            counts.append(count(build(source, source / "build" / "package"), source))
+        before, now = counts
+    print(f"instructions for an event, in {name}, and now; at most {options.bound:g} % more")
+    failed = False
+    for path in dict.fromkeys([*before, *now]):
+        line, slow = judge(path, before.get(path), now.get(path), options.bound / 100)
+        print(line)
+        failed |= slow
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
