@@ -23,7 +23,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-BASE = "ce97eba8fae8f1082e9bec31b6b1e78daf43d4bd"  # has all paths, and each as fast as when it came
+BASE = "30b5e7b8dcb8f2231b5f5dac0ec2b7d9b13e3319"  # has all paths, and each as fast as when it came
 EVENTS = 20_000
 BUILT_FROM = ("src", "csrc", "setup.py", "pyproject.toml")
 
