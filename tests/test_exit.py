@@ -172,7 +172,7 @@ STUCK = {
 @pytest.mark.parametrize("how", STUCK)
 def test_a_handler_that_is_stuck_in_any_way(run_to_exit, how):
     start = time.monotonic()
-    # One that computes gives the GIL back every 5 ms, and each line that `show` says waits for it: 20 take 0.1 s of the 2.
+    # One that computes gives the GIL back every 5 ms, and each line of `show` waits for it: 20 take 0.1 of the 2 s.
     said = run_to_exit(f"""
 ringcast.dispatcher.EXIT_TIMEOUT = 2
 lock, entered = threading.Lock(), threading.Event()
