@@ -1,17 +1,26 @@
 """What `subscribe` returns: callable, context manager, counters; and what cancelling does."""
 
+import asyncio
 import gc
+import sys
+import time
 import weakref
 from dataclasses import dataclass
 
 import pytest
 
-from ringcast import PublishTimeoutError, Subscription
+from ringcast import PublishTimeoutError, Subscription, record
+from ringcast.records import int64
 
 
 @dataclass(frozen=True, slots=True)
 class Tick:
     number: int
+
+
+@record
+class Reading:
+    number: int64
 
 
 @pytest.fixture
@@ -87,6 +96,57 @@ def test_cancel_refuses_later_events_and_delivers_the_accepted(bus, held, gate, 
     assert recorder.wait_for(5) == [0, 1, 2, 3, 4]
     eventually(lambda: subscription.pending == 0)
     assert (subscription.delivered, subscription.dropped) == (5, 0)
+
+
+WITH_GIL = getattr(sys, "_is_gil_enabled", lambda: True)()
+
+# where an event moves from one place to the next before its handler has it
+MOVING = {
+    "queue": {},
+    "mailbox": {"policy": "drop_oldest"},
+    "mailbox of batches": {"policy": "drop_oldest", "batch": 4},
+    "by key": {"policy": "latest", "key": lambda event: 0},
+    "picked": {"policy": "drop_oldest", "where": lambda event: True},
+}
+
+
+def is_seen_too_early(bus, subscription, event_class, handled, deadline):
+    """Publishes events one at a time, and looks after each one, as soon as none is pending, whether it was handled."""
+    end = time.monotonic() + deadline
+    for number in range(300):
+        bus.publish(event_class(number))
+        while subscription.pending:
+            assert time.monotonic() < end, f"event {number} is pending for ever"
+            if WITH_GIL:  # else its thread waits 5 ms for it; without one, there is more to see without a pause
+                time.sleep(0)
+        if len(handled) != number + 1:
+            return f"event {number} was not pending, and not handled"
+    return None
+
+
+@pytest.mark.parametrize("event_class", [Tick, Reading])
+@pytest.mark.parametrize("options", MOVING.values(), ids=MOVING)
+def test_an_event_is_pending_until_its_handler_has_ended(make_bus, event_class, options, deadline):
+    bus, handled = make_bus(), []
+    subscription = bus.subscribe(event_class, handled.append, **options)
+    assert is_seen_too_early(bus, subscription, event_class, handled, deadline) is None
+
+
+@pytest.mark.parametrize("event_class", [Tick, Reading])
+@pytest.mark.parametrize("options", MOVING.values(), ids=MOVING)
+def test_an_event_is_pending_until_its_handler_on_a_loop_has_ended(make_bus, event_class, options, deadline):
+    bus, handled = make_bus(), []
+
+    async def handler(event):
+        handled.append(event)
+
+    async def main():
+        subscription = bus.subscribe(event_class, handler, **options)
+        seen = await asyncio.to_thread(is_seen_too_early, bus, subscription, event_class, handled, deadline)
+        await bus.aclose()
+        return seen
+
+    assert asyncio.run(main()) is None
 
 
 def test_cancel_with_discard_drops_and_counts_what_was_accepted(bus, held, gate, recorder, eventually):

@@ -116,7 +116,6 @@ cdef object gather_mail(Subscription owner, uint64_t *taken):
         if raw == NULL:
             break
         taken[0] += 1
-        rc_u64_count(&owner.c.taken, 1)
         lag += rc_u64_load(&owner.c.lag)
         event = <object>raw
         Py_DECREF(raw)

@@ -133,7 +133,6 @@ cdef turn_t run_mail_turn(rc_worker *worker, topic_t *topic, subscription_t *sub
         arguments[1] = take_mail(sub)
         if arguments[1] == NULL:
             break
-        rc_u64_count(&sub.taken, 1)
         result = sub.call(sub.callee, &arguments[1], 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
         if result == NULL:
             report_failure(sub, arguments[1])

@@ -45,12 +45,14 @@ cdef void absorb_records(subscription_t *sub) noexcept with gil:
     while more:
         event = blank(sub.topic)
         rc_mutex_lock(&sub.mail.mutex)
-        more = take_next(sub, &event)
+        more = read_next(sub, &event)
         if more and event != NULL:
             event = <PyObject *>rc_mail_put(sub.mail, event, sub.policy != DROP_NEWEST)
             rc_u64_count(&sub.lost, event != NULL)
         elif more:
             rc_u64_count(&sub.lost, 1)
+        if more:   # seq: after the size of the mailbox, for has_events
+            rc_u64_store_seq(&sub.cursor, rc_u64_load(&sub.cursor) + 1)
         rc_mutex_unlock(&sub.mail.mutex)
         if event != NULL:
             Py_DECREF(event)
@@ -66,9 +68,9 @@ cdef PyObject *blank(topic_t *c) noexcept:
     return <PyObject *>record
 
 
-cdef bint take_next(subscription_t *sub, PyObject **event) noexcept nogil:
-    """Takes the event at the cursor, with a reference; a record into the blank object that is given (NULL: loses it).
-    Returns whether there was one. Under its mailbox's mutex."""
+cdef bint read_next(subscription_t *sub, PyObject **event) noexcept nogil:
+    """Gives the event at the cursor, with a reference; a record in the blank object that is given (NULL: it is lost).
+    Returns whether there is one. Under its mailbox's mutex. The caller moves the cursor."""
     cdef uint64_t cursor = rc_u64_load(&sub.cursor)
     if cursor >= find_end(sub, cursor, 1):
         return False
@@ -77,9 +79,6 @@ cdef bint take_next(subscription_t *sub, PyObject **event) noexcept nogil:
         Py_INCREF(event[0])
     elif event[0] != NULL:
         memcpy((<Record>event[0]).data, rc_record_at(&sub.topic.ring, cursor), sub.topic.ring.record_size)
-    if sub.picky:
-        rc_u32_store_seq(&sub.picked, 1)   # seq: before the cursor, for is_over
-    rc_u64_store_seq(&sub.cursor, cursor + 1)
     return True
 
 
@@ -92,13 +91,16 @@ cdef inline uint64_t find_end(subscription_t *sub, uint64_t cursor, uint64_t mos
 
 
 cdef PyObject *take_mail(subscription_t *sub) noexcept nogil:
-    """The next event for the handler, with a reference, or NULL. For whoever runs the subscription."""
+    """The next event for the handler, with a reference, or NULL. For whoever runs the subscription. It counts as taken
+    before it leaves the mailbox: see Subscription.waiting."""
     cdef PyObject *event
     cdef uint64_t missed = 0
     absorb(sub)
     if sub.by_key:
         return take_by_key(sub)
     rc_mutex_lock(&sub.mail.mutex)
+    if rc_mail_size(sub.mail) != 0:
+        rc_u64_count(&sub.taken, 1)
     event = <PyObject *>rc_mail_take(sub.mail, &missed)
     rc_mutex_unlock(&sub.mail.mutex)
     if event != NULL:
@@ -111,6 +113,7 @@ cdef void empty_mail(subscription_t *sub) noexcept nogil:
     cdef PyObject *event = take_mail(sub)
     while event != NULL:
         rc_u64_count(&sub.lost, 1)
+        rc_u64_count(&sub.taken, <uint64_t>-1)   # not by a handler
         Py_DECREF(event)
         event = take_mail(sub)
 
@@ -187,7 +190,10 @@ cdef bint pick_next(Subscription sub, Core core):
     cdef PyObject *raw = blank(c.topic) if c.topic.ring.record_size != 0 else NULL
     cdef bint found
     rc_mutex_lock(&c.mail.mutex)
-    found = take_next(c, &raw)
+    found = read_next(c, &raw)
+    if found:
+        rc_u32_store_seq(&c.picked, 1)   # seq: before the cursor, for is_over
+        rc_u64_store_seq(&c.cursor, rc_u64_load(&c.cursor) + 1)
     rc_mutex_unlock(&c.mail.mutex)
     if not found:
         if raw != NULL:
@@ -267,12 +273,11 @@ cdef put_by_key(Subscription sub, key, event):
             return
         if <uint64_t>len(sub.by_key) == sub.c.max_queue:   # the key that has waited longest has to go
             sub.by_key.pop(next(iter(sub.by_key)))
-            rc_u64_count(&sub.c.keyed, <uint64_t>-1)
             rc_u64_count(&sub.c.lost, 1)
         latest = Latest.__new__(Latest)
         latest.event = event
         sub.by_key[key] = latest
-        rc_u64_count(&sub.c.keyed, 1)
+        rc_u64_store_seq(&sub.c.keyed, <uint64_t>len(sub.by_key))   # seq: with mail_size
         rc_u64_store(&sub.c.high_water, max(rc_u64_load(&sub.c.high_water), <uint64_t>len(sub.by_key)))
 
 
@@ -285,7 +290,8 @@ cdef PyObject *take_by_key(subscription_t *c) noexcept with gil:
             break
         else:
             return NULL
-    rc_u64_count(&c.keyed, <uint64_t>-1)
+        rc_u64_count(&c.taken, 1)
+        rc_u64_store_seq(&c.keyed, <uint64_t>len(sub.by_key))   # seq: with mail_size
     rc_u64_store(&c.lag, latest.missed)
     Py_INCREF(<PyObject *>latest.event)
     return <PyObject *>latest.event

@@ -55,14 +55,12 @@ cdef class Subscription:
 
     cdef bint is_over(self) noexcept:
         """Whether it is cancelled and has had its last event, but has not left yet. For whoever runs it."""
+        # in the order in which an event goes: ring, picked, mailbox, taken
         if rc_u64_load_seq(&self.c.cursor) < rc_u64_load_seq(&self.c.end) or rc_u32_load(&self.c.retired):
             return False
-        if self.c.mode == LOOP and (
-            rc_u32_load_seq(&self.c.running) or rc_u64_load(&self.c.taken) != rc_u64_load(&self.c.calls)
-        ):
-            return False   # see take and _done
-        # in the order in which an event goes: ring, picked, mailbox
-        return self.c.mail == NULL or (rc_u32_load_seq(&self.c.picked) == 0 and mail_size(&self.c) == 0)
+        if self.c.mail != NULL and (rc_u32_load_seq(&self.c.picked) or mail_size(&self.c) != 0):
+            return False
+        return self.c.mode != LOOP or (rc_u32_load_seq(&self.c.running) == 0 and self.unfinished() == 0)
 
     cdef bint has_work(self, uint64_t end) noexcept:
         return self.has_events(end) or self.is_over()
@@ -105,15 +103,22 @@ cdef class Subscription:
             return 0
         if self.c.mail != NULL:
             absorb(&self.c)
-            count = rc_u32_load_seq(&self.c.picked)
-            count += mail_size(&self.c)
+        # in the order in which an event goes, so that one which moves meanwhile counts twice rather than not at all
         cursor = rc_u64_load_seq(&self.c.cursor)
         end = min(rc_u64_load_seq(&self.c.end), rc_ring_tail(&self.c.topic.ring))
         if end > cursor:
-            count += end - cursor
+            count = end - cursor
+        if self.c.mail != NULL:
+            count += rc_u32_load_seq(&self.c.picked)
+            count += mail_size(&self.c)
         if self.c.mode == LOOP or self.c.mail != NULL:
-            count += rc_u64_load(&self.c.taken) - rc_u64_load(&self.c.calls)
+            count += self.unfinished()
         return count
+
+    cdef uint64_t unfinished(self) noexcept:
+        """How many were taken whose calls have not ended. Where it counts them: see `taken`."""
+        cdef uint64_t calls = rc_u64_load(&self.c.calls)   # first: one that ends meanwhile counts
+        return max(rc_u64_load(&self.c.taken), calls) - calls   # several threads count: they can be seen in any order
 
     cdef object event_loop(self):
         """`loop`: it is set when other threads know the subscription already."""
@@ -185,7 +190,6 @@ cdef class Subscription:
             raw = take_mail(&self.c) if self.c.mail != NULL else self.take()
             if raw == NULL:
                 return EMPTY
-            rc_u64_count(&self.c.taken, 1)
             event = <object>raw
             Py_DECREF(raw)
             try:
@@ -215,7 +219,8 @@ cdef class Subscription:
         Py_DECREF(core)
 
     cdef PyObject *take(self) noexcept:
-        """The event at the cursor, with a reference, or NULL."""
+        """The event at the cursor, with a reference, or NULL. It counts as taken before it leaves the ring: see waiting
+        and is_over."""
         cdef topic_t *topic = self.c.topic
         cdef uint64_t cursor = rc_u64_load(&self.c.cursor), waiting, end
         cdef PyObject *event
@@ -235,8 +240,8 @@ cdef class Subscription:
                 rc_ring_pause(spins)
                 spins += 1
         event = event_at(topic, cursor)
+        rc_u64_count(&self.c.taken, 1)
         if event == NULL:   # no memory for the object of a record: it is lost
-            rc_u64_count(&self.c.taken, 1)
             rc_u64_count(&self.c.calls, 1)
             report_lost_record(&self.c)
         rc_u64_store_seq(&self.c.cursor, cursor + 1)
