@@ -94,12 +94,13 @@ def compare(description: str | None, rows: Iterable[Row]) -> int:
     parser.add_argument("--rows", default="*", help="only rows whose name matches this pattern, as in '*SimpleQueue*'")
     parser.add_argument("--output", help="write all values as pyperf JSON")
     options = parser.parse_args()
+    rows = [row for row in rows if fnmatch.fnmatch(row.name, options.rows)]
+    if not rows:
+        parser.error(f"no row's name matches {options.rows!r}; a part of a name is matched by '*PART*'")
     print(f"ringcast {__version__}, Python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} CPUs")
     print(f"{'ns per event (median)':66s} {'ours':>9s} {'theirs':>9s} {'ratio':>7s}  wanted")
     results, missed = [], 0
     for row in rows:
-        if not fnmatch.fnmatch(row.name, options.rows):
-            continue
         if row.peer is not None and importlib.util.find_spec(row.peer) is None:
             print(f"{row.name:66s} skipped: {row.peer} is not installed")
             continue
@@ -110,9 +111,9 @@ def compare(description: str | None, rows: Iterable[Row]) -> int:
         results += [benchmark(f"{row.name}: ours", ours), benchmark(f"{row.name}: theirs", theirs)]
         missed += ratio > row.limit
         shown, wanted = (
-            (f"{1 / ratio:6.2f}x", f">= {1 / row.limit:.1f}x faster")
+            (f"{1 / ratio:6.2f}x", f">= {1 / row.limit:g}x faster")
             if row.faster
-            else (f"{ratio:7.2f}", f"<= {row.limit:.1f}")
+            else (f"{ratio:7.2f}", f"<= {row.limit:g}")
         )
         mark = "" if ratio <= row.limit else "   MISSED"
         medians = f"{statistics.median(ours):9.1f} {statistics.median(theirs):9.1f}"
