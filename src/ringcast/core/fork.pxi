@@ -126,7 +126,7 @@ cdef disown_subscription(Subscription sub, uint64_t tail, bint here, uint64_t in
         rc_u64_count(&c.calls, dropped + waiting)
         rc_u64_count(&c.taken, dropped + waiting)
     if c.mail != NULL or c.mode == LOOP:
-        in_hands = rc_u64_load(&c.taken) - rc_u64_load(&c.calls)
+        in_hands = sub.unfinished()
         if here and c.mode != LOOP:
             in_hands -= rc_u32_load(&c.running) if c.batch else 1
         rc_u64_count(&c.unheard, in_hands)

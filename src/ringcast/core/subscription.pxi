@@ -302,7 +302,7 @@ cdef class Subscription:
             if not self.c.gone:
                 self.c.gone = True
                 in_hand = self.c.in_hand
-                given = rc_u64_load(&self.c.taken) - rc_u64_load(&self.c.calls)
+                given = self.unfinished()
                 rc_u64_count(&self.c.unheard, given)
                 rc_u64_count(&self.c.calls, given)
             rc_mutex_unlock(&self.c.topic.lock)
