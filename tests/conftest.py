@@ -225,3 +225,15 @@ def run_python() -> Callable[..., subprocess.CompletedProcess[str]]:
         return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
 
     return run
+
+
+@pytest.fixture
+def run_until_done(run_python: Callable[..., subprocess.CompletedProcess[str]]) -> Callable[[str], None]:
+    """Runs a program in an interpreter of its own, in which all has to go well and nothing may be printed."""
+
+    def run(program: str) -> None:
+        result = run_python(program + "\nprint('done')", timeout=60)
+        assert result.stderr == ""
+        assert (result.returncode, result.stdout) == (0, "done\n")
+
+    return run
