@@ -86,11 +86,11 @@ def assert_balanced(subscription, published):
 
 @pytest.mark.parametrize("form", [list, tuple, iter, lambda events: (event for event in events), dict.fromkeys])
 @pytest.mark.parametrize("count", [0, 1, 255, 256, 257, 3000])
-def test_publish_many_publishes_all_in_order(bus, recorder, form, count):
+def test_publish_many_publishes_all_in_order(bus, recorder, deadline, form, count):
     bus.subscribe(Tick, recorder)
     assert bus.publish_many(form(ticks(count))) == count
     assert recorder.wait_for(count) == ticks(count)
-    assert bus.wait_idle(0)
+    assert bus.wait_idle(deadline)
 
 
 def test_publish_many_without_subscribers_accepts_all(bus):
