@@ -319,6 +319,50 @@ def test_cancel_delivers_what_was_accepted_or_drops_it(run):
     run(main)
 
 
+async def cancel_beside(bus, queued_handler):
+    """Cancels a subscription that has events to handle, beside a queued one for which nothing was published yet: there
+    are no workers then. Returns the queued one, when the other has handled its events."""
+    handler = Kept(held=True)
+    subscription = bus.subscribe(handler)
+    for number in range(3):
+        bus.publish(Tick(number))
+    await until(lambda: handler.begun)
+    queued = bus.subscribe(Tick, queued_handler)
+    subscription.cancel()
+    handler.go.set()
+    await until(lambda: subscription.pending == 0)
+    assert handler.numbers == [0, 1, 2]
+    return queued
+
+
+def test_cancel_beside_a_queued_subscription_leaves_nothing_to_wait_for(run, recorder, deadline):
+    async def main():
+        bus = Dispatcher()
+        await cancel_beside(bus, recorder)
+        assert bus.wait_idle(0)
+        assert bus.stats().workers == 0
+        await bus.aclose(deadline)
+
+    run(main)
+
+
+def test_cancel_beside_a_queued_subscription_delays_nobody_who_comes_later(run, recorder):
+    async def main():
+        async with Dispatcher() as bus:
+            queued = await cancel_beside(bus, recorder)
+            queued.cancel()
+            later = Kept()
+            bus.subscribe(later)
+            assert bus.publish(Tick(3)) == 1
+            await until(lambda: later.numbers == [3])
+            bus.subscribe(Tick, recorder)
+            assert bus.publish(Tick(4)) == 2
+            await until(lambda: later.numbers == [3, 4])
+        assert recorder.events == [Tick(4)]
+
+    run(main)
+
+
 # --- loop ---
 
 

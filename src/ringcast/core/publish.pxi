@@ -88,27 +88,23 @@ cdef void wake_for_records(topic_t *topic) noexcept nogil:
     schedule_native(topic)
     # seq: after the claim, with Topic.join. Either this sees the new member, or it begins after this run
     if rc_u32_load_seq(&topic.task.members) != 0 and rc_task_now(&topic.task) == RC_IDLE:
-        schedule_attached(topic)
-
-
-cdef void schedule_attached(topic_t *topic) noexcept with gil:
-    try:
-        (<Core>topic.core).prepare(<Topic>topic.topic)   # a native publisher has not seen to it that there are workers
-    except RuntimeError as exception:   # no more threads: whoever publishes next tries again
-        sys.unraisablehook(Unraisable(exception))
-    schedule(topic, &topic.task, topic.topic)
+        schedule(topic, &topic.task, topic.topic)
 
 
 cdef void schedule(topic_t *topic, rc_task *task, PyObject *owner) noexcept nogil:
     """Has the topic's task, or the lane of one of its subscriptions, run if it is idle."""
     if rc_task_now(task) != RC_IDLE:
         return
-    if task.kind == RC_TOPIC and rc_u32_load(&topic.pooled) == 0:
+    if task.kind == RC_TOPIC and (rc_u32_load(&topic.pooled) == 0 or rc_u32_load(&(<Core>topic.core).started) == 0):
         run_here(topic)
-        return
-    if task.kind == RC_LANE and (<subscription_t *>task.owner).mode == LOOP:
+    elif task.kind == RC_LANE and (<subscription_t *>task.owner).mode == LOOP:
         wake_consumer(owner)
-        return
+    else:
+        enqueue(topic, task, owner)
+
+
+cdef void enqueue(topic_t *topic, rc_task *task, PyObject *owner) noexcept nogil:
+    """Gives a task to the workers."""
     rc_share(topic.core)   # before it is queued: the worker may be done with it at once
     rc_share(owner)
     if not rc_pool_schedule(topic.pool, task):   # another thread did, or all is delivered and the workers are gone
@@ -117,8 +113,9 @@ cdef void schedule(topic_t *topic, rc_task *task, PyObject *owner) noexcept nogi
 
 
 cdef void run_here(topic_t *c) noexcept with gil:
-    """Runs a topic none of whose subscriptions needs a worker, in the thread that has something for it: what there is
-    to do is to wake event loops. The caller holds a reference to the Core."""
+    """Runs a topic in the thread that has something for it: none of its subscriptions needs a worker, or there are no
+    workers yet. What there is to do is to wake event loops, and to start workers for the others if they have events.
+    The caller holds a reference to the Core."""
     cdef Topic topic = <Topic>c.topic
     cdef Subscription sub
     cdef uint64_t end
@@ -132,9 +129,19 @@ cdef void run_here(topic_t *c) noexcept with gil:
         rc_pool_unhold(c.pool)
         if not topic.has_work():
             break
-        if rc_u32_load(&c.pooled) != 0:   # another subscription has come, which does need one
-            schedule(c, &c.task, c.topic)
+        if rc_u32_load(&c.pooled) != 0:
+            start_workers(<Core>c.core)
+            enqueue(c, &c.task, c.topic)
             break
+
+
+cdef void start_workers(Core core) noexcept:
+    """For those who did not publish themselves: publish starts them before it claims, and raises what comes of it."""
+    try:
+        if not rc_u32_load(&core.started):
+            core.start()
+    except RuntimeError as exception:   # no more threads: whoever publishes next tries again
+        sys.unraisablehook(Unraisable(exception))
 
 
 cdef void wake_consumer(PyObject *owner) noexcept with gil:
