@@ -153,6 +153,9 @@ cdef void wake_consumer(PyObject *owner) noexcept with gil:
         Py_DECREF(owner)
         Py_DECREF(sub.c.topic.core)
         return
+    if rc_u32_load_seq(&sub.c.retired):   # seq: after the token was taken, with retire: one of the two gives it back
+        sub.rest()
+        return
     try:
         sub.waker()   # was set before the token was given back for the first time
     except BaseException as exception:   # the loop is closed

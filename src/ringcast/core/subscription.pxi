@@ -71,7 +71,10 @@ cdef class Subscription:
             self.topic.leave(self)
         except MemoryError:   # it will go with the next one that leaves; until then the gate does not wait for it
             pass
-        rc_u32_store_seq(&self.c.retired, 1)   # seq: a condition of `progress`
+        # seq: a condition of `progress`, and before the look at the lane, with wake_consumer
+        rc_u32_store_seq(&self.c.retired, 1)
+        if self.c.mode == LOOP:   # who was told of the end just now need not come
+            self.rest()
         move_gate(self.topic)
         rc_ring_wake(&self.c.topic.ring)   # also where the gate has not moved: the limit may have been its own
         tell_of_room(self.c.topic)
@@ -209,8 +212,9 @@ cdef class Subscription:
             schedule(self.c.topic, &self.c.lane, <PyObject *>self)
 
     cdef void rest(self) noexcept:
-        """Gives the lane's token back, if it is out. The caller holds a reference to the Core and looks for work once
-        more. Any thread: a consumer that has taken all, or a cancel that has left it nothing to take."""
+        """Gives the lane's token back, if it is out. The caller holds references to this and to the Core, and looks for
+        work once more unless it has retired. Any thread: a consumer that has taken all, or a cancel that has left it
+        nothing to take."""
         cdef PyObject *core = self.c.topic.core
         if not rc_task_give_back(&self.c.lane):
             return
