@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import sys
+import threading
 import time
 import weakref
 from dataclasses import dataclass
@@ -64,6 +65,30 @@ def test_its_counters_follow_the_events(bus, held, gate, deadline):
     gate.open()
     bus.close(deadline)
     assert counters(subscription) == {**new, "active": subscription.active, "delivered": 5}
+
+
+@pytest.mark.parametrize("mode", [{}, {"batch": 3}, {"policy": "drop_oldest"}, {"mode": "direct"}])
+def test_its_counters_never_go_back(bus, spawn, mode, deadline):
+    # what counts as filtered is still in hand for a moment: `delivered` is not the difference of the two
+    subscription = bus.subscribe(Tick, lambda tick: None, where=lambda tick: tick.number % 8 == 0, **mode)
+    names, seen, published = ("delivered", "dropped", "filtered", "errors"), [], threading.Event()
+
+    def look():
+        before = (0,) * len(names)
+        while not published.is_set():
+            now = tuple(getattr(subscription, name) for name in names)
+            if any(new < old for new, old in zip(now, before, strict=True)) or sum(now) > 200_000:
+                seen.append((before, now))
+            before = now
+
+    looking = spawn(look)
+    for _ in range(20):
+        bus.publish_many([Tick(number) for number in range(10_000)])
+    bus.close(deadline)
+    published.set()
+    looking.result(deadline)
+    assert not seen
+    assert subscription.delivered + subscription.dropped + subscription.filtered == 200_000
 
 
 def test_its_attributes_cannot_be_set(bus, recorder):

@@ -261,7 +261,6 @@ cdef struct subscription_t:
     rc_u32 retired            # cancelled, and its last event is delivered
     rc_u64 failures           # calls that have raised
     rc_u32 running            # with how many events from the cursor on its handler has begun (in run_turn always 1)
-    rc_u32 rejected           # of these: that its conditions have kept out of the batch in hand
     rc_task lane
     topic_t *topic
     vectorcallfunc call       # what is called for each event, and on what: the handler, or guarded_call on the
@@ -269,11 +268,12 @@ cdef struct subscription_t:
     PyObject *subscription    # the Subscription, not owned
     rc_mail *mail             # where its policy drops events, else NULL
     rc_u64 calls              # ended; not counted where the cursor tells
+    rc_u64 heard              # where there are conditions: events with which calls of its handler have ended
     rc_u64 filtered           # of the calls: those in which `where` did not let the event pass
     rc_u64 filtered_early     # events that `where` did not let into the mailbox
     rc_u64 lost               # events that were dropped by its policy
     rc_u64 keyed              # events that wait by key
-    rc_u64 unheard            # of the calls: those in which nobody was left to handle the event
+    rc_u64 unheard            # of the calls: those in which nobody was left to handle the event, or `where` has raised
     rc_u64 taken              # events that were taken out for the handler; not counted where the cursor tells
     rc_u64 lag                # of the lost ones: those just before the one that was handed over last
     rc_u32 discarded          # without a cursor that tells: also what was published is to be dropped

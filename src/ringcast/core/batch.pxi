@@ -27,7 +27,6 @@ cdef turn_t run_batch_turn(rc_worker *worker, topic_t *topic, Subscription owner
             break
         position = next
         rc_u64_store(&sub.cursor, position)
-        rc_u32_store(&sub.rejected, 0)
         if rc_turn_attention(worker):
             rc_turn_attended(worker)
             rc_u32_store(&sub.running, 0)
@@ -59,8 +58,7 @@ cdef turn_t run_mail_batch_turn(rc_worker *worker, topic_t *topic, Subscription 
     except MemoryError:
         report_lost_batch(owner, taken)
     rc_u32_store(&sub.running, 0)
-    rc_u64_count(&sub.calls, taken - rc_u32_load(&sub.rejected))
-    rc_u32_store(&sub.rejected, 0)
+    rc_u64_count(&sub.calls, taken)
     if started != 0:
         end_timing(sub, started, 1)
     if rc_turn_attention(worker):
@@ -106,31 +104,33 @@ cdef object gather(Subscription owner, uint64_t position, uint64_t end):
 
 
 cdef object gather_mail(Subscription owner, uint64_t *taken):
-    """Up to a batch of events from the mailbox, and how many were taken out for it."""
+    """Up to a batch of events from the mailbox, and how many are taken out for it. Those that its conditions keep out
+    are finished with that."""
     cdef list events = []
     cdef PyObject *raw
     cdef uint64_t lag = 0
+    cdef uint32_t looked_at = 0
     taken[0] = 0
-    while taken[0] < owner.c.batch:
+    while looked_at < owner.c.batch:
         raw = take_mail(&owner.c)
         if raw == NULL:
             break
+        looked_at += 1
         taken[0] += 1
         lag += rc_u64_load(&owner.c.lag)
         event = <object>raw
         Py_DECREF(raw)
-        if owner.guarded:
-            if not admit_to_batch(owner, event, events):
-                rc_u64_count(&owner.c.calls, 1)
-        else:
+        if not owner.guarded:
             events.append(event)
+        elif not admit_to_batch(owner, event, events):
+            rc_u64_count(&owner.c.calls, 1)
+            taken[0] -= 1
     rc_u64_store(&owner.c.lag, lag)   # of all of them
     return events if owner.topic.layout is None else batch_of(owner.topic.layout, events)
 
 
 cdef bint admit_to_batch(Subscription owner, event, list events) except -1:
-    """Adds the event to the batch if it is to be there; returns whether it is. Those that are not are finished before
-    the batch is: the counts have to say so."""
+    """Adds the event to the batch if it is to be there; returns whether it is."""
     try:
         if owner.admit(event) is not None:
             events.append(event)
@@ -138,21 +138,23 @@ cdef bint admit_to_batch(Subscription owner, event, list events) except -1:
     except BaseException as exception:   # `where` has raised
         rc_u64_count(&owner.c.failures, 1)
         report(<Core>owner.c.topic.core, exception, event, owner)
-    rc_u32_store(&owner.c.rejected, rc_u32_load(&owner.c.rejected) + 1)
     return False
 
 
 cdef void call_with_batch(Subscription owner, batch) noexcept:
     cdef PyObject *arguments[2]
     cdef PyObject *result
-    if len(batch) == 0:
+    cdef Py_ssize_t events = len(batch)   # before the call: its handler may empty the list
+    if events == 0:
         return
     handler = owner.target() if owner.weak else owner.target
     if handler is None:   # a weak one, gone just now
-        rc_u64_count(&owner.c.unheard, <uint64_t>len(batch))
+        rc_u64_count(&owner.c.unheard, <uint64_t>events)
         return
     arguments[1] = <PyObject *>batch
     result = PyObject_Vectorcall(<PyObject *>handler, &arguments[1], 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
+    if owner.guarded:
+        rc_u64_count(&owner.c.heard, <uint64_t>events)
     if result == NULL:
         report_failure(&owner.c, arguments[1])
     else:

@@ -80,7 +80,6 @@ cdef list call_direct(Core core, tuple subscriptions, event, list raised):
     for sub in subscriptions:
         if rc_u32_load(&sub.c.discarded):   # perhaps by a handler before it
             rc_u64_count(&sub.c.unheard, 1)
-            rc_u64_count(&sub.c.calls, 1)
             continue
         started = time_turn(&sub.c, 0)
         result = sub.c.call(sub.c.callee, &arguments[1], 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)

@@ -28,10 +28,13 @@ cdef object guarded_call(PyObject *callee, PyObject **arguments, size_t count, P
     handler = sub.admit(event)
     if handler is None:
         return None
-    if type(event) is Envelope:
-        # a copy, as a context is entered by one thread at a time
-        return (<Envelope>event).context.copy().run(handler, (<Envelope>event).event)
-    return handler(event)
+    try:
+        if type(event) is Envelope:
+            # a copy, as a context is entered by one thread at a time
+            return (<Envelope>event).context.copy().run(handler, (<Envelope>event).event)
+        return handler(event)
+    finally:
+        rc_u64_count(&sub.c.heard, 1)
 
 
 cdef class Options:

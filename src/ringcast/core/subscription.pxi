@@ -82,9 +82,15 @@ cdef class Subscription:
 
     cdef object admit(self, event):
         """The handler, if it is to have this event: its conditions are met, and there still is a handler."""
-        if self.where is not None and self.c.mail == NULL and not self.where(unwrapped(event)):
-            rc_u64_count(&self.c.filtered, 1)
-            return None
+        if self.where is not None and self.c.mail == NULL:
+            try:
+                wanted = bool(self.where(unwrapped(event)))
+            except BaseException:
+                rc_u64_count(&self.c.unheard, 1)
+                raise
+            if not wanted:
+                rc_u64_count(&self.c.filtered, 1)
+                return None
         handler = self.target() if self.weak else self.target
         if handler is None or (self.once and rc_u32_exchange(&self.c.fired, 1)):
             rc_u64_count(&self.c.unheard, 1)
@@ -283,6 +289,7 @@ cdef class Subscription:
         gone = self.c.gone
         if not gone:
             self.c.in_hand -= 1
+            rc_u64_count(&self.c.heard, events)
             rc_u64_count(&self.c.calls, events)
         rc_mutex_unlock(&self.c.topic.lock)
         return not gone
@@ -487,15 +494,23 @@ cdef class Subscription:
     @property
     def delivered(self):
         """How many events its handler was called with, an int: of calls that have ended, by return or exception."""
-        cdef uint64_t ended = rc_u64_load(&self.c.calls)
-        if self.c.mode in (QUEUED, NATIVE) and self.c.mail == NULL:
-            ended = rc_u64_load(&self.c.cursor) - rc_u64_load(&self.c.start) + rc_u32_load(&self.c.rejected)
-        return ended - rc_u64_load(&self.c.filtered) - rc_u64_load(&self.c.unheard)
+        cdef uint64_t ended, unheard
+        if self.guarded or self.c.mode == LOOP:   # an event may be known as filtered while it still counts as in hand
+            return rc_u64_load(&self.c.heard)
+        if self.c.mode == DIRECT:
+            return rc_u64_load(&self.c.calls)
+        unheard = rc_u64_load(&self.c.unheard)   # for want of memory
+        if self.c.mail != NULL:
+            ended = rc_u64_load(&self.c.calls)
+        else:
+            ended = rc_u64_load(&self.c.cursor) - rc_u64_load(&self.c.start)
+        return max(ended, unheard) - unheard
 
     @property
     def dropped(self):
         """How many accepted events it never got: because of its policy or of `cancel(discard=True)`, because its event
-        loop was closed, or because nobody was left to handle them (`once`, `weak`). An int."""
+        loop was closed, because its `where` or `key` has raised, or because nobody was left to handle them (`once`,
+        `weak`). An int."""
         cdef uint64_t cursor = rc_u64_load(&self.c.cursor), end = rc_u64_load(&self.c.end)
         cdef uint64_t count = rc_u64_load(&self.c.unheard)
         if self.c.mail != NULL:
