@@ -107,16 +107,17 @@ cdef class Subscription:
 
     cdef uint64_t waiting(self) noexcept:
         """How many accepted events its handler has not finished."""
-        cdef uint64_t count = 0, cursor, end
+        cdef uint64_t count = 0, before, cursor, end
         if self.c.mode == DIRECT:
             return 0
         if self.c.mail != NULL:
             absorb(&self.c)
         # in the order in which an event goes, so that one which moves meanwhile counts twice rather than not at all
+        before = rc_ring_tail(&self.c.topic.ring)
         cursor = rc_u64_load_seq(&self.c.cursor)
         end = min(rc_u64_load_seq(&self.c.end), rc_ring_tail(&self.c.topic.ring))
-        if end > cursor:
-            count = end - cursor
+        if end > cursor:   # of those that came after the look at the cursor one counts: the others may have waited for room
+            count = max(min(end, before), cursor + 1) - cursor
         if self.c.mail != NULL:
             count += rc_u32_load_seq(&self.c.picked)
             count += mail_size(&self.c)
