@@ -1,7 +1,8 @@
 """The extension module; everything else is in pyproject.toml.
 
 Switches, by environment variable: SANITIZE=address,undefined or thread builds with sanitizers; DEBUG=1 without
-optimisation and with the core's assertions; FAIL_ALLOC=1 with allocations that tests can make fail (csrc/rc_memory.h).
+optimisation and with the core's assertions; FAIL_ALLOC=1 with allocations that tests can make fail (csrc/rc_memory.h);
+DELAYS=1 with delays at the atomic operations (csrc/rc_delay.h).
 """
 
 import os
@@ -14,6 +15,7 @@ from setuptools import Extension, setup
 DEBUG = os.environ.get("DEBUG", "0") != "0"
 SANITIZE = os.environ.get("SANITIZE", "0")
 FAIL_ALLOC = os.environ.get("FAIL_ALLOC", "0") != "0"
+DELAYS = os.environ.get("DELAYS", "0") != "0"
 
 if sys.platform == "win32":
     compile_args = ["/std:c11", "/experimental:c11atomics"]
@@ -35,7 +37,11 @@ setup(
             sources=["src/ringcast/_core.pyx", *sorted(map(str, Path("csrc").glob("*.c")))],
             depends=sorted(map(str, [*Path("csrc").glob("*.h"), *Path("src/ringcast/core").glob("*.pxi")])),
             include_dirs=["csrc", "src/ringcast/include"],
-            define_macros=([] if DEBUG else [("NDEBUG", None)]) + ([("RC_FAIL_ALLOC", None)] if FAIL_ALLOC else []),
+            define_macros=[
+                (name, None)
+                for name, wanted in (("NDEBUG", not DEBUG), ("RC_FAIL_ALLOC", FAIL_ALLOC), ("RC_DELAYS", DELAYS))
+                if wanted
+            ],
             extra_compile_args=compile_args,
             extra_link_args=link_args,
             libraries=libraries,

@@ -14,6 +14,9 @@
 #if defined(_MSC_VER)
 #include <intrin.h>
 #endif
+#if defined(RC_DELAYS)
+#include "rc_delay.h"
+#endif
 
 /* What is written by different cores stands at least this far apart. */
 #define RC_CACHE_LINE 64
@@ -61,5 +64,19 @@ static inline uint32_t rc_u32_exchange(rc_u32 *word, uint32_t value)
 
 /* A statistic that several threads count up. */
 static inline void rc_u64_count(rc_u64 *word, uint64_t more) { atomic_fetch_add_explicit(word, more, memory_order_relaxed); }
+
+#if defined(RC_DELAYS) /* each call of an accessor is a place of its own */
+#define rc_u32_load(word) (RC_DELAY, rc_u32_load(word))
+#define rc_u64_load(word) (RC_DELAY, rc_u64_load(word))
+#define rc_u32_store(word, value) (RC_DELAY, rc_u32_store(word, value))
+#define rc_u64_store(word, value) (RC_DELAY, rc_u64_store(word, value))
+#define rc_u32_load_seq(word) (RC_DELAY, rc_u32_load_seq(word))
+#define rc_u64_load_seq(word) (RC_DELAY, rc_u64_load_seq(word))
+#define rc_u32_store_seq(word, value) (RC_DELAY, rc_u32_store_seq(word, value))
+#define rc_u64_store_seq(word, value) (RC_DELAY, rc_u64_store_seq(word, value))
+#define rc_u32_add_seq(word, more) (RC_DELAY, rc_u32_add_seq(word, more))
+#define rc_u32_exchange(word, value) (RC_DELAY, rc_u32_exchange(word, value))
+#define rc_u64_count(word, more) (RC_DELAY, rc_u64_count(word, more))
+#endif
 
 #endif
