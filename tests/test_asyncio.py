@@ -9,6 +9,7 @@ import contextvars
 import functools
 import gc
 import logging
+import sys
 import threading
 import weakref
 from dataclasses import dataclass
@@ -284,6 +285,77 @@ def test_what_is_no_exception_ends_the_loop_and_is_a_failure(make_bus, loop_fact
     assert (subscription.delivered + subscription.dropped, subscription.pending) == (4, 0)
     assert subscription.errors >= 1  # uvloop goes on for a turn, and ends the next call as well
     assert LoopClosedError in [type(failure.exception) for failure in recorder.events]
+
+
+class InterruptedLoop(asyncio.SelectorEventLoop):
+    """Where a signal's handler raises while it is told of events."""
+
+    def __init__(self):
+        super().__init__()
+        self.raises = []
+
+    def call_soon_threadsafe(self, *arguments, **context):
+        if self.raises:
+            raise self.raises.pop()
+        return super().call_soon_threadsafe(*arguments, **context)
+
+
+@pytest.fixture
+def interrupted_loop():
+    loop = InterruptedLoop()
+    yield loop
+    loop.close()
+
+
+@pytest.mark.thread_unsafe(reason="an interrupt is the main thread's")
+def test_an_interrupt_while_the_loop_is_told_of_an_event_costs_no_event_and_is_raised(interrupted_loop, recorder):
+    async def handler(tick: Tick) -> None:
+        recorder(tick)
+
+    async def main():
+        async with bus:
+            pass
+
+    bus = Dispatcher()
+    subscription = bus.subscribe(handler, loop=interrupted_loop)
+    interrupted_loop.raises.append(KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):  # noqa: PT012 -- by publish, or just after it
+        bus.publish(Tick(0))
+        for _ in range(10):
+            pass
+    bus.publish(Tick(1))
+    interrupted_loop.run_until_complete(main())
+    assert recorder.events == [Tick(0), Tick(1)]
+    assert (subscription.errors, subscription.dropped) == (0, 0)
+
+
+@pytest.mark.thread_unsafe(reason="sets a hook of the process")
+@pytest.mark.parametrize("failures", [1, 2])
+def test_another_exception_while_the_loop_is_told_of_an_event_is_shown(
+    interrupted_loop, recorder, make_recorder, monkeypatch, failures
+):
+    handled, unraisable = make_recorder(), []
+
+    async def handler(tick: Tick) -> None:
+        handled(tick)
+
+    async def main():
+        async with bus:
+            pass
+
+    bus = Dispatcher(on_error=recorder)
+    subscription = bus.subscribe(handler, loop=interrupted_loop)
+    monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
+    interrupted_loop.raises += [TimeoutError("by a handler of SIGALRM")] * failures
+    bus.publish(Tick(0))
+    interrupted_loop.run_until_complete(main())
+    assert [shown.exc_type for shown in unraisable] == [TimeoutError]
+    assert "event loop" in unraisable[0].err_msg
+    if failures == 1:
+        assert (handled.events, recorder.events) == ([Tick(0)], [])
+    else:  # given up, and said so
+        assert (handled.events, subscription.dropped, subscription.active) == ([], 1, False)
+        assert "cannot be told of events; 1 events were dropped" in str(recorder.events[0].exception)
 
 
 def test_with_raise_the_failures_of_async_handlers_are_logged(run, caplog):

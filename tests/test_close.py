@@ -91,13 +91,16 @@ def test_close_ends_also_a_worker_that_is_just_being_started(make_bus, deadline)
 
 
 class ClosingLoop(asyncio.SelectorEventLoop):
-    """Closes a dispatcher when the dispatcher tells it of events, which is inside publish."""
+    """Closes a dispatcher when another thread tells it of events, which is inside publish."""
 
-    bus = None
+    def __init__(self):
+        super().__init__()
+        self.bus = None
+        self.thread = threading.get_ident()
 
     def call_soon_threadsafe(self, *arguments, **context):
-        bus, self.bus = self.bus, None
-        if bus is not None:
+        if self.bus is not None and threading.get_ident() != self.thread:
+            bus, self.bus = self.bus, None
             with contextlib.suppress(CloseTimeoutError):
                 bus.close(0)
         return super().call_soon_threadsafe(*arguments, **context)

@@ -48,7 +48,7 @@ from ringcast.events import check_type_id, class_name, identify, shown
 from ringcast.handlers import handler_name
 
 cimport cython
-from cpython.exc cimport PyErr_CheckSignals, PyErr_Occurred, PyErr_SetString
+from cpython.exc cimport PyErr_CheckSignals, PyErr_Occurred, PyErr_SetInterrupt, PyErr_SetString
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.buffer cimport (
     PyBUF_FORMAT,

@@ -146,7 +146,7 @@ cdef ringcast_status publish_attached(
         except MemoryError:
             return RINGCAST_NO_MEMORY
         except BaseException as exception:   # direct handlers: the others have had the record
-            sys.unraisablehook(Unraisable(exception))
+            sys.unraisablehook(Unraisable(exception, "in a direct handler, called by ringcast_publish"))
             status = RINGCAST_FAILED
         done[0] += 1
     return status
@@ -155,12 +155,21 @@ cdef ringcast_status publish_attached(
 class Unraisable:
     """What sys.unraisablehook is given."""
 
-    def __init__(self, exception):
+    def __init__(self, exception, str where):
         self.exc_type = type(exception)
         self.exc_value = exception
         self.exc_traceback = exception.__traceback__
-        self.err_msg = "Exception ignored in a direct handler, called by ringcast_publish"
+        self.err_msg = f"Exception ignored {where}"
         self.object = None
+
+
+cdef set_aside(exception, str where):
+    """For what cannot be raised where it came up, as not only publish comes there: an interrupt is raised by the main
+    thread as soon as it can be, anything else is shown."""
+    if isinstance(exception, KeyboardInterrupt):
+        PyErr_SetInterrupt()
+    else:
+        sys.unraisablehook(Unraisable(exception, where))
 
 
 cdef PyObject *api_subscribe(

@@ -140,8 +140,8 @@ cdef void start_workers(Core core) noexcept:
     try:
         if not rc_u32_load(&core.started):
             core.start()
-    except RuntimeError as exception:   # no more threads: whoever publishes next tries again
-        sys.unraisablehook(Unraisable(exception))
+    except BaseException as exception:   # no more threads: whoever publishes next tries again
+        set_aside(exception, "while starting workers")
 
 
 cdef void wake_consumer(PyObject *owner) noexcept with gil:
@@ -158,5 +158,5 @@ cdef void wake_consumer(PyObject *owner) noexcept with gil:
         return
     try:
         sub.waker()   # was set before the token was given back for the first time
-    except BaseException as exception:   # the loop is closed
-        sub._abandon(exception)
+    except BaseException as exception:
+        sub.not_told(exception)

@@ -116,7 +116,7 @@ cdef class Subscription:
         before = rc_ring_tail(&self.c.topic.ring)
         cursor = rc_u64_load_seq(&self.c.cursor)
         end = min(rc_u64_load_seq(&self.c.end), rc_ring_tail(&self.c.topic.ring))
-        if end > cursor:   # of those that came after the look at the cursor one counts: the others may have waited for room
+        if end > cursor:   # of those that came after the look at the cursor one counts: others may have taken its room
             count = max(min(end, before), cursor + 1) - cursor
         if self.c.mail != NULL:
             count += rc_u32_load_seq(&self.c.picked)
@@ -303,6 +303,19 @@ cdef class Subscription:
         rc_pool_unhold(self.c.topic.pool)
         Py_DECREF(core)
 
+    cdef not_told(self, exception):
+        """Its consumer could not be told of events: the loop is closed, or a signal's handler has raised meanwhile,
+        which is no reason to lose events."""
+        loop = self.event_loop()
+        if loop is None or loop.is_closed():
+            self._abandon(exception)
+            return
+        try:
+            self.waker()   # for the second time, perhaps: the consumer finds nothing then
+        except BaseException as again:
+            self._abandon(again)
+        set_aside(exception, f"while the event loop of {self!r} was told of events")
+
     def _abandon(self, exception=None):
         """The consumer will not come any more (its loop is closed): drops and counts what is waiting."""
         cdef uint64_t given, in_hand = 0
@@ -322,7 +335,8 @@ cdef class Subscription:
         for _ in range(in_hand):
             self.let_go()
         if core is not None and pending:
-            failure = LoopClosedError(f"the event loop of {self!r} is closed; {pending} events were dropped")
+            what = "is closed" if loop is None or loop.is_closed() else "cannot be told of events"
+            failure = LoopClosedError(f"the event loop of {self!r} {what}; {pending} events were dropped")
             failure.__cause__ = exception
             report(<Core>core, failure, None, self)
 
