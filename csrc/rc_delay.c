@@ -7,7 +7,7 @@
 
 #include <time.h>
 
-enum { SHORTEST_REST = 5000000, REST_SPREAD = 15000000, LONGEST_DELAY = 200000 }; /* ns */
+enum { SHORTEST_REST = 10000000, REST_SPREAD = 30000000, LONGEST_DELAY = 200000 }; /* ns */
 
 void rc_delay(rc_delay_place *place)
 {

@@ -1,7 +1,7 @@
 /* Delays: built with RC_DELAYS, each place that has an atomic operation waits before it now and then, as if the system had
  * taken the processor away just there. What goes wrong in a window of a few instructions goes wrong within seconds.
  *
- * Every place has turns of its own: at most one delay in 5 to 20 ms, whatever the other places do. So the rare paths have
+ * Every place has turns of its own: at most one delay in 10 to 40 ms, whatever the other places do. So the rare paths have
  * as many as the hot one, which is not slowed down by much. A delay lasts for up to 0.2 ms.
  *
  * Needs GCC or Clang. Of use where threads run at the same time: without the GIL, and in csrc/tests.
