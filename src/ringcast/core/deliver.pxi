@@ -199,17 +199,17 @@ cdef void report_failure(subscription_t *sub, PyObject *event) noexcept with gil
 
 cdef inline uint64_t find_events(topic_t *c) noexcept:
     """Finds events that were published, for the holder of the task. Returns the end of those that are found."""
-    cdef uint64_t seen = rc_u64_load(&c.end), gate, waiting
+    cdef uint64_t seen = rc_u64_load(&c.end), tail, gate
     cdef uint64_t end = look_for_events(c, rc_u32_load(&c.turn))
     cdef unsigned spins = 0
     while end == seen and rc_ring_tail(&c.ring) != end:   # claimed: published within a few instructions
         rc_ring_pause(spins)
         spins += 1
         end = look_for_events(c, rc_u32_load(&c.turn))
-    gate = rc_ring_gate(&c.ring)   # first: it follows the tail
-    waiting = rc_ring_tail(&c.ring) - gate
-    if waiting > rc_u64_load(&c.high_water):
-        rc_u64_store(&c.high_water, waiting)
+    tail = rc_ring_tail(&c.ring)
+    gate = rc_ring_gate(&c.ring)   # after the tail, which it may have passed meanwhile: rather too few than too many
+    if tail > gate + rc_u64_load(&c.high_water):
+        rc_u64_store(&c.high_water, tail - gate)
     return end
 
 

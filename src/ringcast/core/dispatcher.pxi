@@ -942,8 +942,8 @@ cdef inline uint64_t id_key(uint32_t type_id) noexcept nogil:
 
 
 cdef uint64_t pending_in(Topic topic):
-    cdef uint64_t gate = rc_ring_gate(&topic.c.ring)   # first: it follows the tail
-    return rc_ring_tail(&topic.c.ring) - gate
+    cdef uint64_t before = rc_ring_tail(&topic.c.ring), gate = rc_ring_gate(&topic.c.ring)
+    return between(before, gate, rc_ring_tail(&topic.c.ring))
 
 
 cdef inline int64_t time_left(int64_t deadline):

@@ -107,7 +107,7 @@ cdef class Subscription:
 
     cdef uint64_t waiting(self) noexcept:
         """How many accepted events its handler has not finished."""
-        cdef uint64_t count = 0, before, cursor, end
+        cdef uint64_t count, before, cursor, end
         if self.c.mode == DIRECT:
             return 0
         if self.c.mail != NULL:
@@ -116,8 +116,7 @@ cdef class Subscription:
         before = rc_ring_tail(&self.c.topic.ring)
         cursor = rc_u64_load_seq(&self.c.cursor)
         end = min(rc_u64_load_seq(&self.c.end), rc_ring_tail(&self.c.topic.ring))
-        if end > cursor:   # of those that came after the look at the cursor one counts: others may have taken its room
-            count = max(min(end, before), cursor + 1) - cursor
+        count = between(before, cursor, end)
         if self.c.mail != NULL:
             count += rc_u32_load_seq(&self.c.picked)
             count += mail_size(&self.c)

@@ -416,6 +416,12 @@ cdef class Topic:
         return False
 
 
+cdef inline uint64_t between(uint64_t before, uint64_t cursor, uint64_t end) noexcept nogil:
+    """How many events there are from a cursor up to the tail, which was `before` when the cursor was read, and `end`
+    after that. Of those that came in between one counts: the others may have taken its room."""
+    return 0 if end <= cursor else max(min(before, end), cursor + 1) - cursor
+
+
 cdef running_loop():
     """The event loop that runs in this thread, or None. asyncio is not imported for the question."""
     asyncio = rc_get(sys.modules, "asyncio.events")
