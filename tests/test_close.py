@@ -217,7 +217,8 @@ def test_close_from_two_threads_returns_in_both_when_all_is_delivered(bus, gate,
     assert [closer.result(deadline) for closer in closers] == [100, 100]
 
 
-def test_what_is_accepted_while_another_thread_closes_is_delivered(make_bus, make_recorder, spawn, deadline):
+@pytest.mark.parametrize("publish", [Dispatcher.publish, lambda bus, tick: bus.publish_many([tick])])
+def test_what_is_accepted_while_another_thread_closes_is_delivered(make_bus, make_recorder, spawn, publish, deadline):
     for _ in range(30):
         bus, recorder = make_bus(), make_recorder()
         bus.subscribe(Tick, recorder)
@@ -228,7 +229,7 @@ def test_what_is_accepted_while_another_thread_closes_is_delivered(make_bus, mak
             begun.wait(deadline)
             with contextlib.suppress(ClosedError):
                 while True:
-                    bus.publish(Tick(accepted[which]))
+                    assert publish(bus, Tick(accepted[which])) == 1
                     accepted[which] += 1
 
         publishers = [spawn(publish_until_closed, which) for which in (0, 1)]

@@ -267,6 +267,7 @@ cdef class Core:
                 topic = <topic_t *>rc_registry_find(&self.by_class, class_key(event_class))
                 subscribers = 0 if topic == NULL else rc_u32_load(&topic.plain)
                 if subscribers == NOBODY:
+                    self.check_open()   # a close may have just cancelled them
                     at = end
                     continue
                 if subscribers != 0:
@@ -924,8 +925,9 @@ cdef object publish_quickly(PyObject *core, PyObject **arguments, Py_ssize_t cou
         if topic != NULL:
             subscribers = rc_u32_load(&topic.plain)
             if subscribers == NOBODY:
-                return 0
-            if subscribers != 0 and try_publish(topic, arguments[0], rc_u64_load(&topic.limit)) == RC_CLAIMED:
+                if rc_u32_load(&(<Core>core).closing) == 0:   # or a close has just cancelled them
+                    return 0
+            elif subscribers != 0 and try_publish(topic, arguments[0], rc_u64_load(&topic.limit)) == RC_CLAIMED:
                 return subscribers
     return publish_with_arguments(core, arguments, count, names)
 
