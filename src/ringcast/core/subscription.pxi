@@ -112,6 +112,7 @@ cdef class Subscription:
             return 0
         if self.c.mail != NULL:
             absorb(&self.c)
+            rc_mutex_lock(&self.c.mail.mutex)   # what goes from the ring to the mailbox, and out of it, goes under this
         # in the order in which an event goes, so that one which moves meanwhile counts twice rather than not at all
         before = rc_ring_tail(&self.c.topic.ring)
         cursor = rc_u64_load_seq(&self.c.cursor)
@@ -122,6 +123,8 @@ cdef class Subscription:
             count += mail_size(&self.c)
         if self.c.mode == LOOP or self.c.mail != NULL:
             count += self.unfinished()
+        if self.c.mail != NULL:
+            rc_mutex_unlock(&self.c.mail.mutex)
         return count
 
     cdef uint64_t unfinished(self) noexcept:
