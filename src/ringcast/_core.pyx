@@ -268,7 +268,7 @@ cdef struct subscription_t:
     PyObject *subscription    # the Subscription, not owned
     rc_mail *mail             # where its policy drops events, else NULL
     rc_u64 calls              # ended; not counted where the cursor tells
-    rc_u64 heard              # where there are conditions: events with which calls of its handler have ended
+    rc_u64 heard              # with conditions, and on event loops: events with which calls of its handler have ended
     rc_u64 filtered           # of the calls: those in which `where` did not let the event pass
     rc_u64 filtered_early     # events that `where` did not let into the mailbox
     rc_u64 lost               # events that were dropped by its policy
