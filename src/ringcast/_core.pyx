@@ -232,6 +232,7 @@ cdef struct topic_t:
     rc_u64 end                # of the published events that were found; moved under the lock
     rc_mutex lock
     rc_u32 subscribers        # active subscriptions that have their events from the ring
+    rc_u32 joining            # one more is just added: see subscribers_of
     rc_u32 pooled             # of the members: those that run on the pool's workers
     rc_u32 limited            # of the members: those whose max_queue is less than the ring's
     rc_u32 turn               # how many events the holder of the task looks for at a time: as many as a batch takes

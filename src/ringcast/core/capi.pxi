@@ -73,7 +73,7 @@ cdef ringcast_status api_publish(
         if rc_u32_load(&c.elsewhere) != 0:   # also where that has come about while this waited
             status = publish_attached(topic, at + done * size, count - done, deadline, &done)
             break
-        if rc_u32_load(&c.subscribers) == 0:
+        if subscribers_of(c) == 0:
             if rc_u32_load(&(<Core>topic.core).closing):
                 status = RINGCAST_CLOSED
             else:

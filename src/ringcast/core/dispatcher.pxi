@@ -228,7 +228,7 @@ cdef class Core:
                 topic = <Topic>c.topic
                 self.prepare(topic)
                 while done < count and rc_u32_load(&c.elsewhere) == 0:
-                    if rc_u32_load(&c.subscribers) == 0:   # nobody is subscribed any more
+                    if subscribers_of(c) == 0:   # nobody is subscribed any more
                         self.check_open()
                         return
                     done += self.copy_records(c, records + done * layout.size, count - done, &claim)
@@ -305,7 +305,7 @@ cdef class Core:
         cdef Topic own = None
         if topic != NULL:
             own = <Topic>topic.topic
-            subscribers = rc_u32_load(&topic.subscribers)
+            subscribers = subscribers_of(topic)
             if not wide and own.find_companion() is None:
                 direct = own.direct_members()   # before the claim: while that succeeds, no close has cancelled any
                 if subscribers == 0:
@@ -330,10 +330,10 @@ cdef class Core:
         cdef rc_claim claim = RC_CLAIMED
         cdef int64_t deadline = timeout if timeout < 0 else time.monotonic_ns() + timeout
         for topic in topics:
-            if rc_u32_load(&topic.c.subscribers) != 0:
+            if subscribers_of(topic.c) != 0:
                 targets.append((topic, event))
             companion = topic.find_companion()
-            if companion is not None and rc_u32_load(&companion.c.subscribers) != 0:
+            if companion is not None and subscribers_of(companion.c) != 0:
                 targets.append((companion, envelop(event)))
             members = topic.direct_members()
             if len(<tuple>members) != 0 and rc_u32_load(&topic.c.subscribers) == 0:

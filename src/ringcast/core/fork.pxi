@@ -61,6 +61,7 @@ cdef disown_topic(Topic topic, rc_worker *worker):
     cdef uint64_t holding = 0   # how many of them stay there: one, that is handed over as it is
     cdef PyObject *event = NULL
     rc_mutex_init(&c.lock)
+    rc_u32_store(&c.joining, 0)
     for sub in topic.members():
         if worker != NULL and rc_turn_running(worker) and worker.lane == &sub.c.lane:
             here = sub

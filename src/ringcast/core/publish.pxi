@@ -1,5 +1,15 @@
 # Publish: claim a slot, store the event, schedule the topic.
 
+cdef inline uint32_t subscribers_of(topic_t *c) noexcept nogil:
+    """How many subscriptions an event reaches that is published now. Where one is just being added, after that: a
+    thread whose last event, claimed in view of a subscriber that was there before, is the first for the new one has to
+    find it for its next event, too."""
+    if rc_u32_load(&c.joining) != 0:   # before the look at the count, which is there when this is 0 again
+        rc_mutex_lock(&c.lock)
+        rc_mutex_unlock(&c.lock)
+    return rc_u32_load(&c.subscribers)
+
+
 cdef inline rc_claim try_publish(topic_t *topic, PyObject *event, uint64_t limit) noexcept nogil:
     cdef rc_claim claim = put(topic, event, limit)
     if claim == RC_CLAIMED:

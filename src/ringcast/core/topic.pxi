@@ -243,11 +243,15 @@ cdef class Topic:
                 replaced = self.c.cursors
                 self.c.cursors = cursors
                 cursors = NULL
+                rc_u32_store_seq(&self.c.joining, 1)   # seq, as what follows: before the tail is read
+                if rc_u32_load(&self.c.plain) == NOBODY:
+                    rc_u32_store_seq(&self.c.plain, 0)
                 self.set_members(new)
                 # under the lock the gate stands still, at or before the tail: it cannot pass the new cursor
                 rc_u64_store(&sub.c.start, rc_ring_tail(&self.c.ring))
                 rc_u64_store(&sub.c.cursor, rc_u64_load(&sub.c.start))
                 self.count_subscribers(1)
+                rc_u32_store(&self.c.joining, 0)
             rc_mutex_unlock(&self.c.lock)
             PyMem_RawFree(cursors)
             PyMem_RawFree(replaced)
