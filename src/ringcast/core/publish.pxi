@@ -140,16 +140,15 @@ cdef void run_here(topic_t *c) noexcept with gil:
         if not topic.has_work():
             break
         if rc_u32_load(&c.pooled) != 0:
-            start_workers(<Core>c.core)
+            start_workers(topic)
             enqueue(c, &c.task, c.topic)
             break
 
 
-cdef void start_workers(Core core) noexcept:
+cdef void start_workers(Topic topic) noexcept:
     """For those who did not publish themselves: publish starts them before it claims, and raises what comes of it."""
     try:
-        if not rc_u32_load(&core.started):
-            core.start()
+        (<Core>topic.c.core).prepare(topic)
     except BaseException as exception:   # no more threads: whoever publishes next tries again
         set_aside(exception, "while starting workers")
 
