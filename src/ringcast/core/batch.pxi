@@ -109,13 +109,11 @@ cdef object gather_mail(Subscription owner, uint64_t *taken):
     cdef list events = []
     cdef PyObject *raw
     cdef uint64_t lag = 0
-    cdef uint32_t looked_at = 0
     taken[0] = 0
-    while looked_at < owner.c.batch:
+    for _ in range(owner.c.batch):
         raw = take_mail(&owner.c)
         if raw == NULL:
             break
-        looked_at += 1
         taken[0] += 1
         lag += rc_u64_load(&owner.c.lag)
         event = <object>raw

@@ -137,7 +137,7 @@ cdef disown_subscription(Subscription sub, uint64_t tail, bint here, uint64_t in
         delivered = sub.delivered
         rc_u64_count(&c.unheard, dropped + waiting - in_hand)
         rc_u64_store(&c.cursor, tail - holding)
-        rc_u64_store(&c.start, tail - holding - delivered - rc_u64_load(&c.filtered) - rc_u64_load(&c.unheard))
+        rc_u64_store(&c.start, tail - holding - delivered - rc_u64_load(&c.unheard))
     if cancelled:
         rc_u64_store(&c.cancelled_at, tail)
         rc_u64_store(&c.end, tail)
