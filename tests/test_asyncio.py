@@ -312,10 +312,6 @@ def test_an_interrupt_while_the_loop_is_told_of_an_event_costs_no_event_and_is_r
     async def handler(tick: Tick) -> None:
         recorder(tick)
 
-    async def main():
-        async with bus:
-            pass
-
     bus = Dispatcher()
     subscription = bus.subscribe(handler, loop=interrupted_loop)
     interrupted_loop.raises.append(KeyboardInterrupt())
@@ -324,7 +320,7 @@ def test_an_interrupt_while_the_loop_is_told_of_an_event_costs_no_event_and_is_r
         for _ in range(10):
             pass
     bus.publish(Tick(1))
-    interrupted_loop.run_until_complete(main())
+    interrupted_loop.run_until_complete(bus.aclose())
     assert recorder.events == [Tick(0), Tick(1)]
     assert (subscription.errors, subscription.dropped) == (0, 0)
 
@@ -339,16 +335,12 @@ def test_another_exception_while_the_loop_is_told_of_an_event_is_shown(
     async def handler(tick: Tick) -> None:
         handled(tick)
 
-    async def main():
-        async with bus:
-            pass
-
     bus = Dispatcher(on_error=recorder)
     subscription = bus.subscribe(handler, loop=interrupted_loop)
     monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
     interrupted_loop.raises += [TimeoutError("by a handler of SIGALRM")] * failures
     bus.publish(Tick(0))
-    interrupted_loop.run_until_complete(main())
+    interrupted_loop.run_until_complete(bus.aclose())
     assert [shown.exc_type for shown in unraisable] == [TimeoutError]
     assert "event loop" in unraisable[0].err_msg
     if failures == 1:
