@@ -7,7 +7,8 @@ import functools
 import gc
 import threading
 import weakref
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import FunctionType
 from typing import Any, ClassVar, NamedTuple
@@ -229,6 +230,17 @@ def test_threads_that_ask_at_once_get_the_same_id() -> None:
         answers = [future.result() for future in [pool.submit(ask) for _ in range(8)]]
     assert all(answer == answers[0] for answer in answers)
     assert len(set(answers[0])) == len(classes)
+
+
+def test_an_id_that_is_given_out_is_found_while_another_thread_gives_one_out(
+    spawn: Callable[..., Future[int]], deadline: float
+) -> None:
+    class Tick:
+        pass
+
+    given = type_id(Tick)
+    with events._lock:
+        assert spawn(type_id, Tick).result(deadline) == given
 
 
 @pytest.mark.usefixtures("collected_classes")

@@ -235,18 +235,32 @@ def _forget(
     lock: AbstractContextManager[bool] = _lock,
 ) -> None:
     with lock:
-        if entries.get(dead.address) is dead:
+        if dead.address in entries and entries[dead.address] is dead:
             del entries[dead.address]
+
+
+def _given(cls: type) -> int | None:
+    """Return the automatic id of `cls`, or None when it has none yet."""
+    # Without the lock: an entry is complete before it can be found, and stays for as long as its class lives,
+    # which the caller sees to.
+    # Not `get`: on free-threaded Python 3.13 that holds the dictionary's mutex while it looks a key up, and may
+    # want it again where another thread made the key. It then waits for itself, for dozens of turns.
+    try:
+        entry = _automatic[id(cls)]
+    except KeyError:
+        return None
+    return entry.type_id if entry() is cls else None
 
 
 def _automatic_id(cls: type) -> int:
     """Return the automatic id of `cls`; give one out when it has none yet."""
     global _next_automatic
+    if (given := _given(cls)) is not None:
+        return given
     address = id(cls)
     with _lock:
-        entry = _automatic.get(address)
-        if entry is not None and entry() is cls:
-            return entry.type_id
+        if (given := _given(cls)) is not None:  # by another thread, meanwhile
+            return given
         if _next_automatic > _MAX_TYPE_ID:
             raise TypeIdError(f"no automatic type id is left for {class_name(cls)}: state one ({_ATTRIBUTE})")
         entry = _Automatic(cls, _forget)
