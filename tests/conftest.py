@@ -17,11 +17,9 @@ from concurrent.futures import Future
 from typing import Any
 
 import pytest
+from limits import DEADLINE
 
 from ringcast import Dispatcher, _core
-
-DEADLINE = float(os.environ.get("TEST_DEADLINE", "15"))
-"""Seconds after which a wait has failed. Far more than any of them needs; sanitizers need more."""
 
 
 class Gate:
@@ -128,7 +126,7 @@ def no_thread_left() -> Iterator[None]:
     left = set(threading.enumerate()) - before
     if left:
         gc.collect()  # dispatchers that the test has dropped
-    end = time.monotonic() + 5
+    end = time.monotonic() + DEADLINE / 3
     for thread in left:
         thread.join(max(0.0, end - time.monotonic()))
     alive = sorted(thread.name for thread in left if thread.is_alive())
@@ -232,7 +230,7 @@ def run_until_done(run_python: Callable[..., subprocess.CompletedProcess[str]]) 
     """Runs a program in an interpreter of its own, in which all has to go well and nothing may be printed."""
 
     def run(program: str) -> None:
-        result = run_python(program + "\nprint('done')", timeout=60)
+        result = run_python(program + "\nprint('done')", timeout=4 * DEADLINE)
         assert result.stderr == ""
         assert (result.returncode, result.stdout) == (0, "done\n")
 

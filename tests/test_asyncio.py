@@ -1198,10 +1198,10 @@ def test_wait_for_gives_the_next_event(run):
     run(main)
 
 
-def test_wait_for_an_event_of_another_thread_that_fits(run, spawn):
+def test_wait_for_an_event_of_another_thread_that_fits(run, spawn, deadline):
     async def main():
         async with Dispatcher() as bus:
-            waiting = await begun(bus, bus.wait_for(Tick, where=lambda tick: tick.number > 50, timeout=10))
+            waiting = await begun(bus, bus.wait_for(Tick, where=lambda tick: tick.number > 50, timeout=deadline))
             spawn(lambda: [bus.publish(Tick(number)) for number in range(100)])
             assert await waiting == Tick(51)
             assert bus.count(Tick) == 0

@@ -236,7 +236,7 @@ def test_ctrl_c_interrupts_a_waiting_publisher_and_its_event_is_not_queued(
         eventually(lambda: len(accepted) == 2)
         assert not third.wait(0.05)
         send()
-        if not interrupted.wait(5):
+        if not interrupted.wait(deadline):
             gate.open()  # or the main thread would wait for ever
 
     def publish_three():
@@ -269,7 +269,7 @@ def test_a_signal_whose_handler_returns_leaves_the_publisher_waiting(
     def send():
         eventually(lambda: accepted)
         os.kill(os.getpid(), signal.SIGUSR1)
-        came = handled.wait(5)  # while the publisher waits
+        came = handled.wait(deadline)  # while the publisher waits
         gate.open()
         assert came
 

@@ -10,11 +10,11 @@ import numpy
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from limits import DEADLINE
 
 import ringcast
 from ringcast import ClosedError, Dispatcher, RingcastError
 
-DEADLINE = 15.0
 SETTINGS = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 

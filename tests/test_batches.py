@@ -198,7 +198,7 @@ def test_a_long_generator_is_published_in_parts(bus, recorder):
     assert recorder.wait_for(1000) == ticks(1000)
 
 
-def test_a_full_queue_stops_publish_many_where_it_says(make_bus, gate, recorder):
+def test_a_full_queue_stops_publish_many_where_it_says(make_bus, gate, recorder, deadline):
     bus = make_bus(max_queue=10)
 
     def handler(tick: Tick) -> None:
@@ -212,7 +212,7 @@ def test_a_full_queue_stops_publish_many_where_it_says(make_bus, gate, recorder)
         assert caught.value.published == (10 if form is list else 0)
     gate.open()
     assert recorder.wait_for(10) == ticks(10)
-    assert bus.wait_idle(15)
+    assert bus.wait_idle(deadline)
     assert len(recorder.events) == 10  # the event after these, and all that follow, have reached nobody
 
 
@@ -224,10 +224,10 @@ def test_publish_many_waits_for_room(make_bus, recorder):
     assert recorder.wait_for(10_000) == ticks(10_000)
 
 
-def test_the_timeout_is_for_all_of_them_together(make_bus, recorder):
+def test_the_timeout_is_for_all_of_them_together(make_bus, recorder, deadline):
     bus = make_bus(max_queue=1)
     bus.subscribe(Tick, recorder)
-    assert bus.publish_many(ticks(2000), timeout=15) == 2000
+    assert bus.publish_many(ticks(2000), timeout=deadline) == 2000
     assert recorder.wait_for(2000) == ticks(2000)
     with pytest.raises(ValueError, match="timeout"):
         bus.publish_many(ticks(1), timeout=-1)
@@ -244,7 +244,7 @@ def test_a_refusing_subscription_stops_publish_many(make_bus, gate, classes):
     gate.open()
 
 
-def test_events_of_a_foreign_class_stop_publish_many(bus, recorder):
+def test_events_of_a_foreign_class_stop_publish_many(bus, recorder, deadline):
     class Thief:
         __event_type__ = 0x4B
 
@@ -254,7 +254,7 @@ def test_events_of_a_foreign_class_stop_publish_many(bus, recorder):
         bus.publish_many([*good, Thief(), Stated()])
     assert caught.value.published == 3
     assert recorder.wait_for(3) == good
-    assert bus.wait_idle(15)
+    assert bus.wait_idle(deadline)
     assert len(recorder.events) == 3
 
 
@@ -318,7 +318,7 @@ def test_close_stops_publish_many_and_delivers_what_it_had_published(
 
 
 @pytest.mark.parametrize("policy", ["drop_newest", "drop_oldest", "latest"])
-def test_publish_many_is_never_held_up_by_a_dropping_subscription(make_bus, gate, recorder, policy):
+def test_publish_many_is_never_held_up_by_a_dropping_subscription(make_bus, gate, recorder, policy, deadline):
     bus = make_bus(max_queue=10)
 
     def handler(tick: Tick) -> None:
@@ -329,7 +329,7 @@ def test_publish_many_is_never_held_up_by_a_dropping_subscription(make_bus, gate
     subscription = bus.subscribe(handler, policy=policy)
     bus.publish(Tick(-1))
     gate.wait_until_held()
-    assert bus.publish_many(ticks(100), timeout=15) == 100
+    assert bus.publish_many(ticks(100), timeout=deadline) == 100
     gate.open()
     bus.close()
     kept = {"drop_newest": range(10), "drop_oldest": range(90, 100), "latest": range(99, 100)}[policy]
@@ -691,7 +691,7 @@ def test_once_is_one_event(bus, gate, recorder, policy):
     assert blocker.delivered == 1
 
 
-def test_a_weak_batch_handler_ends_with_its_owner(bus, recorder):
+def test_a_weak_batch_handler_ends_with_its_owner(bus, recorder, deadline):
     class Owner:
         def handle(self, events: list[Tick]) -> None:
             recorder(events)
@@ -699,7 +699,7 @@ def test_a_weak_batch_handler_ends_with_its_owner(bus, recorder):
     owner = Owner()
     subscription = bus.subscribe(owner.handle, batch=10, weak=True)
     bus.publish_many(ticks(3))
-    bus.wait_idle(15)
+    bus.wait_idle(deadline)
     assert flat(recorder.events) == ticks(3)
     del owner
     assert not subscription.active
@@ -801,7 +801,7 @@ def test_discard_drops_what_no_batch_has_begun(bus, gate, recorder, policy):
 
 @pytest.mark.parametrize("policy", ["block", "drop_oldest"])
 @pytest.mark.parametrize("discard", [False, True])
-def test_cancel_inside_the_batch_handler(bus, gate, recorder, discard, policy):
+def test_cancel_inside_the_batch_handler(bus, gate, recorder, discard, policy, deadline):
     def handler(events: list[Tick]) -> None:
         if events[0].number == -1:
             gate.hold()
@@ -814,7 +814,7 @@ def test_cancel_inside_the_batch_handler(bus, gate, recorder, discard, policy):
     gate.wait_until_held()
     bus.publish_many(ticks(25))
     gate.open()
-    bus.wait_idle(15)
+    bus.wait_idle(deadline)
     bus.publish_many(ticks(25, 100))
     bus.close()
     assert flat(recorder.events[1:]) == (ticks(10) if discard else ticks(25))
@@ -864,7 +864,7 @@ def test_events_are_released_after_their_batch(bus, gate, deadline):
 
 
 @pytest.mark.parametrize("max_queue", [1, 10])
-def test_a_batch_handler_publishes_into_its_own_full_queue(make_bus, recorder, max_queue):
+def test_a_batch_handler_publishes_into_its_own_full_queue(make_bus, recorder, max_queue, deadline):
     bus = make_bus(max_queue=max_queue)
 
     def handler(events: list[Tick]) -> None:
@@ -873,7 +873,7 @@ def test_a_batch_handler_publishes_into_its_own_full_queue(make_bus, recorder, m
 
     subscription = bus.subscribe(handler, batch=20)
     bus.publish_many(ticks(1000))
-    bus.wait_idle(15)
+    bus.wait_idle(deadline)
     bus.close()
     assert sorted(tick.number for tick in flat(recorder.events)) == list(range(6000))
     assert_balanced(subscription, 6000)
@@ -1048,12 +1048,12 @@ def test_a_stream_of_batches_holds_publishers(make_bus):
 # --- statistics ---
 
 
-def test_stats_count_events(bus, gate, recorder):
+def test_stats_count_events(bus, gate, recorder, deadline):
     subscription = held_batches(bus, gate, recorder, 10)
     bus.publish_many(ticks(25))
     assert subscription.pending == 26
     gate.open()
-    bus.wait_idle(15)
+    bus.wait_idle(deadline)
     [topic] = bus.stats().topics
     [stats] = topic.subscriptions
     assert topic.published == 26

@@ -10,10 +10,9 @@ import threading
 import weakref
 
 import pytest
+from limits import DEADLINE
 
 from ringcast import ClosedError, CloseTimeoutError, Dispatcher, _core
-
-DEADLINE = 15
 
 
 class Tick:
@@ -25,7 +24,8 @@ class Other(Tick):
     pass
 
 
-PRELUDE = """
+PRELUDE = f"DEADLINE = {DEADLINE}\n"
+PRELUDE += """
 import gc, os, signal, sys, threading, time, weakref
 import ringcast
 from ringcast import Dispatcher
@@ -36,8 +36,6 @@ class Tick:
 
 class Other(Tick):
     pass
-
-DEADLINE = 15
 """
 
 
@@ -52,7 +50,7 @@ def run_program(run_until_done):
 def test_a_finalizer_in_a_thread_that_is_being_started_may_use_the_dispatcher(run_program):
     # the garbage collector may run there before Thread.start has returned to whoever waits for it
     run_program("""
-signal.alarm(2 * DEADLINE)
+signal.alarm(int(2 * DEADLINE))
 set_native_id = threading.Thread._set_native_id
 
 def collect(thread):

@@ -9,10 +9,12 @@ import subprocess
 import sys
 
 import pytest
+from limits import DEADLINE
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
-PRELUDE = """
+PRELUDE = f"DEADLINE = {DEADLINE}\n"
+PRELUDE += """
 import asyncio, gc, os, signal, sys, threading, time, traceback, warnings, weakref
 warnings.simplefilter("ignore", DeprecationWarning)   # since 3.12: fork while there are threads
 import ringcast
@@ -25,13 +27,11 @@ class Tick:
 class Other(Tick):
     pass
 
-DEADLINE = 15
-
 def fork(child):
     '''Runs child() in a fork; gives its exit code.'''
     pid = os.fork()
     if pid == 0:
-        signal.alarm(2 * DEADLINE)
+        signal.alarm(int(2 * DEADLINE))
         code = 1
         try:
             child()
@@ -267,7 +267,7 @@ def forking(tick):
         pid = os.fork()
         pids.append(pid)
         if pid == 0:
-            signal.alarm(2 * DEADLINE)
+            signal.alarm(int(2 * DEADLINE))
             for number in range(1000, 2000):
                 bus.publish(Tick(number))
     if tick.number == 1999:   # only in the child
@@ -568,7 +568,7 @@ for number in range(10):
 slow.held.wait(DEADLINE)
 pid = os.fork()
 if pid == 0:
-    signal.alarm(2 * DEADLINE)
+    signal.alarm(int(2 * DEADLINE))
     for number in range(100):
         bus.publish(Other(number))
     sys.exit(3)

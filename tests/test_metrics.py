@@ -61,7 +61,7 @@ def scrape(registry):
     return samples
 
 
-def test_counters_and_gauges_of_a_topic(bus, gate, registry, value):
+def test_counters_and_gauges_of_a_topic(bus, gate, registry, value, deadline):
     metrics.register(bus, registry)
     bus.subscribe(Tick, gate.hold)
     for _ in range(3):
@@ -71,19 +71,19 @@ def test_counters_and_gauges_of_a_topic(bus, gate, registry, value):
     assert value("ringcast_pending") == 3
     assert value("ringcast_subscriptions") == 1
     gate.open()
-    assert bus.wait_idle(15)
+    assert bus.wait_idle(deadline)
     assert value("ringcast_published_total") == 3
     assert value("ringcast_pending") == 0
     assert value("ringcast_high_water") >= 2
 
 
-def test_counters_and_gauges_of_a_handler(make_bus, registry, value):
+def test_counters_and_gauges_of_a_handler(make_bus, registry, value, deadline):
     bus = make_bus(on_error=lambda failure: None)
     metrics.register(bus, registry)
     bus.subscribe(fail)
     for _ in range(3):
         bus.publish(Tick(1.0))
-    assert bus.wait_idle(15)
+    assert bus.wait_idle(deadline)
     name = f"{__name__}.fail"
     assert value("ringcast_handler_delivered_total", handler=name) == 3
     assert value("ringcast_handler_errors_total", handler=name) == 3
@@ -102,17 +102,17 @@ def test_workers_of_a_dispatcher(bus, gate, registry, value):
     assert value("ringcast_workers", event=None) >= 1
 
 
-def test_the_mean_time_of_a_call(bus, registry, value):
+def test_the_mean_time_of_a_call(bus, registry, value, deadline):
     metrics.register(bus, registry)
     bus.subscribe(Handler().handle)
     assert value("ringcast_handler_mean_seconds", handler=HANDLE) is None  # nothing sampled: no series, not 0
     for _ in range(2000):
         bus.publish(Tick(1.0))
-    assert bus.wait_idle(15)
+    assert bus.wait_idle(deadline)
     assert 0.0 < value("ringcast_handler_mean_seconds", handler=HANDLE) < 1.0
 
 
-def test_what_a_policy_drops_and_where_declines(bus, gate, registry, value):
+def test_what_a_policy_drops_and_where_declines(bus, gate, registry, value, deadline):
     metrics.register(bus, registry)
     bus.subscribe(Tick, gate.hold, policy="drop_newest", max_queue=1)
     bus.subscribe(Tick, fail, where=lambda tick: False)
@@ -121,7 +121,7 @@ def test_what_a_policy_drops_and_where_declines(bus, gate, registry, value):
     for _ in range(10):
         bus.publish(Tick(1.0))
     gate.open()
-    assert bus.wait_idle(15)
+    assert bus.wait_idle(deadline)
     assert value("ringcast_handler_dropped_total", handler="conftest.Gate.hold") >= 9
     assert value("ringcast_handler_filtered_total", handler=f"{__name__}.fail") == 11
 
@@ -144,20 +144,20 @@ def test_dispatchers_are_told_apart_by_name(make_bus, registry, value):
     scrape(registry)
 
 
-def test_handlers_and_dispatchers_of_one_name_are_added_up(make_bus, registry, value):
+def test_handlers_and_dispatchers_of_one_name_are_added_up(make_bus, registry, value, deadline):
     for _ in range(2):
         bus = make_bus()
         metrics.register(bus, registry)
         for _ in range(2):
             bus.subscribe(Handler().handle)
         bus.publish(Tick(1.0))
-        assert bus.wait_idle(15)
+        assert bus.wait_idle(deadline)
     assert value("ringcast_published_total") == 2
     assert value("ringcast_handler_delivered_total", handler=HANDLE) == 4
     scrape(registry)
 
 
-def test_a_total_does_not_fall_when_a_subscription_ends(bus, registry, value):
+def test_a_total_does_not_fall_when_a_subscription_ends(bus, registry, value, deadline):
     def delivered():
         return value("ringcast_handler_delivered_total", handler=HANDLE)
 
@@ -165,11 +165,11 @@ def test_a_total_does_not_fall_when_a_subscription_ends(bus, registry, value):
     with bus.subscribe(Handler().handle):
         bus.subscribe(Handler().handle)
         bus.publish(Tick(1.0))
-        assert bus.wait_idle(15)
+        assert bus.wait_idle(deadline)
         assert delivered() == 2
     assert delivered() == 2
     bus.publish(Tick(1.0))
-    assert bus.wait_idle(15)
+    assert bus.wait_idle(deadline)
     assert delivered() == 3
 
 

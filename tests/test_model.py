@@ -18,10 +18,10 @@ from hypothesis.stateful import (
     precondition,
     rule,
 )
+from limits import DEADLINE
 
 from ringcast import ClosedError, Dispatcher, PublishTimeoutError
 
-DEADLINE = 15.0
 LEAST_EVENTS = 100
 """As many are published before a close, at least."""
 

@@ -147,7 +147,7 @@ def test_back_pressure_loses_nothing(make_bus, client, publish):
     assert (seen[COUNT], seen[DISORDER]) == (41_000, 0)
 
 
-def test_a_held_native_handler_delays_no_other_native_one(bus, client, make_held, eventually):
+def test_a_held_native_handler_delays_no_other_native_one(bus, client, make_held, eventually, deadline):
     gate, held = make_held(bus)
     seen = counters()
     bus.subscribe_native(Item, client.observe, seen)
@@ -157,7 +157,7 @@ def test_a_held_native_handler_delays_no_other_native_one(bus, client, make_held
     eventually(lambda: seen[COUNT] == 5001)
     assert held.pending == 5001
     gate[RELEASED] = 1
-    assert bus.wait_idle(15)
+    assert bus.wait_idle(deadline)
     assert gate[PASSED] == held.delivered == 5001
 
 
@@ -176,30 +176,30 @@ def test_native_and_python_handlers_do_not_wait_for_each_other(bus, client, make
 
 
 @pytest.mark.thread_unsafe(reason="the C handler publishes to one topic of the process")
-def test_a_native_handler_that_publishes_into_its_own_full_queue_does_not_wait_for_itself(make_bus, client):
+def test_a_native_handler_that_publishes_into_its_own_full_queue_does_not_wait_for_itself(make_bus, client, deadline):
     bus, seen = make_bus(max_queue=4), counters()
     bus.subscribe_native(Item, client.observe, seen)
     bus.subscribe_native(Item, client.forward)
     client.start_forwarding(bus, Item)
     for producer in range(8):
         bus.publish(Item(producer, 20))
-    assert bus.wait_idle(15)
+    assert bus.wait_idle(deadline)
     assert client.stop_forwarding() == (8 * 20, 0)
     assert seen[COUNT] == 8 * 21
 
 
-def test_one_subscription_that_joins_late_misses_what_was_before(bus, client):
+def test_one_subscription_that_joins_late_misses_what_was_before(bus, client, deadline):
     early, late = counters(), counters()
     bus.subscribe_native(Item, client.observe, early)
     bus.publish_many(items(100), Item)
-    assert bus.wait_idle(15)
+    assert bus.wait_idle(deadline)
     bus.subscribe_native(Item, client.observe, late)
     bus.publish_many(items(50, producer=1), Item)
     bus.close()
     assert (early[COUNT], late[COUNT]) == (150, 50)
 
 
-def test_native_handlers_come_and_go_while_records_are_published(bus, client, publish, spawn):
+def test_native_handlers_come_and_go_while_records_are_published(bus, client, publish, spawn, deadline):
     steady = counters()
     bus.subscribe_native(Item, client.observe, steady)
     publishing = spawn(publish, bus, 2, 100_000, 16)
@@ -211,7 +211,7 @@ def test_native_handlers_come_and_go_while_records_are_published(bus, client, pu
         assert seen[COUNT] == subscription.delivered
         assert (seen[DISORDER], subscription.pending) == (0, 0)
         rounds += 1
-    assert publishing.result(15) == [(OK, 100_000)] * 2
+    assert publishing.result(deadline) == [(OK, 100_000)] * 2
     bus.close()
     assert (steady[COUNT], steady[DISORDER]) == (200_000, 0)
 
@@ -219,26 +219,28 @@ def test_native_handlers_come_and_go_while_records_are_published(bus, client, pu
 # --- the end ----------------------------------------------------------------------------------------------
 
 
-def test_cancel_delivers_what_was_accepted_and_nothing_later(bus, client, make_held, eventually):
+def test_cancel_delivers_what_was_accepted_and_nothing_later(bus, client, make_held, eventually, deadline):
     gate, subscription = make_held(bus)
     bus.publish_many(items(10), Item)
     eventually(lambda: gate[ARRIVED])
     subscription.cancel()
     assert bus.publish_many(items(5), Item) == 5
     gate[RELEASED] = 1
-    assert bus.wait_idle(15)
+    assert bus.wait_idle(deadline)
     assert gate[PASSED] == subscription.delivered == 10
     assert bus.count(Item) == 0
 
 
-def test_cancel_with_discard_drops_and_counts_what_its_handler_has_not_begun(bus, client, make_held, eventually):
+def test_cancel_with_discard_drops_and_counts_what_its_handler_has_not_begun(
+    bus, client, make_held, eventually, deadline
+):
     gate, subscription = make_held(bus)
     bus.publish(Item(0, 0))
     eventually(lambda: gate[ARRIVED])
     bus.publish_many(items(1000), Item)
     subscription.cancel(discard=True)
     gate[RELEASED] = 1
-    assert bus.wait_idle(15)
+    assert bus.wait_idle(deadline)
     assert gate[PASSED] == subscription.delivered == 1
     assert subscription.dropped == 1000
 
@@ -453,14 +455,14 @@ def test_userdata_that_is_no_address_or_writable_buffer_is_refused(bus, userdata
         bus.subscribe_native(Item, 1, userdata)
 
 
-def test_a_buffer_of_userdata_is_kept_and_locked_until_the_subscription_ends(bus, client):
+def test_a_buffer_of_userdata_is_kept_and_locked_until_the_subscription_ends(bus, client, deadline):
     seen = counters()
     with bus.subscribe_native(Item, client.observe, seen):
         with pytest.raises(BufferError):
             seen.append(0)
         gone = weakref.ref(seen)
         bus.publish(Item(0, 0))
-    assert bus.wait_idle(15)
+    assert bus.wait_idle(deadline)
     assert gone() is seen
     assert seen[COUNT] == 1
 
@@ -540,20 +542,20 @@ def test_c_is_told_that_the_dispatcher_is_closed(make_bus, client, publish):
             publish(bus, 1, 1)
 
 
-def test_a_close_ends_the_wait_of_a_publisher_in_c(make_bus, client, make_held, publish, spawn, eventually):
+def test_a_close_ends_the_wait_of_a_publisher_in_c(make_bus, client, make_held, publish, spawn, eventually, deadline):
     bus = make_bus(max_queue=4)
     gate, subscription = make_held(bus)
     publishing = spawn(publish, bus, 1, 100)
     eventually(lambda: subscription.pending == 4)
     closing = spawn(bus.close)
-    assert publishing.result(15) == [(CLOSED, 4)]
+    assert publishing.result(deadline) == [(CLOSED, 4)]
     gate[RELEASED] = 1
-    closing.result(15)
+    closing.result(deadline)
     assert gate[PASSED] == 4
 
 
 def test_a_direct_handler_that_joins_while_a_publisher_in_c_waits_has_the_rest(
-    make_bus, make_held, publish, recorder, spawn, eventually
+    make_bus, make_held, publish, recorder, spawn, eventually, deadline
 ):
     bus = make_bus(max_queue=4)
     gate, subscription = make_held(bus)
@@ -561,7 +563,7 @@ def test_a_direct_handler_that_joins_while_a_publisher_in_c_waits_has_the_rest(
     eventually(lambda: subscription.pending == 4)
     bus.subscribe(Item, recorder, mode="direct")
     gate[RELEASED] = 1
-    assert publishing.result(15) == [(OK, 64)]
+    assert publishing.result(deadline) == [(OK, 64)]
     assert [item.number for item in recorder.wait_for(60)] == list(range(4, 64))
 
 
@@ -679,13 +681,13 @@ def test_another_version_of_the_c_api_is_an_import_error(client, monkeypatch, ve
         spec.loader.exec_module(importlib.util.module_from_spec(spec))
 
 
-def test_native_delivery_goes_on_in_a_forked_child(bus, client, eventually):
+def test_native_delivery_goes_on_in_a_forked_child(bus, client, eventually, deadline):
     if not hasattr(os, "fork"):
         pytest.skip("no fork here")
     seen = counters()
     bus.subscribe_native(Item, client.observe, seen)
     bus.publish(Item(0, 0))
-    assert bus.wait_idle(15)
+    assert bus.wait_idle(deadline)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # a fork with threads, which is what is tested
         child = os.fork()
@@ -693,7 +695,7 @@ def test_native_delivery_goes_on_in_a_forked_child(bus, client, eventually):
         code = 1
         try:
             bus.publish_many(items(100, producer=1), Item)
-            code = 0 if bus.wait_idle(15) and seen[COUNT] == 101 else 2
+            code = 0 if bus.wait_idle(deadline) and seen[COUNT] == 101 else 2
         finally:
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule
+from limits import DEADLINE
 
 from ringcast import Dispatcher, PublishTimeoutError, QueueFullError
 
-DEADLINE = 15.0
 MOST_SUBSCRIPTIONS = 7
 """In one example; each held handler takes a worker."""
 

@@ -965,7 +965,7 @@ def test_once(bus, recorder, batch):
     assert subscription.delivered == 1
 
 
-def test_weak(bus, recorder):
+def test_weak(bus, recorder, deadline):
     class Owner:
         def handle(self, number: Number) -> None:
             recorder(number)
@@ -974,7 +974,7 @@ def test_weak(bus, recorder):
     subscription = bus.subscribe(owner.handle, weak=True)
     bus.publish(Number(1))
     assert recorder.wait_for(1) == [Number(1)]
-    assert bus.wait_idle(15)
+    assert bus.wait_idle(deadline)
     del owner
     gc.collect()
     assert not subscription.active
@@ -1040,7 +1040,7 @@ def test_asyncio(make_bus):
 
 
 @pytest.mark.parametrize("batch", [1, 10, 1000])
-def test_a_handler_publishes_into_its_own_full_queue(make_bus, recorder, batch):
+def test_a_handler_publishes_into_its_own_full_queue(make_bus, recorder, batch, deadline):
     bus = make_bus(max_queue=5)
 
     def handler(records: RecordBatch[Number]) -> None:
@@ -1050,7 +1050,7 @@ def test_a_handler_publishes_into_its_own_full_queue(make_bus, recorder, batch):
 
     bus.subscribe(handler, batch=batch)
     bus.publish_many(packed(1000), Number)
-    bus.wait_idle(15)
+    bus.wait_idle(deadline)
     bus.close()
     assert sorted(values(recorder.events)) == list(range(4000))
 

@@ -5,6 +5,7 @@ import threading
 from dataclasses import dataclass
 
 import pytest
+from limits import DEADLINE
 
 from ringcast import ClosedError, EventClassError
 
@@ -48,14 +49,14 @@ def start_together(count, target):
     barrier = threading.Barrier(count)
 
     def run(number):
-        barrier.wait(10)
+        barrier.wait(DEADLINE)
         target(number)
 
     threads = [threading.Thread(target=run, args=(number,)) for number in range(count)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(DEADLINE)
     assert not any(thread.is_alive() for thread in threads)
 
 

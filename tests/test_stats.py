@@ -49,12 +49,12 @@ def test_a_closed_dispatcher_says_so_and_still_tells_what_was(bus, recorder):
     assert all(topic.published == 1 for topic in stats.topics)
 
 
-def test_topics_are_told_with_id_class_and_what_was_published(bus, recorder):
+def test_topics_are_told_with_id_class_and_what_was_published(bus, recorder, deadline):
     bus.subscribe(Tick, recorder)
     bus.subscribe_to(7, recorder)
     for _ in range(3):
         bus.publish(Tick(1.0))
-    assert bus.wait_idle(15)
+    assert bus.wait_idle(deadline)
     stats = bus.stats()
     assert topic_of(stats, Tick).published == 3
     (seventh,) = [topic for topic in stats.topics if topic.type_id == 7]
@@ -76,7 +76,7 @@ def test_subscriptions_are_told_in_the_order_they_were_made_by_handler_name(bus,
     ]
 
 
-def test_events_that_wait_are_pending_and_leave_a_high_water_mark(bus, gate):
+def test_events_that_wait_are_pending_and_leave_a_high_water_mark(bus, gate, deadline):
     bus.subscribe(Tick, gate.hold)
     bus.publish(Tick(0.0))
     gate.wait_until_held()
@@ -85,7 +85,7 @@ def test_events_that_wait_are_pending_and_leave_a_high_water_mark(bus, gate):
     held = bus.stats()
     assert topic_of(held, Tick).pending == only(held, Tick).pending == 10
     gate.open()
-    assert bus.wait_idle(15)
+    assert bus.wait_idle(deadline)
     done = bus.stats()
     assert topic_of(done, Tick).pending == only(done, Tick).pending == 0
     assert only(done, Tick).delivered == 10
@@ -93,7 +93,7 @@ def test_events_that_wait_are_pending_and_leave_a_high_water_mark(bus, gate):
     assert only(done, Tick).high_water >= 9
 
 
-def test_failed_calls_are_delivered_and_errors(make_bus):
+def test_failed_calls_are_delivered_and_errors(make_bus, deadline):
     bus = make_bus(on_error=lambda failure: None)
 
     def fail_on_odd(order: Order) -> None:
@@ -103,28 +103,28 @@ def test_failed_calls_are_delivered_and_errors(make_bus):
     bus.subscribe(fail_on_odd)
     for amount in range(5):
         bus.publish(Order(amount))
-    assert bus.wait_idle(15)
+    assert bus.wait_idle(deadline)
     sub = only(bus.stats(), Order)
     assert (sub.delivered, sub.errors) == (5, 2)
 
 
-def test_what_where_declines_is_filtered(bus, recorder):
+def test_what_where_declines_is_filtered(bus, recorder, deadline):
     bus.subscribe(Order, recorder, where=lambda order: order.amount > 2)
     for amount in range(5):
         bus.publish(Order(amount))
-    assert bus.wait_idle(15)
+    assert bus.wait_idle(deadline)
     sub = only(bus.stats(), Order)
     assert (sub.delivered, sub.filtered) == (2, 3)
 
 
-def test_what_a_policy_drops_is_dropped(bus, gate):
+def test_what_a_policy_drops_is_dropped(bus, gate, deadline):
     bus.subscribe(Order, gate.hold, policy="drop_newest", max_queue=2)
     bus.publish(Order(0))
     gate.wait_until_held()
     for amount in range(1, 10):
         bus.publish(Order(amount))
     gate.open()
-    assert bus.wait_idle(15)
+    assert bus.wait_idle(deadline)
     sub = only(bus.stats(), Order)
     assert sub.policy == "drop_newest"
     assert sub.delivered + sub.dropped == 10
@@ -142,7 +142,7 @@ def test_modes_and_policies_are_told(make_bus, recorder):
     assert (latest.mode, latest.policy) == ("queued", "latest")
 
 
-def test_a_class_with_its_subclasses_is_a_topic_without_id(bus, recorder):
+def test_a_class_with_its_subclasses_is_a_topic_without_id(bus, recorder, deadline):
     class Urgent(Order):
         """An order."""
 
@@ -150,7 +150,7 @@ def test_a_class_with_its_subclasses_is_a_topic_without_id(bus, recorder):
     bus.subscribe(Order, recorder, subclasses=True)
     for event in (Order(1), Urgent(2)):
         bus.publish(event)
-    assert bus.wait_idle(15)
+    assert bus.wait_idle(deadline)
     topics = {
         (topic.type_id is None, event_name(topic)): topic.published
         for topic in bus.stats().topics
@@ -159,14 +159,14 @@ def test_a_class_with_its_subclasses_is_a_topic_without_id(bus, recorder):
     assert topics == {(False, f"{__name__}.Order"): 1, (True, f"{__name__}.Order and subclasses"): 2}
 
 
-def test_subscriptions_with_the_publishers_context_belong_to_the_same_topic(bus, recorder):
+def test_subscriptions_with_the_publishers_context_belong_to_the_same_topic(bus, recorder, deadline):
     def plain(tick: Tick) -> None: ...
 
     bus.subscribe(plain)
     bus.subscribe(Tick, recorder, context="publisher")
     for _ in range(3):
         bus.publish(Tick(1.0))
-    assert bus.wait_idle(15)
+    assert bus.wait_idle(deadline)
     topic = topic_of(bus.stats(), Tick)
     assert topic.published == 3
     assert [sub.delivered for sub in topic.subscriptions] == [3, 3]
@@ -193,7 +193,7 @@ def test_direct_handlers_of_a_class_with_its_subclasses_count_as_well(bus):
     assert published == {f"{__name__}.Order and subclasses": 2, f"{__name__}.Tick": 1}
 
 
-def test_a_topic_has_the_sums_of_its_subscriptions(make_bus, gate):
+def test_a_topic_has_the_sums_of_its_subscriptions(make_bus, gate, deadline):
     bus = make_bus(on_error=lambda failure: None)
 
     def fail(tick: Tick) -> None:
@@ -207,7 +207,7 @@ def test_a_topic_has_the_sums_of_its_subscriptions(make_bus, gate):
     for price in (1.0, 2.0, 3.0):
         bus.publish(Tick(price))
     gate.open()
-    assert bus.wait_idle(15)
+    assert bus.wait_idle(deadline)
     topic = topic_of(bus.stats(), Tick)
     assert (topic.published, topic.delivered, topic.errors) == (4, 4 + 2 + 2, 4)
     assert (topic.filtered, topic.dropped) == (2, 2)
@@ -225,13 +225,13 @@ def test_a_cancelled_subscription_is_told_as_inactive_until_it_is_served(bus, ga
     eventually(lambda: not any(topic.subscriptions for topic in bus.stats().topics))
 
 
-def test_the_time_of_a_call_is_sampled(make_bus):
+def test_the_time_of_a_call_is_sampled(make_bus, deadline):
     timed, untimed = make_bus(), make_bus(timing=False)
     for bus in (timed, untimed):
         bus.subscribe(Tick, lambda tick: None)
         for _ in range(2000):
             bus.publish(Tick(1.0))
-        assert bus.wait_idle(15)
+        assert bus.wait_idle(deadline)
     assert 0.0 < only(timed.stats(), Tick).handler_seconds < 1.0
     assert only(untimed.stats(), Tick).handler_seconds is None
 

@@ -35,10 +35,10 @@ def fail(order: Order) -> None:
 
 
 @pytest.fixture
-def checked():
+def checked(deadline):
     bus = CheckedDispatcher()
     yield bus
-    bus.close(15)
+    bus.close(deadline)
 
 
 @pytest.fixture

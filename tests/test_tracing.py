@@ -177,14 +177,14 @@ def test_the_publisher_s_own_span_is_above_it(traced, provider, span):
     assert parent(span(SpanKind.PRODUCER)) == request.get_span_context().span_id
 
 
-def test_what_a_handler_publishes_hangs_below_the_handler(traced, spans):
+def test_what_a_handler_publishes_hangs_below_the_handler(traced, spans, deadline):
     @traced.on
     def book(order: Order) -> None:
         traced.publish(Invoice(order.amount))
 
     traced.subscribe(Invoice, lambda invoice: None)
     traced.publish(Order(1))
-    assert traced.wait_idle(15)
+    assert traced.wait_idle(deadline)
     by_name = {span.name: span for kind in (SpanKind.PRODUCER, SpanKind.CONSUMER) for span in spans(kind)}
     chain = [f"publish {ORDER}", f"process {ORDER}", f"publish {INVOICE}", f"process {INVOICE}"]
     for above, below in itertools.pairwise(chain):
@@ -199,7 +199,7 @@ def test_a_direct_handler_s_span_lies_within_that_of_the_publisher(traced, span)
     assert outer.start_time <= inner.start_time <= inner.end_time <= outer.end_time
 
 
-def test_an_async_handler_s_span_lasts_until_it_is_done(traced, exporter):
+def test_an_async_handler_s_span_lasts_until_it_is_done(traced, exporter, deadline):
     current = []
 
     async def main():
@@ -212,7 +212,7 @@ def test_an_async_handler_s_span_lasts_until_it_is_done(traced, exporter):
 
         traced.subscribe(book)
         assert await traced.apublish(Order(1)) == 1
-        await asyncio.wait_for(done.wait(), 15)
+        await asyncio.wait_for(done.wait(), deadline)
         await traced.aclose()
 
     asyncio.run(main())
@@ -315,20 +315,20 @@ def test_annotations_are_still_read_where_they_stand(traced):
     assert traced.count(Local) == 2
 
 
-def test_a_weak_subscription_lasts_as_long_as_its_object(traced, eventually):
+def test_a_weak_subscription_lasts_as_long_as_its_object(traced, eventually, deadline):
     clerk, seen = Clerk(), []
     clerk.seen = seen
     traced.subscribe(clerk.book, weak=True)
     gc.collect()
     traced.publish(Order(1))
-    assert traced.wait_idle(15)
+    assert traced.wait_idle(deadline)
     assert seen == [Order(1)]
     del clerk
     gc.collect()
     eventually(lambda: traced.count(Order) == 0)
 
 
-def test_a_weak_async_method_is_traced_as_well(traced, exporter):
+def test_a_weak_async_method_is_traced_as_well(traced, exporter, deadline):
     class Office:
         def __init__(self):
             self.done = asyncio.Event()
@@ -341,7 +341,7 @@ def test_a_weak_async_method_is_traced_as_well(traced, exporter):
         traced.subscribe(office.book, weak=True)
         gc.collect()
         await traced.apublish(Order(1))
-        await asyncio.wait_for(office.done.wait(), 15)
+        await asyncio.wait_for(office.done.wait(), deadline)
         await traced.aclose()
 
     asyncio.run(main())
