@@ -327,16 +327,18 @@ cdef class Core:
         cdef list targets = []   # (topic, what to publish there)
         cdef tuple direct = ()
         cdef Py_ssize_t reached = 0, stored = 0
+        cdef uint32_t subscribers
         cdef rc_claim claim = RC_CLAIMED
         cdef int64_t deadline = timeout if timeout < 0 else time.monotonic_ns() + timeout
         for topic in topics:
-            if subscribers_of(topic.c) != 0:
+            subscribers = subscribers_of(topic.c)
+            if subscribers != 0:
                 targets.append((topic, event))
             companion = topic.find_companion()
             if companion is not None and subscribers_of(companion.c) != 0:
                 targets.append((companion, envelop(event)))
             members = topic.direct_members()
-            if len(<tuple>members) != 0 and rc_u32_load(&topic.c.subscribers) == 0:
+            if len(<tuple>members) != 0 and subscribers == 0:
                 rc_u64_count(&topic.c.only_direct, 1)
             direct += members
         for topic, _ in targets:
