@@ -235,7 +235,7 @@ def _forget(
     lock: AbstractContextManager[bool] = _lock,
 ) -> None:
     with lock:
-        if dead.address in entries and entries[dead.address] is dead:
+        if dead.address in entries and entries[dead.address] is dead:  # not `get`: see `_given`
             del entries[dead.address]
 
 
