@@ -1,6 +1,6 @@
 """Mode "asyncio": async handlers on their loop, streams, wait_for, and publishing and closing without blocking it.
 
-Everything runs on asyncio's own loop and on uvloop.
+Everything runs on asyncio's own loop, with and without tasks that begin at once, and on uvloop.
 """
 
 import asyncio
@@ -11,7 +11,9 @@ import gc
 import logging
 import sys
 import threading
+import time
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pytest
@@ -75,9 +77,33 @@ async def some_turns():
         await asyncio.sleep(0.001)
 
 
-@pytest.fixture(params=["asyncio", "uvloop"])
-def loop_factory(request):
-    return asyncio.new_event_loop if request.param == "asyncio" else pytest.importorskip("uvloop").new_event_loop
+LOOPS = {
+    "asyncio": "from asyncio import new_event_loop",
+    "uvloop": "from uvloop import new_event_loop",
+    "eager": """
+def new_event_loop():
+    loop = asyncio.new_event_loop()
+    loop.set_task_factory(asyncio.eager_task_factory)
+    return loop
+""",
+}
+
+
+@pytest.fixture(params=LOOPS)
+def loop_source(request):
+    """Python source that makes a function `new_event_loop`."""
+    if request.param == "uvloop":
+        pytest.importorskip("uvloop")
+    if request.param == "eager" and sys.version_info < (3, 12):
+        pytest.skip("tasks begin at once from Python 3.12 on")
+    return LOOPS[request.param]
+
+
+@pytest.fixture
+def loop_factory(loop_source):
+    names = {"asyncio": asyncio}
+    exec(loop_source, names)
+    return names["new_event_loop"]
 
 
 @pytest.fixture
@@ -456,10 +482,10 @@ def test_leaving_the_block_of_a_subscription_waits_for_what_was_accepted(run, le
     run(main)
 
 
-def test_a_block_that_would_wait_for_its_own_loop_is_refused(run_python, loop_factory):
+def test_a_block_that_would_wait_for_its_own_loop_is_refused(run_python, loop_source):
     program = f"""
 import asyncio
-from {loop_factory.__module__.partition(".")[0]} import new_event_loop
+{loop_source}
 from ringcast import Dispatcher, LoopBlockedError
 
 async def main():
@@ -576,6 +602,56 @@ def test_each_call_is_a_task_with_a_context_of_its_own(run, pausing):
         assert asyncio.current_task() not in tasks
         assert names == ["the subscriber's", "of 0", "the subscriber's", "of 1", "the subscriber's", "of 2"]
         assert subscription.errors == 0
+
+    run(main)
+
+
+def test_no_wake_up_is_lost_between_two_events(run, bus, spawn, deadline):
+    # an event comes at the very moment at which the call for the one before ends
+    async def main():
+        handled = 0
+
+        async def handler(tick: Tick) -> None:
+            nonlocal handled
+            handled += 1
+
+        def publish():
+            for number in range(1, 3001):
+                bus.publish(Tick(number))
+                end = time.monotonic() + deadline
+                while handled < number:
+                    assert time.monotonic() < end, f"event {number} was never handled"
+
+        subscription = bus.subscribe(handler)
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)
+        try:
+            await asyncio.wrap_future(spawn(publish))
+        finally:
+            sys.setswitchinterval(interval)
+        assert (handled, subscription.pending) == (3000, 0)
+
+    run(main)
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+def test_cancelling_all_tasks_of_a_loop_that_goes_on_ends_the_calls_in_hand_only(run, recorder, concurrency):
+    async def main():
+        handler = Kept(held=True)
+        async with Dispatcher(on_error=recorder) as bus:
+            subscription = bus.subscribe(handler, concurrency=concurrency)
+            for number in range(6):
+                bus.publish(Tick(number))
+            await until(lambda: len(handler.begun) == concurrency)
+            for task in asyncio.all_tasks() - {asyncio.current_task()}:
+                task.cancel()
+            handler.go.set()
+            await until(lambda: len(handler.numbers) == 6 - concurrency)
+            assert subscription.active
+            assert bus.publish(Tick(6)) == 1
+        assert handler.numbers == list(range(concurrency, 7))
+        assert [type(failure.exception) for failure in recorder.events] == [asyncio.CancelledError] * concurrency
+        assert (subscription.delivered, subscription.errors, subscription.dropped) == (7, concurrency, 0)
 
     run(main)
 
@@ -825,11 +901,11 @@ def test_a_publisher_in_another_thread_waits_for_the_handler(run, spawn):
     run(main)
 
 
-def test_an_async_handler_that_fills_its_own_queue_does_not_deadlock(run_python, loop_factory):
+def test_an_async_handler_that_fills_its_own_queue_does_not_deadlock(run_python, loop_source):
     # in a process of its own, because a loop that is blocked cannot keep a deadline
     program = f"""
 import asyncio
-from {loop_factory.__module__.partition(".")[0]} import new_event_loop
+{loop_source}
 from ringcast import Dispatcher
 
 async def main():
@@ -1176,6 +1252,28 @@ def test_waiting_for_a_stream_can_be_cancelled_and_costs_no_event(run):
     run(main)
 
 
+def test_a_stream_is_read_in_its_own_loop_and_by_one_task(run, spawn, deadline):
+    # so no two threads are ever in it
+    async def main():
+        async with Dispatcher() as bus, bus.stream(Tick) as stream:
+            waiting = asyncio.create_task(anext(stream))
+            await asyncio.sleep(0)
+            bus.publish(Tick(0))
+            with pytest.raises(RuntimeError, match="one task"):
+                await anext(stream)
+            assert await waiting == Tick(0)
+            bus.publish(Tick(1))
+
+            async def elsewhere():
+                with pytest.raises(RuntimeError, match="event loop"):
+                    await anext(stream)
+
+            spawn(asyncio.run, elsewhere()).result(deadline)
+            assert await anext(stream) == Tick(1)  # it has cost no event
+
+    run(main)
+
+
 # --- wait_for ---
 
 
@@ -1319,6 +1417,37 @@ def test_aclose_gives_up_after_its_timeout_and_names_the_handler(run):
     run(main)
 
 
+@pytest.mark.parametrize("what", ["nothing", "a handler"])
+def test_aclose_and_leaving_a_block_need_no_thread_of_the_executor(run, gate, what):
+    async def main():
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        occupied = loop.run_in_executor(None, gate.hold)
+        await until(lambda: gate.wait_until_held() is None)
+        handler = Kept(held=what == "a handler")
+        async with Dispatcher() as bus:
+            async with bus.subscribe(handler):
+                bus.publish(Tick(0))
+                loop.call_later(0.01, handler.go.set)
+            assert handler.numbers == [0]
+        with pytest.raises(CloseTimeoutError):
+            await held_by(Kept(held=True)).aclose(0.05)
+        assert not occupied.done()
+        gate.open()
+        await occupied
+
+    def held_by(handler):
+        bus = Dispatcher()
+        bus.subscribe(handler)
+        bus.publish(Tick(0))
+        handler.go.set()
+        handler.go = asyncio.Event()
+        asyncio.get_running_loop().call_later(0.2, handler.go.set)
+        return bus
+
+    run(main)
+
+
 def test_close_in_another_thread_waits_for_the_loop(run, spawn, deadline):
     async def main():
         handler = Kept(held=True)
@@ -1355,11 +1484,11 @@ def test_close_in_a_loop_that_it_would_have_to_wait_for_is_refused(run):
 
 
 @pytest.mark.parametrize("cancelled", [False, True])
-def test_close_in_a_loop_that_has_nothing_to_do_for_it_is_fine(run_python, loop_factory, cancelled):
+def test_close_in_a_loop_that_has_nothing_to_do_for_it_is_fine(run_python, loop_source, cancelled):
     # in a process of its own, because a loop that is blocked cannot keep a deadline
     program = f"""
 import asyncio
-from {loop_factory.__module__.partition(".")[0]} import new_event_loop
+{loop_source}
 from ringcast import Dispatcher
 
 async def main():
@@ -1539,10 +1668,10 @@ def test_a_loop_that_stands_still_holds_up_close_until_its_timeout(make_bus, loo
     assert (subscription.delivered, subscription.dropped, subscription.pending) == (0, 1, 0)
 
 
-def test_the_loop_of_a_program_may_end_with_its_dispatcher_open(run_python, loop_factory):
+def test_the_loop_of_a_program_may_end_with_its_dispatcher_open(run_python, loop_source):
     program = f"""
 import asyncio
-from {loop_factory.__module__.partition(".")[0]} import new_event_loop
+{loop_source}
 from ringcast import Dispatcher
 
 bus = Dispatcher()

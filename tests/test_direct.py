@@ -495,3 +495,28 @@ def test_an_async_handler_cannot_be_direct(bus):
 def test_on_error_is_a_callable_none_or_raise(make_bus, on_error):
     with pytest.raises((TypeError, ValueError)):
         make_bus(on_error=on_error)
+
+
+@pytest.mark.parametrize("call", ["close", "wait_idle", "leave"])
+def test_a_direct_handler_does_not_wait_for_others(make_bus, spawn, gate, call, deadline):
+    # the publisher may hold what they wait for
+    class Stop:
+        pass
+
+    bus = make_bus()
+    queued = bus.subscribe(Stop, gate.hold)
+
+    def stop(event):
+        if call == "leave":
+            with queued:
+                pass
+        else:
+            getattr(bus, call)()
+
+    bus.subscribe(Stop, stop, mode="direct")
+    assert spawn(bus.publish, Stop()).result(deadline) == 2
+    gate.wait_until_held()
+    assert queued.delivered == 0
+    gate.open()
+    bus.close(deadline)
+    assert queued.delivered == 1

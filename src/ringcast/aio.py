@@ -27,7 +27,7 @@ __all__ = ["Stream"]
 
 E = TypeVar("E")
 
-SLICE = 100_000_000  # ns that a helping thread waits at a time: how late it notices that nobody waits for it
+LEAST_PAUSE, LONGEST_PAUSE = 0.001, 0.1  # seconds between two looks for what a closing dispatcher is not told of
 PAUSE = 0.01  # seconds between a call that was cancelled, or ends the loop, and the next: the loop may be shut down
 TURN = 0.0002  # seconds for which calls that wait for nothing may follow each other before the loop goes on
 
@@ -67,6 +67,7 @@ class Runner:
         self._concurrency = concurrency
         self._context = contextvars.copy_context()  # the subscriber's: not that of whoever publishes
         self._calls: set[asyncio.Task[BaseException | None]] = set()  # under way, or in a pause after their end
+        self._goes_on = False  # in the next turn of the loop
 
     def wake(self) -> None:
         """There are events. Any thread.
@@ -81,7 +82,7 @@ class Runner:
 
         An event that comes later wakes this again, or is seen when a call ends: no wake-up is lost.
         """
-        if self._subscription._is_over():
+        if self._goes_on or self._subscription._is_over():
             return
         turn = self._loop.time() + TURN
         while len(self._calls) < self._concurrency and (event := self._subscription._next()) is not EMPTY:
@@ -92,8 +93,13 @@ class Runner:
                 continue
             self._finish(event, call)
             if self._loop.time() > turn:
-                self._loop.call_soon(self._begin_calls, context=self._context)
+                self._goes_on = True
+                self._loop.call_soon(self._go_on, context=self._context)
                 return
+
+    def _go_on(self) -> None:
+        self._goes_on = False
+        self._begin_calls()
 
     def _ended(self, event: Any, call: asyncio.Task[BaseException | None]) -> None:
         self._finish(event, call)
@@ -321,27 +327,51 @@ def _resolve(future: asyncio.Future[None]) -> None:
 
 async def aclose(dispatcher: Dispatcher, timeout: float | None, nanoseconds: int) -> None:
     """See Dispatcher.aclose."""
-    loop = asyncio.get_running_loop()
     dispatcher._begin_close()
-    if in_handler():  # it would wait for itself
+    if in_handler() or dispatcher._is_in_handler():  # it would wait for itself
         return
-    deadline = None if timeout is None else loop.time() + nanoseconds / 1e9
-    while True:
-        left = SLICE if deadline is None else int(min(SLICE, max(0.0, deadline - loop.time()) * 1e9))
-        if await loop.run_in_executor(None, dispatcher._await_close, left):
-            return
-        if deadline is not None and loop.time() >= deadline:
-            raise CloseTimeoutError(dispatcher._still_at_work(timeout))
+    if not await _until(dispatcher, dispatcher._has_ended, None if timeout is None else nanoseconds / 1e9):
+        raise CloseTimeoutError(dispatcher._still_at_work(timeout))
 
 
 async def leave(subscription: Subscription[Any]) -> None:
     """Cancel the subscription and wait until all that was accepted for it is delivered; in a handler, do not wait."""
     subscription.cancel()
-    if in_handler():
+    dispatcher = subscription._dispatcher()
+    if dispatcher is None or in_handler() or dispatcher._is_in_handler():
         return
+    await _until(dispatcher, subscription._is_over, None)
+
+
+async def _until(dispatcher: Core, done: Callable[[], bool], timeout: float | None) -> bool:
+    """Wait, without a thread, until `done()` is true, which it becomes by progress of the dispatcher.
+
+    Returns:
+        Whether it is true; False after `timeout` seconds (None: no limit).
+    """
     loop = asyncio.get_running_loop()
-    while not await loop.run_in_executor(None, subscription._await_retired, SLICE):
-        pass
+    deadline = None if timeout is None else loop.time() + timeout
+    pause = LEAST_PAUSE
+    while True:
+        dispatcher._leave_closed_loops()
+        progress = loop.create_future()
+        listener = functools.partial(loop.call_soon_threadsafe, _resolve, progress)
+        dispatcher._listen(listener)
+        try:
+            if done():
+                return True
+            left = pause if deadline is None else min(pause, deadline - loop.time())
+            if left <= 0:
+                return False
+            # nobody tells of the end of a thread, or that another loop is closed
+            look_again = loop.call_later(left, _resolve, progress)
+            try:
+                await progress
+            finally:
+                look_again.cancel()
+        finally:
+            dispatcher._forget(listener)
+        pause = min(2 * pause, LONGEST_PAUSE)
 
 
 def in_handler() -> bool:

@@ -20,6 +20,14 @@ cdef extern from *:
     void rc_direct_set(rc_direct *now) nogil
 
 
+cdef inline bint is_delivering(PyObject *core) noexcept:
+    """Whether this thread is inside a direct handler of the dispatcher."""
+    cdef rc_direct *at = rc_direct_get()
+    while at != NULL and at.core != core:
+        at = at.outer
+    return at != NULL
+
+
 cdef deliver_direct(Core core, tuple subscriptions, event):
     """Calls the handlers, or has them called by the delivery that this thread is in already.
 

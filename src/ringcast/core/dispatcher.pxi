@@ -756,8 +756,12 @@ cdef class Core:
         return rc_pool_outstanding(&self.pool.c) + rc_pool_outstanding(&self.native_pool.c)
 
     cdef bint is_worker(self) noexcept:
-        """Whether the calling thread is at something that whoever waits for all deliveries waits for."""
-        return is_waited_for(&self.pool.c) or rc_pool_current(&self.native_pool.c) != NULL
+        """Whether the calling thread is at something that whoever waits for all deliveries waits for: inside a
+        handler, or picking events for a mailbox."""
+        return (
+            is_waited_for(&self.pool.c) or rc_pool_current(&self.native_pool.c) != NULL
+            or is_delivering(<PyObject *>self)
+        )
 
     cdef Subscription join(self, Topic topic, handler, event_class, Options options, uintptr_t native=0, data=None):
         cdef Subscription sub
@@ -838,17 +842,37 @@ cdef class Core:
         if not self.pool.wait(timeout, None, self):
             return False
         while True:   # while the watch lives it may start a worker for the last of the work
-            alive = [
-                thread
-                for thread in self.pool.threads + self.native_pool.threads
-                if thread.is_alive() and thread is not threading.current_thread()   # a finalizer in the watch
-            ]
+            alive = [thread for thread in self.threads() if thread.is_alive()]
             if not alive:
                 return True
             for thread in alive:
                 thread.join(None if timeout < 0 else max(0, deadline - time.monotonic_ns()) / 1e9)
                 if thread.is_alive():
                     return False
+
+    def _has_ended(self):
+        """Whether all is delivered and the threads have ended. Does not wait."""
+        if self.native_pool is None:
+            return True
+        return self.outstanding() == 0 and not any([thread.is_alive() for thread in self.threads()])
+
+    cdef list threads(self):
+        """Those that it has started and that end when it is closed; not the one that asks."""
+        me = threading.current_thread()   # a finalizer may run in the watch
+        return [thread for thread in self.pool.threads + self.native_pool.threads if thread is not me]
+
+    def _is_in_handler(self):
+        """Whether the calling thread is inside a handler, which whoever waits for all deliveries waits for."""
+        return self.native_pool is not None and self.is_worker()
+
+    def _listen(self, listener):
+        """Has `listener()` called once, from any thread, when something has ended that others wait for. The caller
+        looks once more right after this returns."""
+        self.pool.listen(listener)
+
+    def _forget(self, listener):
+        """Takes back what _listen was told, if it has not been called."""
+        self.pool.forget(listener)
 
     def _subscriptions(self):
         """All subscriptions that have not had their last event, a list."""

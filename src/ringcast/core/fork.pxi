@@ -40,6 +40,10 @@ def after_fork_in_child(Core core, bint locked):
             return
         rc_pool_after_fork(&core.pool.c)
         rc_pool_after_fork(&core.native_pool.c)
+        keep_for_good(core.pool.listeners)   # for event loops of the parent
+        core.pool.listeners = []
+        core.pool.listeners_lock = threading.RLock()
+        rc_u32_store(&core.pool.listening, 0)
         core.native_pool.threads = []
         rc_u32_store(&core.native_pool.started, 0)
         worker = rc_pool_current(&core.pool.c)

@@ -181,7 +181,7 @@ cdef void absorb_picked(subscription_t *c, double seconds) noexcept with gil:
         picking.release()
         if picked:
             schedule(c.topic, &c.topic.task, c.topic.topic)   # whoever looked meanwhile has found nothing
-        rc_pool_unhold(pool)
+        unhold(<Core>core)
 
 
 cdef bint pick_next(Subscription sub, Core core):

@@ -71,7 +71,7 @@ cdef class NativePool:
         cdef bint ends = worker == NULL
         while not ends:
             with nogil:
-                ends = run_native_tasks(worker, &self.c, &self.main.c.progress, &self.has_released, self.patience)
+                ends = run_native_tasks(worker, &self.c, self.main, &self.has_released, self.patience)
             if rc_u32_exchange(&self.has_released, 0):
                 self.released.clear()
 
@@ -96,7 +96,7 @@ cdef class NativePool:
 
 
 cdef bint run_native_tasks(
-    rc_worker *worker, rc_pool *pool, rc_park *progress, rc_u32 *has_released, uint32_t patience
+    rc_worker *worker, rc_pool *pool, Pool main, rc_u32 *has_released, uint32_t patience
 ) noexcept nogil:
     """Runs what the queue gives the worker. Returns True when the worker is to end, False when there are Cores to be
     released, and nothing is scheduled."""
@@ -109,7 +109,9 @@ cdef bint run_native_tasks(
             run_native_topic(worker, <topic_t *>task.owner, patience)
         else:
             run_native_lane(worker, <subscription_t *>task.owner)
-        rc_park_wake_all(progress)
+        rc_park_wake_all(&main.c.progress)
+        if rc_u32_load_seq(&main.listening) != 0:   # seq: after what is outstanding, with Pool.listen
+            tell_listeners(main)
         if rc_u32_load(has_released) != 0 and rc_pool_outstanding(pool) == 0:
             return False
 

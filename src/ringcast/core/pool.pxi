@@ -19,6 +19,9 @@ cdef class Pool:
     cdef str name
     cdef list threads
     cdef int number
+    cdef list listeners          # called once when there is progress: for event loops, which cannot wait in a park
+    cdef object listeners_lock   # re-entrant, because finalizers may come in anywhere
+    cdef rc_u32 listening        # whether there are listeners
 
     def __cinit__(self, str name, uint32_t max_workers, uint32_t parallel):
         if rc_pool_init(&self.c, max_workers, parallel, TICK, LINGER):
@@ -26,10 +29,25 @@ cdef class Pool:
         self.made = True
         self.name = name
         self.threads = []
+        self.listeners = []
+        self.listeners_lock = threading.RLock()
 
     def __dealloc__(self):
         if self.made:
             rc_pool_destroy(&self.c)
+
+    cdef listen(self, listener):
+        """Has `listener()` called once, from any thread, when there is progress. The caller then looks, and once more
+        right after this returns."""
+        with self.listeners_lock:
+            self.listeners.append(listener)
+            rc_u32_store_seq(&self.listening, 1)   # seq: before the caller's next look, with tell_of_progress
+
+    cdef forget(self, listener):
+        """Takes back what `listen` was told, if it has not been called."""
+        with self.listeners_lock:
+            if listener in self.listeners:
+                self.listeners.remove(listener)
 
     cdef start(self):
         """Starts the watch and a first worker."""
@@ -89,6 +107,7 @@ cdef class Pool:
         cdef bint done
         running = running_loop()
         while True:
+            core._leave_closed_loops()
             ticket = rc_park_prepare(&self.c.progress)
             done = rc_u32_load_seq(&sub.c.retired) != 0 if sub is not None else core.outstanding() == 0
             if timeout >= 0:
@@ -100,7 +119,6 @@ cdef class Pool:
             with nogil:
                 rc_park_wait(&self.c.progress, ticket, left)
             PyErr_CheckSignals()
-            core._leave_closed_loops()
             if running is not None and self.needs_loop(sub, core):
                 raise LoopBlockedError(
                     "this wait would stop the event loop that has events to handle: use aclose(), or async with"
@@ -113,6 +131,29 @@ cdef class Pool:
             return core._is_run_here()
         ring = rc_pool_waits_for(&self.c, &sub.c.lane)   # a ring is the first field of its topic
         return ring != NULL and core.stops_itself(<Topic>(<topic_t *>ring).topic)
+
+
+cdef inline void tell_of_progress(Core core) noexcept:
+    """Tells the event loops that wait in aclose, or at the end of an `async with`, after something has ended."""
+    if rc_u32_load_seq(&core.pool.listening) != 0:   # seq: after what has ended, with Pool.listen
+        tell_listeners(core.pool)
+
+
+cdef inline void unhold(Core core) noexcept:
+    """Ends what rc_pool_hold or rc_pool_acquire has begun."""
+    rc_pool_unhold(&core.pool.c)
+    tell_of_progress(core)
+
+
+cdef void tell_listeners(Pool pool) noexcept with gil:
+    with pool.listeners_lock:
+        listeners, pool.listeners = pool.listeners, []
+        rc_u32_store_seq(&pool.listening, 0)
+    for listener in listeners:
+        try:
+            listener()
+        except RuntimeError:   # its event loop is closed: nobody waits any more
+            pass
 
 
 cdef name_thread():

@@ -136,7 +136,7 @@ cdef void run_here(topic_t *c) noexcept with gil:
                 schedule(c, &sub.c.lane, <PyObject *>sub)
         advance(topic)
         rc_task_release(&c.task, RC_IDLE)
-        rc_pool_unhold(c.pool)
+        unhold(<Core>c.core)
         if not topic.has_work():
             break
         if rc_u32_load(&c.pooled) != 0:

@@ -82,6 +82,7 @@ cdef class Subscription:
         rc_ring_wake(&self.c.topic.ring)   # also where the gate has not moved: the limit may have been its own
         tell_of_room(self.c.topic)
         rc_park_wake_all(&self.c.topic.pool.progress)
+        tell_of_progress(<Core>self.c.topic.core)
 
     cdef object admit(self, event):
         """The handler, if it is to have this event: its conditions are met, and there still is a handler."""
@@ -176,7 +177,7 @@ cdef class Subscription:
                 self.event_loop().call_later(PICK_SECONDS, self.waker)
             break
         if taken is EMPTY:
-            rc_pool_unhold(self.c.topic.pool)
+            unhold(<Core>core)
             Py_DECREF(core)
         else:
             rc_mutex_lock(&self.c.topic.lock)
@@ -230,7 +231,7 @@ cdef class Subscription:
         cdef PyObject *core = self.c.topic.core
         if not rc_task_give_back(&self.c.lane):
             return
-        rc_pool_unhold(self.c.topic.pool)
+        unhold(<Core>core)
         Py_DECREF(<PyObject *>self)   # those of the token: see wake_consumer
         Py_DECREF(core)
 
@@ -305,7 +306,7 @@ cdef class Subscription:
         cdef PyObject *core = self.c.topic.core
         if rc_u64_load(&self.c.end) != NEVER and self.is_over():
             self.retire()
-        rc_pool_unhold(self.c.topic.pool)
+        unhold(<Core>core)
         Py_DECREF(core)
 
     cdef not_told(self, exception):
@@ -458,10 +459,9 @@ cdef class Subscription:
 
         await aio.leave(self)
 
-    def _await_retired(self, int64_t timeout):
-        """Waits until it has had its last event, `timeout` ns at most. Returns whether that is so."""
-        core = self.core_reference()
-        return core is None or (<Core>core).pool.wait(timeout, self, <Core>core)
+    def _dispatcher(self):
+        """Its dispatcher, or None where that is gone."""
+        return self.core_reference()
 
     @property
     def loop(self):
