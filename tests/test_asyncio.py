@@ -27,6 +27,7 @@ from ringcast import (
     OptionError,
     PublishTimeoutError,
     QueueFullError,
+    aio,
 )
 from ringcast._core import EMPTY
 from ringcast.aio import Runner
@@ -940,11 +941,10 @@ def test_beyond_the_reserve_publish_in_the_loop_raises_and_loses_nothing(run, ev
 
         async with Dispatcher(max_queue=10) as bus:
             subscription = bus.subscribe(event_class, handler)
-            with contextlib.suppress(QueueFullError):
+            with pytest.raises(QueueFullError, match=r"coroutine .*main has published .*apublish"):  # noqa: PT012
                 for number in range(70_000):
-                    assert bus.publish(number) == 1
+                    bus.publish(number)
                     accepted.append(number)
-            assert len(accepted) < 70_000
         assert len(seen) == len(accepted)
         assert seen == accepted
         assert subscription.dropped == 0
@@ -1557,6 +1557,58 @@ def test_an_async_handler_may_aclose_the_dispatcher(run):
         assert subscription.errors == 0
 
     run(main)
+
+
+def test_aclose_can_drop_what_no_handler_has_begun(run):
+    async def main():
+        handler = Kept(held=True)
+        bus = Dispatcher()
+        subscription = bus.subscribe(handler)
+        for number in range(10):
+            bus.publish(Tick(number))
+        await until(lambda: handler.begun)
+        closing = asyncio.create_task(bus.aclose(discard=True))
+        await some_turns()
+        assert not closing.done()
+        handler.go.set()
+        await closing
+        assert handler.numbers == [0]
+        assert (subscription.delivered, subscription.dropped, subscription.pending) == (1, 9, 0)
+
+    run(main)
+
+
+@pytest.mark.parametrize("exception", [ValueError, asyncio.CancelledError])
+def test_an_exception_in_a_block_is_seen_though_nobody_reads_a_stream(run, exception):
+    async def main():
+        with pytest.raises(exception):  # noqa: PT012
+            async with Dispatcher(exit_timeout=0.05) as bus:
+                stream = bus.stream(Tick)
+                bus.subscribe(Kept(held=exception is asyncio.CancelledError))
+                bus.publish(Tick(0))
+                raise exception
+        assert bus.closed
+        assert (stream.subscription.pending, stream.subscription.dropped) == (0, 1)
+
+    run(main)
+
+
+def test_a_stream_that_is_kept_and_not_read_is_named(run, caplog, monkeypatch):
+    monkeypatch.setattr(aio, "NAME_AFTER", 0.01)
+
+    async def main():
+        bus = Dispatcher(name="named")
+        stream = bus.stream(Tick)
+        bus.publish(Tick(0))
+        closing = asyncio.create_task(bus.aclose())
+        await until(lambda: caplog.records)
+        assert "'named' waits for the 1 events that a stream of" in caplog.text
+        assert "Tick" in caplog.text
+        assert [tick.number async for tick in stream] == [0]
+        await closing
+
+    with caplog.at_level(logging.WARNING, "ringcast"):
+        run(main)
 
 
 # --- a loop that ends before the dispatcher ---

@@ -195,6 +195,58 @@ def test_a_stuck_handler_does_not_keep_close_from_delivering_to_the_others(bus, 
     recorder.wait_for(100)
 
 
+def test_close_can_drop_what_no_handler_has_begun(bus, gate, make_recorder, deadline):
+    recorder = make_recorder()
+
+    def held(tick: Tick) -> None:
+        gate.hold()
+        recorder(tick.number)
+
+    subscription = bus.subscribe(held)
+    for number in range(1000):
+        bus.publish(Tick(number))
+    gate.wait_until_held()
+    with pytest.raises(CloseTimeoutError, match="1000 pending"):
+        bus.close(0)
+    with pytest.raises(CloseTimeoutError, match="1 pending"):  # also after a close without
+        bus.close(0, discard=True)
+    gate.open()
+    bus.close(deadline, discard=True)
+    assert recorder.events == [0]
+    assert (subscription.delivered, subscription.dropped, subscription.pending) == (1, 999, 0)
+
+
+@pytest.mark.parametrize(("exception", "numbers"), [(ValueError, [0, 1, 2]), (SystemExit, [0, 1, 2])])
+def test_a_block_that_an_exception_ends_delivers_what_was_accepted(recorder, exception, numbers):
+    with pytest.raises(exception), Dispatcher() as bus:  # noqa: PT012
+        bus.subscribe(Tick, lambda tick: recorder(tick.number))
+        for number in numbers:
+            bus.publish(Tick(number))
+        raise exception
+    assert bus.closed
+    assert recorder.events == numbers
+
+
+@pytest.mark.parametrize(("exception", "numbers"), [(ValueError, [0, 1, 2]), (KeyboardInterrupt, [0])])
+def test_the_block_of_a_subscription_that_an_exception_ends_does_not_wait(
+    bus, gate, recorder, exception, numbers, deadline
+):
+    def held(tick: Tick) -> None:
+        gate.hold()
+        recorder(tick.number)
+
+    with pytest.raises(exception), bus.subscribe(held) as subscription:  # noqa: PT012
+        for number in range(3):
+            bus.publish(Tick(number))
+        gate.wait_until_held()
+        raise exception
+    assert recorder.events == []
+    gate.open()
+    bus.close(deadline)
+    assert recorder.events == numbers
+    assert (subscription.delivered, subscription.dropped) == (len(numbers), 3 - len(numbers))
+
+
 def test_close_from_two_threads_returns_in_both_when_all_is_delivered(bus, gate, recorder, spawn, deadline):
     def handler(tick: Tick) -> None:
         gate.hold()

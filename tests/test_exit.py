@@ -1,5 +1,7 @@
 """Interpreter exit at every stage: what was accepted is delivered in time; nothing crashes, hangs or prints."""
 
+import os
+import subprocess
 import sys
 import time
 
@@ -30,14 +32,19 @@ def show(tick):
 
 @pytest.fixture
 def run_to_exit(run_python):
-    """Runs a program; gives what it said, line by line."""
+    """Runs a program; gives what it said, line by line. What it logs at its end is given, too."""
 
-    def run(program, before=False, code=0):
+    def run(program, before=False, code=0, logged=""):
         result = run_python(PRELUDE.replace("BEFORE", repr(before)) + program, timeout=60)
-        assert (result.returncode, result.stderr) == (code, "")
+        assert (result.returncode, result.stderr) == (code, logged)
         return result.stdout.split()
 
     return run
+
+
+def undelivered(handler, count, why="the program has ended", name="ringcast", module="__main__."):
+    """The line that names a handler."""
+    return f"handler {module}{handler} has not handled {count} events of {name!r}: {why}\n"
 
 
 def test_publishing_in_an_atexit_handler_is_delivered(run_to_exit):
@@ -173,40 +180,138 @@ STUCK = {
 def test_a_handler_that_is_stuck_in_any_way(run_to_exit, how):
     start = time.monotonic()
     # One that computes gives the GIL back every 5 ms, and each line of `show` waits for it: 20 take 0.1 of the 2 s.
-    said = run_to_exit(f"""
-ringcast.dispatcher.EXIT_TIMEOUT = 2
+    said = run_to_exit(
+        f"""
 lock, entered = threading.Lock(), threading.Event()
 class Other: pass
 def stuck(other):
     entered.set()
     {STUCK[how]}
-bus = Dispatcher(on_error=lambda failure: None)
+bus = Dispatcher(on_error=lambda failure: None, exit_timeout=2)
 bus.subscribe(Other, stuck)
 bus.subscribe(Tick, lambda tick: show(tick) if tick.number >= 0 else None)
 bus.publish(Other())
 entered.wait()
 for number in range(20):
     bus.publish(Tick(number))
-""")
+""",
+        logged="" if how == "publishes" else undelivered("stuck", 1),  # which ends with a ClosedError
+    )
     assert said == [str(number) for number in range(20)]
     assert time.monotonic() - start < 20
 
 
+def test_what_is_not_delivered_in_time_is_named(run_to_exit):
+    run_to_exit(
+        """
+entered = threading.Event()
+def stuck(tick):
+    entered.set()
+    threading.Event().wait()
+def quick(tick):
+    pass
+one, other = Dispatcher(exit_timeout=0.1, name="one"), Dispatcher(exit_timeout=0, name="other")
+for bus in (one, other):
+    bus.subscribe(Tick, stuck)
+    bus.publish_many([Tick(number) for number in range(16)])
+one.subscribe(int, quick)
+entered.wait()
+one.publish(5)
+""",
+        logged=undelivered("stuck", 16, name="one") + undelivered("stuck", 16, name="other"),
+    )
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_a_process_of_multiprocessing_delivers_and_names_what_is_left(tmp_path, method):
+    program = tmp_path / "program.py"
+    program.write_text("""
+import multiprocessing, os, sys, threading
+import ringcast
+
+class Tick:
+    pass
+
+def quick(tick):
+    os.write(1, b"quick\\n")
+
+def stuck(tick):
+    threading.Event().wait()
+
+def run():
+    bus = ringcast.Dispatcher(exit_timeout=0.3)
+    bus.subscribe(Tick, quick)
+    bus.subscribe(Tick, stuck)
+    for _ in range(3):
+        bus.publish(Tick())
+
+if __name__ == "__main__":
+    process = multiprocessing.get_context(sys.argv[1]).Process(target=run)
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+""")
+    result = subprocess.run([sys.executable, program, method], capture_output=True, text=True, timeout=60, check=True)
+    assert result.stdout.split() == ["quick"] * 3
+    module = "__main__." if method == "fork" else "__mp_main__."
+    assert result.stderr == undelivered("stuck", 3, module=module)
+
+
+INTERRUPTED = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+entered, held = threading.Event(), threading.Event()
+def handler(tick):
+    entered.set()
+    held.wait()
+try:
+    with Dispatcher() as bus:
+        subscription = bus.subscribe(Tick, handler)
+        for number in range(1000):
+            bus.publish(Tick(number))
+        entered.wait()
+        EXCEPTION
+except BaseException as exception:
+    say(f"{type(exception).__name__} {subscription.dropped} {subscription.pending} {bus.closed}")
+held.set()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a signal to oneself")
+def test_an_interrupt_in_a_block_with_a_backlog_ends_at_once(run_to_exit):
+    said = run_to_exit(
+        INTERRUPTED.replace("EXCEPTION", "os.kill(os.getpid(), signal.SIGINT); time.sleep(60)"),
+        logged=undelivered("handler", 1000, "the block was left by KeyboardInterrupt"),
+    )
+    assert said == ["KeyboardInterrupt", "999", "1", "True"]
+
+
+def test_an_exception_in_a_block_is_seen_though_a_handler_waits_for_ever(run_to_exit):
+    said = run_to_exit(
+        INTERRUPTED.replace("EXCEPTION", "raise ValueError").replace("Dispatcher()", "Dispatcher(exit_timeout=0.1)"),
+        logged=undelivered("handler", 1000, "the block was left by an exception"),
+    )
+    assert said == ["ValueError", "999", "1", "True"]
+
+
 def test_a_handler_of_an_event_loop_that_nobody_runs_any_more(run_to_exit):
-    said = run_to_exit("""
+    said = run_to_exit(
+        """
 import asyncio
-ringcast.dispatcher.EXIT_TIMEOUT = 0.2
 async def handler(tick: Tick) -> None:
     say(tick.number)
 async def main():
     bus.subscribe(handler)
     bus.publish(Tick(1))
     await asyncio.sleep(0.01)
-bus = Dispatcher()
+bus = Dispatcher(exit_timeout=0.2)
 loop = asyncio.new_event_loop()
 loop.run_until_complete(main())
 bus.publish(Tick(2))
-""")
+""",
+        logged=undelivered("handler", 1),
+    )
     assert said == ["1"]
 
 

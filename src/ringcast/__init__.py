@@ -22,6 +22,7 @@ from ringcast.errors import (
     QueueFullError,
     RecordError,
     RingcastError,
+    StartError,
     TypeIdError,
 )
 from ringcast.events import type_id
@@ -58,6 +59,7 @@ __all__ = [
     "RecordBatch",
     "RecordError",
     "RingcastError",
+    "StartError",
     "Stream",
     "Subscription",
     "SubscriptionStats",

@@ -41,6 +41,7 @@ from ringcast.errors import (
     QueueFullError,
     RecordError,
     RingcastError,
+    StartError,
     TypeIdError,
 )
 from ringcast._threads import ringcast_watch, ringcast_worker

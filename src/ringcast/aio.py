@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+import logging
 import sys
 import weakref
 from collections.abc import Callable
@@ -28,6 +29,7 @@ __all__ = ["Stream"]
 E = TypeVar("E")
 
 LEAST_PAUSE, LONGEST_PAUSE = 0.001, 0.1  # seconds between two looks for what a closing dispatcher is not told of
+NAME_AFTER = 1.0  # seconds for which a close waits for a stream before it says so
 PAUSE = 0.01  # seconds between a call that was cancelled, or ends the loop, and the next: the loop may be shut down
 TURN = 0.0002  # seconds for which calls that wait for nothing may follow each other before the loop goes on
 
@@ -325,11 +327,30 @@ def _resolve(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-async def aclose(dispatcher: Dispatcher, timeout: float | None, nanoseconds: int) -> None:
+async def aclose(dispatcher: Dispatcher, timeout: float | None, nanoseconds: int, discard: bool) -> None:
     """See Dispatcher.aclose."""
-    dispatcher._begin_close()
+    dispatcher._begin_close(discard)
     if in_handler() or dispatcher._is_in_handler():  # it would wait for itself
         return
+    naming = asyncio.get_running_loop().call_later(NAME_AFTER, _name_unread_streams, dispatcher)
+    try:
+        await _closed(dispatcher, timeout, nanoseconds)
+    finally:
+        naming.cancel()
+
+
+def _name_unread_streams(dispatcher: Dispatcher) -> None:
+    for subscription in dispatcher._subscriptions():
+        if subscription._is_stream() and subscription.pending:
+            logging.getLogger("ringcast").warning(
+                "aclose() of %r waits for the %d events that a stream of %s has not given: read it, or cancel it",
+                dispatcher.name,
+                subscription.pending,
+                subscription.event_class,
+            )
+
+
+async def _closed(dispatcher: Dispatcher, timeout: float | None, nanoseconds: int) -> None:
     if not await _until(dispatcher, dispatcher._has_ended, None if timeout is None else nanoseconds / 1e9):
         raise CloseTimeoutError(dispatcher._still_at_work(timeout))
 

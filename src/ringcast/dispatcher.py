@@ -22,6 +22,7 @@ from ringcast._core import (
     after_fork_in_child,
     after_fork_in_parent,
     before_fork,
+    is_interrupt,
 )
 from ringcast.errors import CloseTimeoutError, EventClassError, LoopBlockedError, OptionError
 from ringcast.events import check_type_id, is_class, type_id
@@ -39,7 +40,8 @@ H = TypeVar("H", bound=Callable[[Any], object])
 
 MAX_QUEUE_LIMIT = 2**32  # beyond any use; keeps positions far from the end of 64 bits
 ASYNCIO = MODES.index("asyncio")
-EXIT_TIMEOUT = 5.0  # seconds that all dispatchers together may take at interpreter exit
+EXIT_TIMEOUT = 5.0  # seconds, the default of exit_timeout
+EXIT_PRIORITY = 100  # among what multiprocessing does at the end of a process: before it closes its queues (10)
 
 
 class Decorator(Protocol[E]):
@@ -98,6 +100,8 @@ class Dispatcher(Core):
         name: the prefix of the threads' names, "ringcast" by default.
         policy: that of subscriptions which state none; see `HandlerOptions`.
         timing: whether the time of handlers is sampled, for `Subscription.handler_seconds`.
+        exit_timeout: how long the end of the program, or of a `with` block that an exception ends, waits for the
+            deliveries, in seconds; None: as long as they take. What is left then is named in the logger `ringcast`.
 
     Raises:
         TypeError, ValueError: an argument is not as above.
@@ -124,6 +128,7 @@ class Dispatcher(Core):
         *,
         policy: Policy = "block",
         timing: bool = True,
+        exit_timeout: float | None = EXIT_TIMEOUT,
     ) -> None:
         cpus = _cpu_count()
         workers = min(32, cpus + 4) if max_workers is None else _whole("max_workers", max_workers, 2**16)
@@ -137,6 +142,9 @@ class Dispatcher(Core):
         parallel = 1 if _gil_enabled() else min(cpus, workers)
         queue = _whole("max_queue", max_queue, MAX_QUEUE_LIMIT)
         self._policy: Policy = check_policy(policy)
+        _nanoseconds(exit_timeout)
+        self._exit_timeout = exit_timeout
+        self._named = False
         super().__init__(queue, workers, parallel, cpus, name or "ringcast", raises, timing)
         self._on_error = on_error if callable(on_error) else log_failure
         with _live_lock:
@@ -502,18 +510,23 @@ class Dispatcher(Core):
         _nanoseconds(timeout)
         return await aio.apublish(self, event, timeout)
 
-    async def aclose(self, timeout: float | None = None) -> None:
-        """The same as `close`, but waits without blocking the event loop. From inside a handler it does not wait.
+    async def aclose(self, timeout: float | None = None, *, discard: bool = False) -> None:
+        """The same as `close`, but waits without blocking the event loop, and without a thread. From inside a handler
+        it does not wait.
+
+        A stream that is kept and not read is waited for, too: its events were accepted. After a second of that it is
+        named in the logger `ringcast`.
 
         Args:
             timeout: how long to wait for the deliveries, in seconds; None: as long as they take.
+            discard: as for `close`.
 
         Raises:
             CloseTimeoutError, ValueError: as for `close`.
         """
         from ringcast import aio
 
-        await aio.aclose(self, timeout, _nanoseconds(timeout))
+        await aio.aclose(self, timeout, _nanoseconds(timeout), discard)
 
     async def __aenter__(self) -> Self:
         return self
@@ -524,8 +537,14 @@ class Dispatcher(Core):
         exception: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Closes the dispatcher, waiting for all deliveries."""
-        await self.aclose()
+        """Closes the dispatcher, as the end of a `with` block does, without blocking the event loop."""
+        if exception is None:
+            await self.aclose()
+        elif self._begins_to_leave(exception):
+            try:
+                await self.aclose(self._exit_timeout)
+            except CloseTimeoutError:
+                self._give_up("the block was left by an exception")
 
     # --- insight, waiting and closing ---
 
@@ -553,13 +572,15 @@ class Dispatcher(Core):
             raise LoopBlockedError("wait_idle() would stop the event loop that has events to handle")
         return self._await_idle(nanoseconds)
 
-    def close(self, timeout: float | None = None) -> None:
+    def close(self, timeout: float | None = None, *, discard: bool = False) -> None:
         """Accepts nothing more, delivers what was accepted, and ends the worker threads. May be called again.
 
         From inside a handler it does not wait: the deliveries go on after it.
 
         Args:
             timeout: how long to wait for the deliveries, in seconds; None: as long as they take.
+            discard: stop now: what no handler has begun is dropped, and counted in `dropped` of its subscription; only
+                handlers at work are waited for. Also after a close without.
 
         Raises:
             CloseTimeoutError: the time is over and there are events left. They are still delivered if their
@@ -575,11 +596,45 @@ class Dispatcher(Core):
 
             if not aio.in_handler():
                 raise LoopBlockedError("close() would stop the event loop that has events to handle: await aclose()")
-            self._begin_close()
+            self._begin_close(discard)
             return
-        self._begin_close()
+        self._begin_close(discard)
         if not self._await_close(nanoseconds):
             raise CloseTimeoutError(self._still_at_work(timeout))
+
+    def _begins_to_leave(self, exception: BaseException) -> bool:
+        """Begin to close at the end of a block that an exception has ended. Return whether to wait for deliveries."""
+        if is_interrupt(exception):
+            self._give_up(f"the block was left by {type(exception).__name__}")
+            return False
+        for subscription in self._subscriptions():  # which the block will not read any more
+            if subscription._is_stream():
+                subscription.cancel(discard=True)
+        self._begin_close()
+        return True
+
+    def _give_up(self, why: str) -> None:
+        """Close, name what is not delivered, and drop what no handler has begun."""
+        self._begin_close()
+        self._name_undelivered(why)
+        self._begin_close(discard=True)
+
+    def _name_undelivered(self, why: str) -> None:
+        """Log each handler that has not handled all its events, one line each, once."""
+        named, self._named = self._named, True
+        if named:
+            return
+        for subscription in self._subscriptions():
+            if pending := subscription.pending:
+                import logging
+
+                logging.getLogger("ringcast").error(
+                    "handler %s has not handled %d events of %r: %s",
+                    handler_name(subscription.handler),
+                    pending,
+                    self.name,
+                    why,
+                )
 
     def _still_at_work(self, timeout: float | None) -> str:
         stuck = [sub for sub in self._subscriptions() if sub.pending]
@@ -596,8 +651,20 @@ class Dispatcher(Core):
         exception: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Closes the dispatcher, waiting for all deliveries."""
-        self.close()
+        """Closes the dispatcher, waiting for all deliveries.
+
+        A block that is left by an exception must not hide it: the deliveries then have `exit_timeout` seconds, streams
+        are not waited for, and what is left is named in the logger `ringcast` and dropped. By an interrupt (Ctrl-C, the
+        cancellation of a task) all that no handler has begun is dropped at once, and nothing is waited for.
+        """
+        if exception is None:
+            self.close()
+        elif (
+            self._begins_to_leave(exception)
+            and not self._is_run_here()  # the loop goes on with them
+            and not self._await_close(_nanoseconds(self._exit_timeout))
+        ):
+            self._give_up("the block was left by an exception")
 
     def _report_failure(self, exception: BaseException, event: Any, subscription: Subscription[Any]) -> None:
         """Called by the core. Whatever `on_error` raises ends here."""
@@ -650,13 +717,45 @@ def _dispatchers() -> list[Dispatcher]:
 
 @atexit.register
 def _close_all() -> None:
-    """Delivers at interpreter exit what was accepted, within EXIT_TIMEOUT for all together."""
-    deadline = time.monotonic() + EXIT_TIMEOUT
+    """Deliver at the end of the program what was accepted, within `exit_timeout`, and name what was not delivered."""
+    begun = time.monotonic()
     dispatchers = _dispatchers()
     for dispatcher in dispatchers:
         dispatcher._begin_close()
-    for dispatcher in dispatchers:
-        dispatcher._await_close(_nanoseconds(max(0.0, deadline - time.monotonic())))
+    try:
+        for dispatcher in dispatchers:
+            if dispatcher._exit_timeout is None:
+                dispatcher._await_close(-1)
+            else:
+                left = begun + dispatcher._exit_timeout - time.monotonic()
+                dispatcher._await_close(_nanoseconds(max(0.0, left)))
+    finally:  # also when Ctrl-C has ended the wait
+        for dispatcher in dispatchers:
+            dispatcher._name_undelivered("the program has ended")
+
+
+_told = False  # whether multiprocessing was told what to call when a process begins
+
+
+def _tell_multiprocessing() -> None:
+    """Have `_close_all` called at the end of a process of multiprocessing, which goes without `atexit`.
+
+    When such a process begins, multiprocessing forgets what is to be done at the end, and then makes the calls that
+    were registered for after a fork.
+    """
+    global _told
+    util = sys.modules.get("multiprocessing.util")
+    if util is None:
+        return
+    if not _told:
+        _told = True  # so it is in the processes that this one forks
+        util.register_after_fork(_close_all, _close_with_process)
+    if sys.modules["multiprocessing.process"].parent_process() is not None:  # it has begun already
+        _close_with_process(_close_all)
+
+
+def _close_with_process(close: Callable[[], None]) -> None:
+    sys.modules["multiprocessing.util"].Finalize(None, close, exitpriority=EXIT_PRIORITY)
 
 
 class _Forking(threading.local):
@@ -687,8 +786,10 @@ def _after_fork_in_child() -> None:
     _live = weakref.WeakValueDictionary({id(dispatcher): dispatcher for dispatcher, _ in dispatchers})
     for dispatcher, locked in dispatchers:
         after_fork_in_child(dispatcher, locked)
+    _tell_multiprocessing()
 
 
+_tell_multiprocessing()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
 

@@ -18,6 +18,7 @@ __all__ = [
     "QueueFullError",
     "RecordError",
     "RingcastError",
+    "StartError",
     "TypeIdError",
 ]
 
@@ -105,6 +106,13 @@ class LoopClosedError(RingcastError, RuntimeError):
 
     Not raised but handed to `on_error`. The events were dropped and are counted in the subscription's `dropped`; the
     subscription is cancelled.
+    """
+
+
+class StartError(RingcastError, RuntimeError):
+    """No worker thread can be started: the system has no more, or the interpreter is shutting down.
+
+    Raised by the first `publish` to a queued handler. The event has reached nobody.
     """
 
 

@@ -127,7 +127,7 @@ cdef class Core:
             KeyboardInterrupt: Ctrl-C ended the wait for room.
             MemoryError: no memory for the queue. (An event that is also for base classes, or for handlers that want the
                 publisher's context, may have reached some of them.)
-            RuntimeError: the first publish to a queued handler could start no thread.
+            StartError: the first publish to a queued handler could start no thread.
             After each of these the event has reached nobody.
             ExceptionGroup: what direct handlers have raised, with `on_error="raise"`, when all have run. What they
                 raise and is no Exception (KeyboardInterrupt, SystemExit) is raised as it is, when all have run: the
@@ -386,6 +386,8 @@ cdef class Core:
             if not rc_u32_load(&self.started):
                 self.pool.start()
                 rc_u32_store(&self.started, 1)
+        except RuntimeError as error:   # Python's own is "can't start new thread", or "... at interpreter shutdown"
+            raise StartError(f"{self!r} cannot start its worker threads: {error}") from error
         finally:
             starting.release()
 
@@ -428,6 +430,13 @@ cdef class Core:
         if claim == RC_NO_MEMORY:
             raise MemoryError
         if claim == RC_FULL:
+            coroutine = current_coroutine()
+            if coroutine is not None and not self.is_worker():
+                raise QueueFullError(
+                    f"the coroutine {coroutine} has published {RESERVE} events beyond max_queue={self.max_queue} to "
+                    f"{describe(None, topic)} that wait for the event loop which it does not let go on: "
+                    "`await bus.apublish(event)` waits for room"
+                )
             raise QueueFullError(
                 f"handlers have published {RESERVE} events beyond max_queue={self.max_queue} to "
                 f"{describe(None, topic)} that wait for these very handlers: raise max_queue, or publish "
@@ -801,12 +810,15 @@ cdef class Core:
         with self.lock:
             return [*self.topics.values(), *self.wide, *self.companions]
 
-    def _begin_close(self):
-        """Refuses events and subscriptions from now on, and lets the workers end when all is delivered."""
+    def _begin_close(self, bint discard=False):
+        """Refuses events and subscriptions from now on, and lets the workers end when all is delivered. `discard` drops
+        what is waiting, also after a first close without."""
         cdef Topic topic
         cdef Subscription sub
         with self.lock:
-            if self.ended or self.native_pool is None:
+            if self.native_pool is None:
+                return
+            if self.ended and not discard:
                 return
             rc_u32_store(&self.closing, 1)   # what follows may be done twice: it may be stopped by a lack of memory
             # publish finds no topic any more, and looks at `closing`
@@ -820,7 +832,7 @@ cdef class Core:
             topic.settle()
             topic.tell_room_waiters()
             for sub in topic.members() + topic.direct_members():
-                sub.cancel()
+                sub.cancel(discard=discard)
         rc_pool_stop(&self.pool.c)
         rc_pool_stop(&self.native_pool.c)
         with self.lock:

@@ -267,6 +267,10 @@ cdef class Subscription:
             advance(self.topic)
         return event if event != NULL else self.take()
 
+    def _is_stream(self):
+        """Whether its events are taken by a stream."""
+        return self.c.mode == LOOP and self.concurrency == 0
+
     def _is_of(self, core):
         """Whether it is one of this dispatcher."""
         return self.core_reference() is core
@@ -429,8 +433,11 @@ cdef class Subscription:
     def __enter__(self):
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, _, exception, __):
         """Cancels, and waits until all that was accepted is delivered (inside a handler it does not wait).
+
+        A block that is left by an exception does not wait, so that the exception is seen: what was accepted is still
+        delivered, or by an interrupt (KeyboardInterrupt, the cancellation of a task) dropped and counted.
 
         Raises:
             LoopBlockedError: what is left needs the event loop that runs here: use `async with`.
@@ -438,8 +445,8 @@ cdef class Subscription:
             After each of these the subscription is cancelled all the same.
         """
         core = self.core_reference()
-        self.cancel()
-        if core is None:
+        self.cancel(discard=is_interrupt(exception))
+        if core is None or exception is not None:
             return
         loop = self.event_loop()
         if loop is not None and loop is running_loop() and not self._is_over():
@@ -453,11 +460,13 @@ cdef class Subscription:
     async def __aenter__(self):
         return self
 
-    async def __aexit__(self, *_):
+    async def __aexit__(self, _, exception, __):
         """The same as leaving a `with` block, but waits without blocking the event loop."""
         from ringcast import aio
 
-        await aio.leave(self)
+        self.cancel(discard=is_interrupt(exception))
+        if exception is None:
+            await aio.leave(self)
 
     def _dispatcher(self):
         """Its dispatcher, or None where that is gone."""
@@ -575,6 +584,11 @@ cdef class Subscription:
             f"{state}, {self.pending} pending, {self.delivered} delivered, {self.dropped} dropped, "
             f"{self.errors} errors>"
         )
+
+
+def is_interrupt(exception):
+    """Whether it asks for a quick end: Ctrl-C, or the cancellation of a task. Not SystemExit, an ordinary end."""
+    return exception is not None and not isinstance(exception, (Exception, SystemExit))
 
 
 cdef Subscription new_subscription(

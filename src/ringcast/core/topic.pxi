@@ -432,6 +432,18 @@ cdef running_loop():
     return None if asyncio is None else asyncio._get_running_loop()
 
 
+cdef enum:
+    CO_COROUTINE = 0x80   # in co_flags: see the module `inspect`
+
+
+cdef current_coroutine():
+    """The name of the innermost coroutine that runs in this thread, or None."""
+    frame = sys._getframe()
+    while frame is not None and not frame.f_code.co_flags & CO_COROUTINE:
+        frame = frame.f_back
+    return None if frame is None else frame.f_code.co_qualname
+
+
 def direct_rank(Subscription sub):
     return -sub.priority
 
