@@ -16,6 +16,7 @@ from ringcast import (
     HandlerTypeError,
     QueueFullError,
     RingcastError,
+    StartError,
     TypeIdError,
 )
 
@@ -46,7 +47,7 @@ def test_the_package_exports_its_api():
     names = {
         *["Dispatcher", "Subscription", "HandlerFailure", "on", "on_type", "emit", "default", "type_id"],
         *["RingcastError", "ClosedError", "EventClassError", "HandlerTypeError", "TypeIdError"],
-        *["QueueFullError", "CloseTimeoutError", "__version__"],
+        *["QueueFullError", "CloseTimeoutError", "StartError", "__version__"],
         *["record", "Record", "RecordBatch", "RecordError", "get_include"],
         *[
             "DispatcherStats",
@@ -74,6 +75,7 @@ def test_the_package_exports_its_api():
         (TypeIdError, ValueError),
         (QueueFullError, Exception),
         (CloseTimeoutError, TimeoutError),
+        (StartError, RuntimeError),
     ],
 )
 def test_exceptions_have_one_base_and_a_builtin_one(error, base):

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from dataclasses import dataclass
 
 import pytest
@@ -284,3 +285,26 @@ def test_a_signal_whose_handler_returns_leaves_the_publisher_waiting(
         signal.signal(signal.SIGUSR1, before)
     bus.close(deadline)
     assert recorder.events == [0, 1]
+
+
+@pytest.mark.thread_unsafe(reason="sets the switch interval")
+def test_room_that_a_cursor_makes_while_the_gate_stands_still_wakes_the_publisher(make_bus, gate):
+    # who waits for room also looks again after 0.1 s; no wait is to end by that
+    class Step:
+        pass
+
+    bus = make_bus()
+    bus.subscribe(Step, gate.hold)  # holds the gate
+    bus.subscribe(Step, lambda step: None, max_queue=1)
+    waits = []
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(1000):
+            start = time.monotonic()
+            bus.publish(Step())
+            waits.append(time.monotonic() - start)
+    finally:
+        sys.setswitchinterval(interval)
+    gate.open()
+    assert sum(wait > 0.09 for wait in waits) < 10  # on a loaded machine some take long all the same

@@ -228,9 +228,11 @@ def test_a_block_that_an_exception_ends_delivers_what_was_accepted(recorder, exc
 
 
 @pytest.mark.parametrize(("exception", "numbers"), [(ValueError, [0, 1, 2]), (KeyboardInterrupt, [0])])
-def test_the_block_of_a_subscription_that_an_exception_ends_does_not_wait(
-    bus, gate, recorder, exception, numbers, deadline
+def test_the_block_of_a_subscription_that_an_exception_ends_does_not_wait_for_long(
+    make_bus, gate, recorder, exception, numbers, deadline
 ):
+    bus = make_bus(exit_timeout=0.05)
+
     def held(tick: Tick) -> None:
         gate.hold()
         recorder(tick.number)

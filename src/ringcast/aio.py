@@ -355,13 +355,16 @@ async def _closed(dispatcher: Dispatcher, timeout: float | None, nanoseconds: in
         raise CloseTimeoutError(dispatcher._still_at_work(timeout))
 
 
-async def leave(subscription: Subscription[Any]) -> None:
-    """Cancel the subscription and wait until all that was accepted for it is delivered; in a handler, do not wait."""
+async def leave(subscription: Subscription[Any], failed: bool = False) -> None:
+    """Cancel the subscription and wait until all that was accepted for it is delivered; in a handler, do not wait.
+
+    `failed`: the block has ended by an exception, which is not to wait for long.
+    """
     subscription.cancel()
     dispatcher = subscription._dispatcher()
     if dispatcher is None or in_handler() or dispatcher._is_in_handler():
         return
-    await _until(dispatcher, subscription._is_over, None)
+    await _until(dispatcher, subscription._is_over, dispatcher._exit_timeout if failed else None)
 
 
 async def _until(dispatcher: Core, done: Callable[[], bool], timeout: float | None) -> bool:

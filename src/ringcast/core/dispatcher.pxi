@@ -398,30 +398,40 @@ cdef class Core:
         subscriptions of that moment."""
         cdef rc_claim claim
         cdef uint64_t gate, limit
+        cdef uint32_t ticket
         cdef bint reserve = False
         cdef int64_t deadline = timeout if timeout < 0 else time.monotonic_ns() + timeout
         while True:
-            gate = rc_ring_gate(&topic.c.ring)
-            limit = self.max_queue + RESERVE if reserve else topic.room_limit()
-            direct = topic.direct_members()   # before the claim, as in publish_in
-            claim = try_publish(topic.c, <PyObject *>event, limit)
-            if claim != RC_FULL or reserve:
-                self.claimed(topic, claim)
-                return direct
-            reserve = self.wait_for_room(topic, gate, deadline)
+            ticket = rc_park_prepare(&topic.c.ring.room)   # before the look at what there is room for
+            try:
+                gate = rc_ring_gate(&topic.c.ring)
+                limit = self.max_queue + RESERVE if reserve else topic.room_limit()
+                direct = topic.direct_members()   # before the claim, as in publish_in
+                claim = try_publish(topic.c, <PyObject *>event, limit)
+                if claim != RC_FULL or reserve:
+                    self.claimed(topic, claim)
+                    return direct
+                reserve = self.wait_for_room(topic, gate, ticket, deadline)
+            finally:
+                rc_park_cancel(&topic.c.ring.room)
 
     cdef await_room(self, Topic topic, int64_t deadline):
         """Waits until there is room in the ring, or none is needed."""
         cdef uint64_t gate
+        cdef uint32_t ticket
         while True:
-            gate = rc_ring_gate(&topic.c.ring)
-            if rc_ring_tail(&topic.c.ring) - gate < topic.room_limit():
-                return
-            self.check_open()
-            if self.wait_for_room(topic, gate, deadline):
-                if rc_ring_tail(&topic.c.ring) - gate >= self.max_queue + RESERVE:
-                    self.claimed(topic, RC_FULL)
-                return
+            ticket = rc_park_prepare(&topic.c.ring.room)   # as in publish_when_room
+            try:
+                gate = rc_ring_gate(&topic.c.ring)
+                if rc_ring_tail(&topic.c.ring) - gate < topic.room_limit():
+                    return
+                self.check_open()
+                if self.wait_for_room(topic, gate, ticket, deadline):
+                    if rc_ring_tail(&topic.c.ring) - gate >= self.max_queue + RESERVE:
+                        self.claimed(topic, RC_FULL)
+                    return
+            finally:
+                rc_park_cancel(&topic.c.ring.room)
 
     cdef claimed(self, Topic topic, rc_claim claim):
         """Raises what is to be raised of a claim that was made for good."""
@@ -443,9 +453,9 @@ cdef class Core:
                 "fewer events for each event handled"
             )
 
-    cdef bint wait_for_room(self, Topic topic, uint64_t gate, int64_t deadline) except -1:
+    cdef bint wait_for_room(self, Topic topic, uint64_t gate, uint32_t ticket, int64_t deadline) except -1:
         """Waits for the gate to move from `gate`, or a while. Returns True where that would never end: then the reserve
-        is to be used."""
+        is to be used. `ticket` of the ring's park is from before the caller has found that there is no room."""
         cdef rc_pool *pool = &self.pool.c
         cdef rc_worker *worker = rc_pool_current(pool)
         cdef Subscription refusing = topic.refusing()
@@ -471,7 +481,11 @@ cdef class Core:
                 for other in self.all_topics():
                     (<Topic>other).tell_room_waiters()
             with nogil:
-                rc_ring_await_gate(&topic.c.ring, gate, left)
+                if rc_u32_load(&topic.c.limited) != 0:   # a cursor may have made room without the gate
+                    rc_park_prepare(&topic.c.ring.room)
+                    rc_park_wait(&topic.c.ring.room, ticket, left)
+                else:
+                    rc_ring_await_gate(&topic.c.ring, gate, left)
             PyErr_CheckSignals()
             topic.leave_closed_loops()
         finally:

@@ -188,16 +188,23 @@ cdef class Subscription:
     cdef object take_batch(self):
         cdef list events = []
         cdef uint64_t lag = 0
-        while len(events) < self.c.batch:
-            event = self.take_admitted()
-            if event is EMPTY:
-                break
-            events.append(event)
-            lag += rc_u64_load(&self.c.lag)
-        rc_u64_store(&self.c.lag, lag)
-        if not events:
+        cdef uint64_t taken = 0
+        try:
+            while taken < self.c.batch:
+                event = self.take_admitted()
+                if event is EMPTY:
+                    break
+                taken += 1
+                events.append(event)
+                lag += rc_u64_load(&self.c.lag)
+            rc_u64_store(&self.c.lag, lag)
+            if not events:
+                return EMPTY
+            return events if self.topic.layout is None else batch_of(self.topic.layout, events)
+        except MemoryError:
+            rc_u64_count(&self.c.calls, taken)
+            report_lost_batch(self, taken)
             return EMPTY
-        return events if self.topic.layout is None else batch_of(self.topic.layout, events)
 
     cdef object take_admitted(self):
         """The next event that its conditions let pass, or EMPTY."""
@@ -364,7 +371,7 @@ cdef class Subscription:
         """
         cdef topic_t *topic = self.c.topic
         cdef uint64_t cursor, begun
-        cdef bint first
+        cdef bint first, nothing_waits
         core = self.core_reference()
         if core is None:
             return   # nobody can publish any more, and nothing is waiting
@@ -401,9 +408,8 @@ cdef class Subscription:
             if first:
                 self.retire()
             return
-        if self.c.mode == LOOP and (
-            discard or (cursor >= rc_u64_load(&self.c.cancelled_at) and (self.c.mail == NULL or mail_size(&self.c) == 0))
-        ):
+        nothing_waits = cursor >= rc_u64_load(&self.c.cancelled_at) and (self.c.mail == NULL or mail_size(&self.c) == 0)
+        if self.c.mode == LOOP and (discard or nothing_waits):
             self.look_away()   # nothing is left for its consumer, which may never come: nobody waits for that
             self.tell_consumer()
             return
@@ -436,8 +442,9 @@ cdef class Subscription:
     def __exit__(self, _, exception, __):
         """Cancels, and waits until all that was accepted is delivered (inside a handler it does not wait).
 
-        A block that is left by an exception does not wait, so that the exception is seen: what was accepted is still
-        delivered, or by an interrupt (KeyboardInterrupt, the cancellation of a task) dropped and counted.
+        A block that is left by an exception must not hide it: it waits for the dispatcher's `exit_timeout` at most, and
+        what is left is delivered later. By an interrupt (KeyboardInterrupt, the cancellation of a task) what its
+        handler has not begun is dropped and counted, and nothing is waited for.
 
         Raises:
             LoopBlockedError: what is left needs the event loop that runs here: use `async with`.
@@ -446,16 +453,16 @@ cdef class Subscription:
         """
         core = self.core_reference()
         self.cancel(discard=is_interrupt(exception))
-        if core is None or exception is not None:
+        if core is None or is_interrupt(exception):
             return
         loop = self.event_loop()
         if loop is not None and loop is running_loop() and not self._is_over():
             from ringcast import aio
 
-            if not aio.in_handler():
+            if not aio.in_handler() and exception is None:
                 raise LoopBlockedError(f"to wait for {self!r} would stop the loop that it needs: use `async with`")
             return
-        (<Core>core).pool.wait(-1, self, <Core>core)
+        (<Core>core).pool.wait(-1 if exception is None else nanoseconds(core._exit_timeout), self, <Core>core)
 
     async def __aenter__(self):
         return self
@@ -465,8 +472,8 @@ cdef class Subscription:
         from ringcast import aio
 
         self.cancel(discard=is_interrupt(exception))
-        if exception is None:
-            await aio.leave(self)
+        if not is_interrupt(exception):
+            await aio.leave(self, exception is not None)
 
     def _dispatcher(self):
         """Its dispatcher, or None where that is gone."""

@@ -8,15 +8,44 @@ cdef bint stands_still(Topic topic, loop, set seen):
     """Whether a subscription that is its max_queue behind in the topic will not go on: its handler waits for room in
     such a topic, or runs in `loop`, which is to be stopped. Under the Core's lock.
 
+    All topics that the answer depends on are taken to stand still at first, and those that do not are taken out until
+    no more are: so each is looked at as often as there are topics, at most, however they wait for each other.
+
     Args:
         loop: an event loop, or None.
-        seen: the topics that the question is about; where they lead back to one of these, nothing goes on."""
+        seen: an empty set."""
+    cdef Topic each
+    cdef list blocks, found = [topic]
+    cdef dict blocked = {}   # topic -> for each of its subscriptions that is behind: see blocks_of
+    seen.add(topic)
+    for each in found:   # which grows meanwhile
+        blocks = blocks_of(each, loop)
+        blocked[each] = blocks
+        for calls in blocks:
+            for topics in calls:
+                for other in topics:
+                    if other not in seen:
+                        seen.add(other)
+                        found.append(other)
+    going = True
+    while going:
+        going = False
+        for each in found:
+            if each in seen and not any([
+                all([any([other in seen for other in topics]) for topics in calls]) for calls in blocked[each]
+            ]):
+                seen.discard(each)
+                going = True
+    return topic in seen
+
+
+cdef list blocks_of(Topic topic, loop):
+    """For each subscription that is its max_queue behind in the topic and that may not go on by itself: for each of its
+    calls that are under way the topics of which it waits for room. No calls: it does not go on in any case."""
     cdef Subscription sub
     cdef uint64_t in_hand
     cdef const rc_ring *ring
-    if topic in seen:
-        return True
-    seen.add(topic)
+    cdef list blocks = []
     for sub in topic.members():
         if sub.c.mail != NULL or rc_ring_tail(&topic.c.ring) - rc_u64_load(&sub.c.cursor) < sub.c.max_queue:
             continue
@@ -25,20 +54,19 @@ cdef bint stands_still(Topic topic, loop, set seen):
             if running is None:
                 continue
             if running is loop:
-                return True
+                blocks.append([])
+                continue
             rc_mutex_lock(&sub.c.topic.lock)
             in_hand = sub.c.in_hand   # calls, each with an event or a batch
             rc_mutex_unlock(&sub.c.topic.lock)
             if in_hand == 0 or in_hand < sub.concurrency or <uint64_t>len(sub.waits) < in_hand:
                 continue   # another call can begin, or one is under way
-            if all([any([stands_still(each, loop, seen) for each in topics]) for topics in sub.waits]):
-                return True
+            blocks.append(list(sub.waits))
         else:
             ring = rc_pool_waits_for(topic.c.pool, &sub.c.lane)   # a ring is the first field of its topic
-            if ring != NULL and stands_still(<Topic>(<topic_t *>ring).topic, loop, seen):
-                return True
-    seen.discard(topic)
-    return False
+            if ring != NULL:
+                blocks.append([[<Topic>(<topic_t *>ring).topic]])
+    return blocks
 
 
 def begin_wait(Core core, event, Subscription sub):
