@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import sys
 import threading
 import time
 import weakref
@@ -409,6 +410,8 @@ def publish_all(publish):
     ids=["dispatcher", "default", "with", "thread", "dropped"],
 )
 def test_interpreter_exit_delivers_what_was_accepted_and_prints_nothing(run_python, program):
+    if "threading.Thread" in program and sys.version_info[:2] == (3, 12):
+        pytest.skip("Python 3.12 starts no thread at its end: StartError")
     result = run_python(EXIT + program)
     assert result.stderr == ""
     assert result.returncode == 0

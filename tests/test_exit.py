@@ -47,6 +47,7 @@ def undelivered(handler, count, why="the program has ended", name="ringcast", mo
     return f"handler {module}{handler} has not handled {count} events of {name!r}: {why}\n"
 
 
+@pytest.mark.skipif(sys.version_info[:2] == (3, 12), reason="Python 3.12 starts no thread at its end: StartError")
 def test_publishing_in_an_atexit_handler_is_delivered(run_to_exit):
     said = run_to_exit("""
 bus = Dispatcher()
@@ -62,6 +63,7 @@ def goodbye():
     assert sorted(map(int, said)) == list(range(101))
 
 
+@pytest.mark.skipif(sys.version_info[:2] == (3, 12), reason="Python 3.12 starts no thread at its end: StartError")
 def test_publishing_in_an_atexit_handler_that_runs_later_is_refused(run_to_exit):
     said = run_to_exit(
         """
@@ -112,6 +114,7 @@ while count[0] < 1000:
     assert said == []
 
 
+@pytest.mark.skipif(sys.version_info[:2] == (3, 12), reason="Python 3.12 starts no thread at its end: StartError")
 def test_dispatchers_that_are_made_in_a_daemon_thread_meanwhile(run_to_exit):
     said = run_to_exit("""
 made = [0]

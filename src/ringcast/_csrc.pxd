@@ -139,6 +139,7 @@ cdef extern from "rc_pool.h" nogil:
         rc_park watch
         rc_park progress
         uint32_t max_workers
+        int stopping
     int rc_pool_init(rc_pool *pool, uint32_t max_workers, uint32_t parallel, int64_t tick, int64_t linger)
     void rc_pool_destroy(rc_pool *pool)
     void rc_task_init(rc_task *task, rc_task_kind kind, void *owner)

@@ -95,6 +95,10 @@ cdef class Pool:
                 try:
                     self.start_worker()
                 except RuntimeError:   # no more threads: those there are go on; try again in a while
+                    if self.c.stopping:   # at the end of a program there will be none: this one helps out
+                        rc_pool_hire(&self.c)
+                        self.work()
+                        return
                     with nogil:
                         rc_park_wait(&self.c.watch, rc_park_prepare(&self.c.watch), TICK)
 
