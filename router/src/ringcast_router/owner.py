@@ -53,7 +53,7 @@ class Pending:
         model: The id of its model.
     """
 
-    __slots__ = ("_ended", "_owner", "_process", "_refused", "_waiter", "id", "model", "request")
+    __slots__ = ("_ended", "_owner", "_process", "_refused", "_task", "_waiter", "id", "model", "request")
 
     def __init__(self, owner: "Owner", request: Request) -> None:
         self.id = request.id
@@ -63,6 +63,7 @@ class Pending:
         self._process: Process | None = None
         self._refused: Refused | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self._task = asyncio.current_task()
         self._ended = False
 
     async def granted(self) -> Process:
@@ -101,6 +102,14 @@ class Pending:
         if not self._ended:
             self._ended = True
             self._owner._end(self, status)
+
+    def abort(self) -> None:
+        """End somebody else's request: it is refused where it waits, else the task that handed it in is cancelled."""
+        if self._process is None:
+            message = "an administrator ended this request"
+            self._decide(None, Refused(503, message, type="server_error", code="request_cancelled"))
+        elif self._task is not None:
+            self._task.cancel()
 
     def _decide(self, process: Process | None, refused: Refused | None) -> None:
         self._process = process
@@ -221,6 +230,10 @@ class Owner:
         now = time.monotonic()
         self._carry_out(self.scheduler.on_reload(config, keep, now), now)
         return tuple(drained)
+
+    def pending(self) -> list[Pending]:
+        """Return the requests that wait or are being served, in the order in which they came."""
+        return list(self._pending.values())
 
     def plan(self, model: str) -> dict[str, object]:
         """Return what a request for `model`, an id, would meet now, in the shape of `GET /api/plan`."""
