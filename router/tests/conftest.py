@@ -58,12 +58,12 @@ def responder_command(name: str, **flags: object) -> str:
     return " ".join(words)
 
 
-async def wait_until(condition: Callable[[], object], timeout: float = DEADLINE, what: str = "the condition") -> None:
-    """Wait for what cannot be notified of. Fails the test after `timeout` seconds."""
-    end = time.monotonic() + timeout
+async def wait_until(condition: Callable[[], object], within: float = DEADLINE, what: str = "the condition") -> None:
+    """Wait for what cannot be notified of. Fails the test after `within` seconds."""
+    end = time.monotonic() + within
     while not condition():
         if time.monotonic() > end:
-            pytest.fail(f"{what} did not become true in {timeout} s")
+            pytest.fail(f"{what} did not become true in {within} s")
         await asyncio.sleep(0.003)
 
 
@@ -190,7 +190,6 @@ async def serve(no_child_left: None, tmp_path: Path) -> AsyncIterator[Callable[.
         file = tmp_path / f"config{len(ends)}.yaml"
         file.write_text(text)
         router = Router(lambda: load([file]))
-        await router.start()
         server = await Server.start(router, LOOPBACK, 0)
         session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=3 * DEADLINE)

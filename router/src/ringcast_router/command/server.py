@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import socket
 import ssl
 from typing import Self
 
@@ -12,14 +13,18 @@ from ringcast_router.router import Router
 
 log = logging.getLogger(__name__)
 
-DRAIN = 20.0
-"""Seconds that requests in flight may take to end when the router shuts down; then they are cut off."""
+DRAIN = 10.0
+"""Half of the seconds that requests in flight may take to end when the router shuts down: aiohttp waits twice."""
+
+BACKLOG = 1024
+"""How many connections may wait to be accepted."""
 
 
 class Server:
     """A router that listens on an address. Made by `start`. Event loop's thread only.
 
     Attributes:
+        router: The router.
         url: Where clients reach it, such as `http://127.0.0.1:8080`.
     """
 
@@ -31,51 +36,54 @@ class Server:
 
     @classmethod
     async def start(cls, router: Router, host: str, port: int, tls: ssl.SSLContext | None = None) -> Self:
-        """Listen.
+        """Start the router, and listen.
 
         Args:
-            router: The router, started. The server closes it.
+            router: The router, not started. The server starts it and closes it.
             host: An address or a host name; "" means every interface.
             port: The port; 0 lets the system choose one.
             tls: With it clients speak HTTPS.
 
         Raises:
-            OSError: Nobody can listen there: the port is in use, or needs more rights.
+            OSError: Nobody can listen there: the port is in use, or needs more rights. The router is closed.
         """
-        # A client that leaves must end its request: aiohttp cancels handlers only where it is told to.
+        try:
+            listener = _bind(host, port)
+        except OSError:
+            await router.close()
+            raise
         runner = web.AppRunner(
             make_app(router),
-            handler_cancellation=True,
-            auto_decompress=False,
+            handler_cancellation=True,  # a client that leaves ends its request; aiohttp does not by itself
+            auto_decompress=False,  # bodies are passed on as they come
             access_log=None,
             shutdown_timeout=DRAIN,
         )
+        await router.start()
         await runner.setup()
-        try:
-            await web.TCPSite(runner, host or None, port, ssl_context=tls, backlog=1024).start()
-        except OSError:
-            await runner.cleanup()
-            raise
+        await web.SockSite(runner, listener, ssl_context=tls).start()
         name = f"[{host}]" if ":" in host else host or "0.0.0.0"
         scheme = "http" if tls is None else "https"
-        return cls(router, runner, f"{scheme}://{name}:{runner.addresses[0][1]}")
+        return cls(router, runner, f"{scheme}://{name}:{listener.getsockname()[1]}")
 
-    async def close(self, timeout: float = 30.0) -> None:
+    async def close(self, within: float = 30.0) -> None:
         """Stop listening, let requests in flight end, then stop all model servers.
 
         Args:
-            timeout: Seconds that all of this may take. Then it is done by `hurry`.
+            within: Seconds that all of this may take. What is left then is cut off, as by `hurry`.
         """
         self.router.shutdown()  # what waits is refused, endless answers end
         orderly = asyncio.create_task(self._close())
         hurried = asyncio.create_task(self._hurried.wait())
-        await asyncio.wait({orderly, hurried}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({orderly, hurried}, timeout=within, return_when=asyncio.FIRST_COMPLETED)
         hurried.cancel()
         if not orderly.done():
             log.warning("cutting off the requests in flight, and killing the model servers")
             orderly.cancel()
             servers = self.router.processes.values()
             await asyncio.gather(*(server.stop(grace=0) for server in servers), orderly, return_exceptions=True)
+            if self._runner.server is not None:
+                await self._runner.server.shutdown(0.1)
             orderly = asyncio.create_task(self._close())
         await orderly
 
@@ -86,3 +94,10 @@ class Server:
     async def _close(self) -> None:
         await self._runner.cleanup()
         await self.router.close()
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    if not host and socket.has_dualstack_ipv6():
+        return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=BACKLOG)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=BACKLOG)

@@ -1,4 +1,4 @@
-"""The administrative endpoints: load and unload models, explain a plan, read the configuration again, health, version."""
+"""The administrative endpoints: load and unload models, explain a plan, reload, end a request, health, version."""
 
 import dataclasses
 
@@ -111,5 +111,6 @@ def _model(request: web.Request, name: str) -> str:
     """Return the id of a model that may be named by an alias."""
     model = request.app[ROUTER].config.model_id(name)
     if model is None:
-        raise Refused(404, f"there is no model {name!r}; GET /v1/models lists them", code="model_not_found", param="model")
+        message = f"there is no model {name!r}; GET /v1/models lists them"
+        raise Refused(404, message, code="model_not_found", param="model")
     return model

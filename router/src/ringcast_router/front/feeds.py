@@ -1,8 +1,8 @@
 """What goes on, told to readers as it happens: `/api/events` as server-sent events, `/logs` and `/logs/stream` as text.
 
-Each reader has Ringcast streams of its own. What only says "look again" (states, requests in flight) comes by the policy
-`latest`; output of the servers comes by `drop_oldest`, and a line tells the reader where some is missing. So a reader
-that stops reading holds a bounded number of events, and neither the router nor another reader waits for it.
+Each reader has Ringcast streams of its own. What only says "look again" (states, requests in flight) comes by the
+policy `latest`; output of the servers comes by `drop_oldest`, and a line tells the reader where some is missing. So a
+reader that stops reading holds a bounded number of events, and neither the router nor another reader waits for it.
 """
 
 import asyncio
@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from aiohttp import web
-
 from ringcast import Stream
+
 from ringcast_router.errors import Refused
 from ringcast_router.events import (
     ConfigReloaded,
@@ -67,9 +67,12 @@ async def events(request: web.Request) -> web.StreamResponse:
     response = web.StreamResponse(headers=_HEADERS)
     response.content_type = "text/event-stream"
 
+    writing = asyncio.Lock()  # one write at a time waits for the client
+
     async def send(kind: str, data: Any) -> None:
         message = json.dumps({"type": kind, "data": json.dumps(data, separators=(",", ":"))}, separators=(",", ":"))
-        await response.write(f"event:message\ndata:{message}\n\n".encode())
+        async with writing:
+            await response.write(f"event:message\ndata:{message}\n\n".encode())
 
     feed = _Feed(router, send)
     readers = feed.readers()  # before the snapshot: what changes after it is not missed
