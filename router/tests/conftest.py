@@ -6,8 +6,6 @@ that leaves a child process behind fails.
 
 import asyncio
 import json
-import random
-import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -20,27 +18,10 @@ import psutil
 import pytest
 from limits import DEADLINE
 
+from ringcast_router.ports import LOOPBACK, free_ports
+
 if TYPE_CHECKING:
     from ringcast_router.router import Router
-
-LOOPBACK = "127.0.0.1"
-
-
-def find_ports(count: int = 1) -> int:
-    """Return the first of `count` ports in a row that are free on the loopback interface."""
-    for _ in range(1000):
-        first = random.randrange(20_000, 32_000 - count)  # below the range that the kernel hands out by itself
-        held: list[socket.socket] = []
-        try:
-            for port in range(first, first + count):
-                held.append(socket.create_server((LOOPBACK, port)))
-            return first
-        except OSError:
-            continue
-        finally:
-            for server in held:
-                server.close()
-    raise RuntimeError(f"no {count} free ports in a row")
 
 
 def responder_command(name: str, **flags: object) -> str:
@@ -148,7 +129,7 @@ def until() -> Callable[..., Awaitable[None]]:
 @pytest.fixture
 def free_port() -> Callable[..., int]:
     """`free_port()` is a port that nobody listens on; `free_port(n)` the first of n in a row."""
-    return find_ports
+    return free_ports
 
 
 @pytest.fixture
@@ -186,7 +167,7 @@ async def serve(no_child_left: None, tmp_path: Path) -> AsyncIterator[Callable[.
 
     async def start(text: str) -> Served:
         if "startPort:" not in text:
-            text = f"startPort: {find_ports(20)}\n{text}"
+            text = f"startPort: {free_ports(20)}\n{text}"
         file = tmp_path / f"config{len(ends)}.yaml"
         file.write_text(text)
         router = Router(lambda: load([file]))

@@ -1,12 +1,13 @@
 """What models there are: `/v1/models`, `/models`, `/running`, and the list that the event feed sends."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from aiohttp import web
 
-from ringcast_router.config.model import Config, Model
+from ringcast_router.config.model import Model
+from ringcast_router.front.auth import allowed
 from ringcast_router.front.keys import ROUTER
 from ringcast_router.processes import State
 from ringcast_router.router import Router
@@ -28,9 +29,11 @@ def routes() -> list[web.RouteDef]:
 
 
 async def list_models(request: web.Request) -> web.Response:
-    """Answer with all models that are not unlisted, in OpenAI's shape, sorted by id."""
+    """Answer with the models that the request's key may use and that are not unlisted, in OpenAI's shape, by id."""
     router = request.app[ROUTER]
-    response = web.json_response({"object": "list", "data": model_records(router.config, states(router))})
+    models = [model for model in router.config.models.values() if not model.unlisted and allowed(request, model.id)]
+    records = model_records(models, states(router), with_aliases=router.config.include_aliases_in_list)
+    response = web.json_response({"object": "list", "data": records})
     if origin := request.headers.get("Origin"):
         response.headers["Access-Control-Allow-Origin"] = origin
     return response
@@ -61,22 +64,21 @@ def states(router: Router) -> dict[str, State]:
     return {name: process.state for name, process in router.processes.items()}
 
 
-def model_records(config: Config, now: Mapping[str, State]) -> list[dict[str, Any]]:
+def model_records(models: Iterable[Model], now: Mapping[str, State], *, with_aliases: bool) -> list[dict[str, Any]]:
     """Return the entries of `/v1/models`.
 
     Args:
-        config: The configuration in force.
+        models: The models to list.
         now: The state of each model's server.
+        with_aliases: An alias gets an entry of its own.
     """
     created = int(time.time())
     records = []
-    for model in config.models.values():
-        if model.unlisted:
-            continue
+    for model in models:
         loaded = now.get(model.id) in (State.STARTING, State.READY)
         own = {"type": "model", **({"aliases": list(model.aliases)} if model.aliases else {})}
         records.append(_record(model.id, model, created, loaded, own))
-        if config.include_aliases_in_list:
+        if with_aliases:
             of_alias = {"type": "alias", "modelID": model.id}
             records += [_record(alias, model, created, loaded, of_alias) for alias in model.aliases if alias.strip()]
     return sorted(records, key=lambda record: str(record["id"]))
