@@ -60,12 +60,9 @@ def configuration(load: float) -> str:
     """Return the demo's configuration: three models, of which one may be loaded at a time."""
     lines = ["models:"]
     for name in MODELS:
-        command = [sys.executable, "-m", "ringcast_router.responder", "--port", "${PORT}"]
+        command = [shlex.quote(sys.executable), "-m", "ringcast_router.responder", "--port", "${PORT}"]
         command += ["--name", name, "--load", str(load)]
-        lines += [
-            f"  {name}:",
-            f"    cmd: {json.dumps(shlex.join(command).replace(shlex.quote('${PORT}'), '${PORT}'))}",
-        ]
+        lines += [f"  {name}:", f"    cmd: {json.dumps(' '.join(command))}"]
     lines += ["logToStdout: none", "ringcast:", f"  fair: {{max_wait: {MAX_WAIT}, min_residence: 1}}"]
     return "\n".join(lines)
 
@@ -164,7 +161,7 @@ class Report:
 
     @property
     def bound(self) -> float:
-        """Seconds within which B must be answered: max_wait, what is being served, and a swap, with a second to spare."""
+        """Seconds within which B must be answered: max_wait, what is being served, a swap, and a second to spare."""
         return MAX_WAIT + 0.4 + self._load + 1.0
 
     @property
@@ -182,6 +179,7 @@ class Report:
         for model in MODELS:
             rows.append(self._row(model, [one for one in self._asked if one.model == model], self._loads[model]))
         rows.append(self._row("all", self._asked, list(itertools.chain.from_iterable(self._loads.values()))))
+        collated = self._loads_of_burst
         naive = switches(one.model for one in self._burst)
         wrong = sum(not one.right for one in self._asked)
         return "\n".join(
@@ -189,9 +187,8 @@ class Report:
                 "",
                 *(f"{row[0]:8}{row[1]:>10}{row[2]:>8}{row[3]:>10}{row[4]:>14}{row[5]:>15}" for row in rows),
                 "",
-                f"The burst {BURST}: {self._loads_of_burst} loads, {self._loads_of_burst * self._load:.1f} s of loading.",
-                f"In the order in which it came: {naive} loads, {naive * self._load:.1f} s (by the measured"
-                f" {self._load:.2f} s a load).",
+                f"The burst {BURST}: {collated} loads, {collated * self._load:.1f} s of loading ({self._load:.2f} s each).",
+                f"In the order in which it came: {naive} loads, {naive * self._load:.1f} s.",
                 f"B, asked for while two clients kept A busy for {BUSY:g} s: answered after {self._waited_for_b:.1f} s"
                 f" (bound: {self.bound:.1f} s). Who serves whatever is loaded first answers B when A falls idle.",
                 "All answers came from the right model." if not wrong else f"{wrong} answers were wrong.",

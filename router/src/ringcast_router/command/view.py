@@ -1,4 +1,4 @@
-"""What the demo shows while it runs: a few lines that are drawn anew on a terminal, a line for each change elsewhere."""
+"""What the demo shows while it runs: lines that are drawn anew on a terminal, a line for each change elsewhere."""
 
 import asyncio
 import sys
