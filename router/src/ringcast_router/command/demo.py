@@ -179,7 +179,7 @@ class Report:
         for model in MODELS:
             rows.append(self._row(model, [one for one in self._asked if one.model == model], self._loads[model]))
         rows.append(self._row("all", self._asked, list(itertools.chain.from_iterable(self._loads.values()))))
-        collated = self._loads_of_burst
+        load, collated = self._load, self._loads_of_burst
         naive = switches(one.model for one in self._burst)
         wrong = sum(not one.right for one in self._asked)
         return "\n".join(
@@ -187,8 +187,8 @@ class Report:
                 "",
                 *(f"{row[0]:8}{row[1]:>10}{row[2]:>8}{row[3]:>10}{row[4]:>14}{row[5]:>15}" for row in rows),
                 "",
-                f"The burst {BURST}: {collated} loads, {collated * self._load:.1f} s of loading ({self._load:.2f} s each).",
-                f"In the order in which it came: {naive} loads, {naive * self._load:.1f} s.",
+                f"The burst {BURST}: {collated} loads, {collated * load:.1f} s of loading ({load:.2f} s each).",
+                f"In the order in which it came: {naive} loads, {naive * load:.1f} s.",
                 f"B, asked for while two clients kept A busy for {BUSY:g} s: answered after {self._waited_for_b:.1f} s"
                 f" (bound: {self.bound:.1f} s). Who serves whatever is loaded first answers B when A falls idle.",
                 "All answers came from the right model." if not wrong else f"{wrong} answers were wrong.",

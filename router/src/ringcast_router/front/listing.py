@@ -12,9 +12,6 @@ from ringcast_router.front.keys import ROUTER
 from ringcast_router.processes import State
 from ringcast_router.router import Router
 
-# Programs look for this owner to find out whom they talk to.
-OWNER = "llama-swap"
-
 # Members of a model's metadata that the declared capabilities say better.
 _OF_CAPABILITIES = frozenset({"architecture", "capabilities", "supported_parameters", "context_length"})
 
@@ -109,7 +106,7 @@ def _record(name: str, model: Model, created: int, loaded: bool, own: Mapping[st
     declared = _capabilities(model)
     # What capabilities declare, metadata cannot contradict; without them metadata passes as it is.
     metadata = {key: value for key, value in model.metadata.items() if not declared or key not in _OF_CAPABILITIES}
-    record: dict[str, Any] = {"id": name, "object": "model", "created": created, "owned_by": OWNER}
+    record: dict[str, Any] = {"id": name, "object": "model", "created": created, "owned_by": "ringcast-router"}
     for key, text in (("name", model.name.strip()), ("description", model.description.strip())):
         if text:
             record[key] = text
