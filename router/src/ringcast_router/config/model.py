@@ -8,13 +8,18 @@ from typing import Any
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
+def nothing() -> Mapping[str, Any]:
+    """Return the empty mapping: a default of a field, which before Python 3.12 may not be `NOTHING` itself."""
+    return NOTHING
+
+
 @dataclass(frozen=True, slots=True)
 class Filters:
     """What is changed in a JSON body before it is passed on."""
 
     strip_params: str = ""  # as written: names with commas between
-    set_params: Mapping[str, Any] = NOTHING
-    set_params_by_id: Mapping[str, Mapping[str, Any]] = NOTHING
+    set_params: Mapping[str, Any] = field(default_factory=nothing)
+    set_params_by_id: Mapping[str, Mapping[str, Any]] = field(default_factory=nothing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +74,7 @@ class Model:
     concurrency_limit: int = 0  # 0 means 10
     send_loading_state: bool = False
     macros: tuple[tuple[str, Any], ...] = ()
-    metadata: Mapping[str, Any] = NOTHING
+    metadata: Mapping[str, Any] = field(default_factory=nothing)
     filters: Filters = Filters()
     timeouts: Timeouts = Timeouts()
     ignore_websockets: bool = False
@@ -78,7 +83,7 @@ class Model:
     priority: int = 0
     liveness: Liveness = Liveness()
     pinned: bool = False
-    resources: Mapping[str, int] = NOTHING
+    resources: Mapping[str, int] = field(default_factory=nothing)
 
     @property
     def limit(self) -> int:
@@ -100,8 +105,8 @@ class Group:
 class Matrix:
     """Which models may run together, in the set language of `planning/sets.py`. Vars are resolved in `evict_costs`."""
 
-    vars: Mapping[str, str] = NOTHING
-    evict_costs: Mapping[str, int] = NOTHING
+    vars: Mapping[str, str] = field(default_factory=nothing)
+    evict_costs: Mapping[str, int] = field(default_factory=nothing)
     sets: tuple[tuple[str, str], ...] = ()
 
 
@@ -144,7 +149,7 @@ class Config:
     matrix: Matrix | None = None
     router: str = "group"  # "group", "matrix" or a plug-in
     scheduler: str = "fair"  # "fifo", "fair" or a plug-in
-    fifo_priority: Mapping[str, int] = NOTHING
+    fifo_priority: Mapping[str, int] = field(default_factory=nothing)
     fair: Fair = Fair()
     queue: Queue = Queue()
     keys: tuple[Key, ...] = ()  # those of `apiKeys` first
@@ -157,7 +162,9 @@ class Config:
     health_check_timeout: int = 120
     unload_timeout: int = 10
     ignore_paths: tuple[str, ...] = ()  # regular expressions for /upstream; the default is filled in
-    settings: Mapping[str, Any] = NOTHING  # the whole result as the original has it: see resolved()
+    settings: Mapping[str, Any] = field(
+        default_factory=nothing
+    )  # the whole result as the original has it: see resolved()
     warnings: tuple[str, ...] = ()  # unknown keys, keys that are not served yet
 
     def resolved(self) -> dict[str, Any]:

@@ -1,11 +1,16 @@
 """What a planner is: it says which models must go so that another can be loaded."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Protocol
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+def nothing() -> Mapping[str, Any]:
+    """Return the empty mapping: a default of a field, which before Python 3.12 may not be `NOTHING` itself."""
+    return NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +27,10 @@ class View:
     """
 
     running: tuple[str, ...] = ()
-    ready_at: Mapping[str, float] = NOTHING
-    inflight: Mapping[str, int] = NOTHING
-    load_time: Mapping[str, float] = NOTHING
-    demand: Mapping[str, float] = NOTHING
+    ready_at: Mapping[str, float] = field(default_factory=nothing)
+    inflight: Mapping[str, int] = field(default_factory=nothing)
+    load_time: Mapping[str, float] = field(default_factory=nothing)
+    demand: Mapping[str, float] = field(default_factory=nothing)
     now: float = 0.0
 
 
@@ -42,7 +47,7 @@ class Plan:
     """
 
     evict: tuple[str, ...] = ()
-    rule: Mapping[str, str] = NOTHING
+    rule: Mapping[str, str] = field(default_factory=nothing)
     set: str = ""
     target_set: tuple[str, ...] = ()
     cost: float = 0.0
