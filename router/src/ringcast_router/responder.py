@@ -195,7 +195,7 @@ class Responder:
                 file.write(f"{time.time():.3f} {self._name} {what} {os.getpid()}\n")
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        exchange = None
+        answering = False
         try:
             while True:
                 request = await Request.read(reader)
@@ -213,12 +213,14 @@ class Responder:
                 if self._requests == self._options.crash_after:
                     print(f"{self._name}: crashed at request {self._requests}", file=sys.stderr, flush=True)
                     os._exit(1)
+                answering = True
                 await exchange.answer()
+                answering = False
                 self._log("done")
         except asyncio.IncompleteReadError:
             pass  # the client has no further request
         except ConnectionError:
-            if exchange is not None:
+            if answering:
                 self._log("left")
         finally:
             writer.close()
