@@ -31,6 +31,7 @@ answer was whole, or the connection was cut as asked), `sigterm` and `exit`.
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -172,14 +173,14 @@ class Responder:
         stop = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._terminate, stop)
         self._log("start")
-        if self._options.listen_after:
-            await asyncio.sleep(self._options.listen_after)
-        server = await asyncio.start_server(self._serve, self._options.host, self._options.port, limit=1 << 20)
-        print(f"{self._name} listens on {self._options.host}:{self._options.port}", flush=True)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), self._options.listen_after)
+        if not stop.is_set():
+            await asyncio.start_server(self._serve, self._options.host, self._options.port, limit=1 << 20)
+            print(f"{self._name} listens on {self._options.host}:{self._options.port}", flush=True)
         await stop.wait()
         if self._options.stop_delay:
             await asyncio.sleep(self._options.stop_delay)
-        server.close()
         self._log("exit")
         sys.stdout.flush()
         os._exit(0)  # connections that are open are no reason to stay
