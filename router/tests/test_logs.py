@@ -96,13 +96,14 @@ def test_a_store_without_a_bus_and_one_whose_bus_is_closed_keep_all_the_same(sto
 @pytest.mark.parametrize(
     ("which", "expected"), [("proxy", "ours\n"), ("upstream", "theirs\n"), ("both", "ours\ntheirs\n"), ("none", "")]
 )
-def test_what_the_configuration_names_is_copied_to_the_standard_output(store, router_log, capsys, which, expected):
+def test_what_the_configuration_names_is_copied_to_the_standard_output(store, router_log, capfdbinary, which, expected):
     configure(Config(log_to_stdout="both"), store)
     configure(Config(log_to_stdout=which), store)  # replaces it
     store.write("proxy", b"ours\n")
-    store.write("a", b"theirs\n")
+    store.write("a", b"the")
+    store.write("a", b"irs\n")
     store._bus.close()
-    assert capsys.readouterr().out == expected
+    assert capfdbinary.readouterr().out.decode() == expected
 
 
 def test_a_standard_output_that_is_closed_harms_nobody(store, router_log, monkeypatch, tmp_path):

@@ -107,6 +107,18 @@ async def test_a_server_is_started_serves_and_is_stopped(make):
     assert a.reasons[2:] == ["enough", "enough"]
 
 
+async def test_without_pidfds_as_on_macos_a_thread_notices_the_end(make, monkeypatch):
+    monkeypatch.delattr(os, "pidfd_open", raising=False)
+    a = make(responder_command("A"))
+    for _ in range(2):
+        await a.process.start()
+        await a.process.stop()
+    await a.process.start()
+    os.kill(a.process.pid, signal.SIGKILL)
+    await wait_until(lambda: a.process.state is STOPPED)
+    assert a.states == [START, READY, STOPPING, STOPPED] * 2 + [START, READY, STOPPED]
+
+
 async def test_a_start_of_a_ready_server_and_a_stop_of_a_stopped_one_do_nothing(make):
     a = make(IDLE, check_endpoint="none")
     await a.process.stop()

@@ -126,12 +126,12 @@ _ECHOED: Mapping[str, Callable[[LogLines], bool]] = MappingProxyType(
 
 
 def _print(event: LogLines) -> None:
-    out = sys.stdout
-    try:
-        out.write(event.data.decode(errors="replace"))
-        out.flush()
-    except (OSError, ValueError):
-        pass  # nobody reads it any more
+    # Bytes, as a piece may end in the middle of a character. A program without a console has no standard output.
+    out = getattr(sys.stdout, "buffer", None)
+    if out is not None:
+        with contextlib.suppress(OSError, ValueError):  # nobody reads it any more
+            out.write(event.data)
+            out.flush()
 
 
 class Handler(logging.Handler):

@@ -9,6 +9,7 @@ one child, and a stop ends a start that is on its way.
 import asyncio
 import functools
 import logging
+import os
 import signal
 import time
 from collections.abc import Callable, Coroutine
@@ -269,6 +270,8 @@ class Process:
 
     def _spawn(self, life: _Life) -> Child:
         model = self.model
+        if os.name == "nt":
+            raise StartError(model.id, "this version starts model servers on Linux and macOS only")
         arguments = command.start_arguments(model)
         environment = command.environment(model)
         life.recent = recent = Ring(RECENT)
