@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import fcntl
 import gc
 import os
 import shlex
@@ -449,13 +450,17 @@ async def test_a_server_that_crashes_is_stopped_and_can_be_started_again(make):
 
 
 async def test_a_start_right_after_a_crash_gets_a_new_child(make):
+    """Also in the moment in which the end is known, and the state does not say so yet."""
     a = make(responder_command("A"))
     await a.process.start()
     dead = a.process.pid
+    starts = []
+    a.process._child.exited.add_done_callback(lambda _: starts.append(asyncio.create_task(a.process.start())))
     os.kill(dead, signal.SIGKILL)
-    await wait_until(lambda: not psutil.pid_exists(dead))
-    await a.process.start()
+    await wait_until(lambda: starts)
+    await starts[0]
     assert a.process.pid not in (None, dead)
+    assert a.states == [START, READY, STOPPED, START, READY]
 
 
 async def test_a_hung_server_is_noticed_and_started_again(make):
@@ -526,6 +531,21 @@ async def test_all_that_was_printed_before_the_end_is_kept(make):
         await a.process.start()
     assert caught.value.tail.endswith("the end")
     assert a.printed.endswith(b"the end")
+
+
+@pytest.mark.skipif(not hasattr(fcntl, "F_SETPIPE_SZ"), reason="needs a pipe that can be made larger")
+async def test_all_that_a_large_pipe_holds_at_the_end_is_kept(make):
+    child = python(
+        "import fcntl, os; fcntl.fcntl(1, fcntl.F_SETPIPE_SZ, 1 << 20); os.write(1, b'x' * 1_040_000 + b'the end')"
+    )
+    a = make(child)
+    starting = asyncio.create_task(a.process.start())
+    await wait_until(lambda: a.process.pid)
+    # In the way of the loop, so that nothing is read meanwhile.
+    os.waitid(os.P_PID, a.process.pid, os.WEXITED | os.WNOWAIT)  # noqa: ASYNC222
+    with pytest.raises(StartError) as caught:
+        await starting
+    assert caught.value.tail.endswith("the end")
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts descriptors in /proc")
