@@ -92,9 +92,7 @@ async def test_without_capabilities_metadata_passes_as_it_is(served):
     ],
 )
 async def test_abilities_follow_from_what_goes_in_and_comes_out(serve, responder, takes, gives, able):
-    served = await serve(
-        f"models: {{m: {{cmd: '{responder('m')}', capabilities: {{in: [{takes}], out: [{gives}]}}}}}}"
-    )
+    served = await serve(f"models: {{m: {{cmd: '{responder('m')}', capabilities: {{in: [{takes}], out: [{gives}]}}}}}}")
     assert set((await records(served))["m"].get("capabilities", {})) == able
 
 
