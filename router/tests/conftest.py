@@ -21,6 +21,7 @@ from limits import DEADLINE
 from ringcast_router.ports import LOOPBACK, free_ports
 
 if TYPE_CHECKING:
+    from ringcast_router.config.model import Config
     from ringcast_router.router import Router
 
 
@@ -156,8 +157,8 @@ def no_child_left() -> Iterator[None]:
 async def serve(no_child_left: None, tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[Served]]]:
     """`await serve(text)` starts a whole router from the text of a configuration, and gives a `Served`.
 
-    Where the text names no `startPort`, the models' servers get free ports. At the end of the test everything is
-    closed.
+    Where the text names no `startPort`, the models' servers get free ports. `change` alters what was read. At the end
+    of the test everything is closed.
     """
     from ringcast_router.command.server import Server
     from ringcast_router.config import load
@@ -165,12 +166,12 @@ async def serve(no_child_left: None, tmp_path: Path) -> AsyncIterator[Callable[.
 
     ends: list[Callable[[], Awaitable[None]]] = []
 
-    async def start(text: str) -> Served:
+    async def start(text: str, change: Callable[["Config"], "Config"] = lambda config: config) -> Served:
         if "startPort:" not in text:
             text = f"startPort: {free_ports(20)}\n{text}"
         file = tmp_path / f"config{len(ends)}.yaml"
         file.write_text(text)
-        router = Router(lambda: load([file]))
+        router = Router(lambda: change(load([file])))
         server = await Server.start(router, LOOPBACK, 0)
         session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=3 * DEADLINE)
