@@ -1,5 +1,6 @@
 """What the scanner of JSON bodies finds, whatever the document and wherever its chunks end."""
 
+import itertools
 import json
 from typing import Any
 
@@ -19,7 +20,7 @@ def scan(data: bytes, cuts: list[int] | None = None) -> list[Member]:
     """Feed `data` in chunks that end at `cuts`."""
     scanner = JSONScanner()
     places = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts or [])})
-    for start, end in zip(places, places[1:], strict=False):
+    for start, end in itertools.pairwise(places):
         scanner.feed(data[start:end])
     return scanner.close()
 
