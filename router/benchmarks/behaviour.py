@@ -81,16 +81,21 @@ class Router:
         return [child for child in children if responder.__file__ in child.cmdline()]
 
 
-@contextlib.asynccontextmanager
-async def router(models: Mapping[str, str], settings: str = "") -> AsyncIterator[Router]:
-    """Run a router; `models` gives each model's flags for the responder."""
+def write(folder: str, models: Mapping[str, str], settings: str) -> Path:
     lines = [settings, f"startPort: {free_ports(len(models))}", "models:"]
     for name, flags in models.items():
         server = f"{shlex.quote(sys.executable)} {shlex.quote(responder.__file__)}"
         lines += [f"  {name}:", f"    cmd: {server} --port ${{PORT}} --name {name} {flags}"]
+    file = Path(folder, "config.yaml")
+    file.write_text("\n".join(lines) + "\n")
+    return file
+
+
+@contextlib.asynccontextmanager
+async def router(models: Mapping[str, str], settings: str = "") -> AsyncIterator[Router]:
+    """Run a router; `models` gives each model's flags for the responder."""
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, "config.yaml")
-        file.write_text("\n".join(lines) + "\n")
+        file = write(folder, models, settings)
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "ringcast_router", "--config", str(file), "--listen", f"{LOOPBACK}:0"),
             stdout=subprocess.DEVNULL,
@@ -112,7 +117,7 @@ async def router(models: Mapping[str, str], settings: str = "") -> AsyncIterator
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
     async with asyncio.timeout(60):
-        while not await condition():
+        while not await condition():  # noqa: ASYNC110
             await asyncio.sleep(0.005)
 
 
