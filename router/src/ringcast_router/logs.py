@@ -20,7 +20,8 @@ from ringcast_router.events import LogLines
 PROXY = "proxy"
 UPSTREAM = "upstream"
 RING = 100 * 1024  # bytes kept of a source
-MAX_ECHO = 1000  # pieces of output that wait for a slow standard output; the oldest are dropped beyond
+MAX_QUEUE = 256  # pieces of output, of up to 64 KiB, that a dispatcher of their own holds for all readers together
+MAX_BEHIND = 128  # pieces that wait for one slow reader; the oldest are dropped beyond
 
 
 class Ring:
@@ -113,7 +114,7 @@ class LogStore:
             self._echo = None
         if self._bus is not None and which != "none":
             wanted = _ECHOED[which]
-            self._echo = self._bus.subscribe(LogLines, _print, policy="drop_oldest", max_queue=MAX_ECHO, where=wanted)
+            self._echo = self._bus.subscribe(LogLines, _print, policy="drop_oldest", max_queue=MAX_BEHIND, where=wanted)
 
 
 _ECHOED: Mapping[str, Callable[[LogLines], bool]] = MappingProxyType(

@@ -28,7 +28,9 @@ class Router:
 
     Attributes:
         config: The configuration in force.
-        bus: All events of `events.py` are published here.
+        bus: All events of `events.py` but `LogLines` are published here.
+        log_bus: `LogLines` are published here. A dispatcher holds what a policy has dropped until its own queue is
+            full; this one's is short, as output is large.
         logs: The output of the servers, and the router's own log.
         owner: Takes requests and gives them their servers.
         closing: Set when the router begins to shut down; endless answers end then.
@@ -42,7 +44,8 @@ class Router:
         self._read = read
         self.config = read()
         self.bus = Dispatcher()
-        self.logs = router_logs.LogStore(self.bus)
+        self.log_bus = Dispatcher(max_queue=router_logs.MAX_QUEUE)
+        self.logs = router_logs.LogStore(self.log_bus)
         self.closing = asyncio.Event()
         self.started_at = time.time()
         self._guard = Guard()
@@ -127,6 +130,7 @@ class Router:
         await self.owner.close()
         await self._guard.close()
         await self.bus.aclose()
+        await self.log_bus.aclose()
 
     def _make_process(self, model: object, changed: Changed) -> Process:
         return Process(model, logs=self.logs, changed=changed, guard=self._guard)

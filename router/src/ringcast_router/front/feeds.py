@@ -30,9 +30,9 @@ from ringcast_router.events import (
 )
 from ringcast_router.front.keys import ROUTER
 from ringcast_router.front.listing import model_status
+from ringcast_router.logs import MAX_BEHIND
 from ringcast_router.router import Router
 
-MAX_BEHIND = 256  # pieces of output, or swaps, that may wait for one reader
 PACE = 0.25  # seconds between two snapshots of the requests in flight
 
 E = TypeVar("E")
@@ -100,7 +100,7 @@ class _Feed:
             _each(stream(ProfileChanged, policy="latest"), self._profile),
             _each(stream(RequestFinished, policy="latest"), self._activity),
             _each(stream(InFlightChanged, policy="latest"), self._in_flight, pace=PACE),
-            _each(stream(LogLines, policy="drop_oldest", max_queue=MAX_BEHIND), self._log),
+            _each(self._router.log_bus.stream(LogLines, policy="drop_oldest", max_queue=MAX_BEHIND), self._log),
             *(_each(of_swaps, self._swap) for of_swaps in swaps),
         ]
 
@@ -177,7 +177,7 @@ async def log_stream(request: web.Request) -> web.StreamResponse:
     source = _source(router, request.match_info.get("source", ""))
     response = web.StreamResponse(headers=_HEADERS)
     response.content_type = "text/plain"
-    stream = router.bus.stream(LogLines, policy="drop_oldest", max_queue=MAX_BEHIND, where=_of(source))
+    stream = router.log_bus.stream(LogLines, policy="drop_oldest", max_queue=MAX_BEHIND, where=_of(source))
     history = b"" if "no-history" in request.query else router.logs.history(source)
 
     async def snapshot() -> None:
