@@ -175,7 +175,7 @@ class Report:
 
     def text(self) -> str:
         """Return the table."""
-        rows = [("model", "requests", "loads", "loading", "median wait", "longest wait")]
+        rows: list[tuple[str, ...]] = [("model", "requests", "loads", "loading", "median wait", "longest wait")]
         for model in MODELS:
             rows.append(self._row(model, [one for one in self._asked if one.model == model], self._loads[model]))
         rows.append(self._row("all", self._asked, list(itertools.chain.from_iterable(self._loads.values()))))

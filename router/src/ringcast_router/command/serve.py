@@ -10,7 +10,6 @@ else on 127.0.0.1 only.
 import argparse
 import asyncio
 import contextlib
-import functools
 import ipaddress
 import logging
 import os
@@ -18,6 +17,7 @@ import signal
 import ssl
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from ringcast_router import __version__
 from ringcast_router.command import files
@@ -100,12 +100,14 @@ async def _serve(
 def _signals(handlers: Mapping[str, Callable[[], None]]) -> Iterator[None]:
     """Have signals call functions in the event loop; those that the platform does not have are left out."""
     loop = asyncio.get_running_loop()
-    before = {}
-    for name, handler in handlers.items():
+    before: dict[signal.Signals, Any] = {}
+
+    def come(number: int, _frame: object) -> None:
+        loop.call_soon_threadsafe(handlers[signal.Signals(number).name])
+
+    for name in handlers:
         if (number := getattr(signal, name, None)) is not None:
-            # not add_signal_handler, which Windows does not have
-            call = functools.partial(loop.call_soon_threadsafe, handler)
-            before[number] = signal.signal(number, lambda _number, _frame, call=call: call())
+            before[number] = signal.signal(number, come)  # not add_signal_handler, which Windows does not have
     try:
         yield
     finally:
