@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from ringcast_router.config.tree import Node
+
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -84,6 +86,7 @@ class Model:
     liveness: Liveness = Liveness()
     pinned: bool = False
     resources: Mapping[str, int] = field(default_factory=nothing)
+    port: int = 0  # what ${PORT} stood for; 0 where `cmd` does not use it
 
     @property
     def limit(self) -> int:
@@ -166,6 +169,7 @@ class Config:
         default_factory=nothing
     )  # the whole result as the original has it: see resolved()
     warnings: tuple[str, ...] = ()  # unknown keys, keys that are not served yet
+    source: Node | None = field(default=None, compare=False, repr=False)  # what it was built from: see reload.keep
 
     def resolved(self) -> dict[str, Any]:
         """Return the loaded configuration in the original's shape and key names, with every default filled in."""
