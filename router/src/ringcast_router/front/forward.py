@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+import struct
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 
@@ -196,8 +197,11 @@ def cut_off(request: web.Request) -> None:
         return
     if request.version >= aiohttp.HttpVersion11:
         transport.close()  # what is written goes out; the last chunk, or the rest of the length, is missing
-    else:
-        transport.abort()  # an end by closing would be an end in order
+        return
+    # For an older client the end of the connection is the end of the answer; only a reset tells it of a break.
+    if (connection := transport.get_extra_info("socket")) is not None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
 
 
 def is_event_stream(upstream: aiohttp.ClientResponse) -> bool:
