@@ -242,7 +242,7 @@ def join(key: str, name: str) -> str:
 def _near(name: str, known: Mapping[str, object]) -> str:
     folded = {word.lower().replace("_", ""): word for word in known}
     near = difflib.get_close_matches(name.lower().replace("_", ""), folded, n=1)
-    return f"; did you mean {folded[near[0]]}?" if near else ""
+    return f"; did you mean `{folded[near[0]]}`?" if near else ""
 
 
 def _items(node: Node, key: str) -> tuple[Node, ...]:

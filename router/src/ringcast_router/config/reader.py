@@ -14,6 +14,7 @@ _PLAIN = "plain"  # the tag of a scalar without quotes and without a tag of its 
 _STRING = _PREFIX + "str"
 _MERGE = "<<"
 _MOST_NODES = 1_000_000  # aliases of aliases can stand for more than any memory holds
+_DEEPEST = 100
 _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -57,7 +58,7 @@ def read(text: str, file: str, environ: Mapping[str, str]) -> Node:
 
 def dump(data: object) -> str:
     """Return data as YAML."""
-    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=120)
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
 def _compose(text: str, file: str) -> Node:
@@ -78,6 +79,13 @@ def _compose(text: str, file: str) -> Node:
         loader.dispose()
 
 
+class _Dumper(yaml.SafeDumper):
+    """PyYAML's dumper without anchors: what stands at two places is written twice."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
 class _Converter:
     """Turns PyYAML's nodes into ours."""
 
@@ -94,6 +102,8 @@ class _Converter:
             return Node(self._scalar(node, line), node.value, self._file, line)
         if id(node) in self._open:
             self._fail(line, "an anchor contains itself")
+        if len(self._open) >= _DEEPEST:
+            self._fail(line, f"values are nested more than {_DEEPEST} deep")
         self._open.add(id(node))
         try:
             if isinstance(node, yaml.SequenceNode):

@@ -1,7 +1,5 @@
 """What a new configuration keeps of the old one: the servers of models that have not changed, and their ports."""
 
-from dataclasses import replace
-
 from ringcast_router.config.build import build
 from ringcast_router.config.model import Config, Model
 
@@ -24,10 +22,11 @@ def keep(old: Config, new: Config) -> tuple[Config, frozenset[str]]:
         ConfigError: There are not enough ports for those that are new.
     """
     before = {name: model.port for name, model in old.models.items() if model.port}
-    if new.source is not None and before and old.settings.get("startPort") == new.settings.get("startPort"):
-        kept = {name: port for name, port in before.items() if name in new.models and new.models[name].port}
-        if any(new.models[name].port != before.get(name) for name in new.models if new.models[name].port):
-            new = replace(build(new.source, kept, before.values()), warnings=new.warnings)
+    after = {name: model.port for name, model in new.models.items() if model.port}
+    if new.source is not None and before and any(before.get(name) != port for name, port in after.items()):
+        same_start = old.settings.get("startPort") == new.settings.get("startPort")
+        kept = {name: port for name, port in before.items() if name in after} if same_start else {}
+        new = build(new.source, kept, before.values())
     same = (
         name for name in old.models.keys() & new.models.keys() if _serves(old.models[name]) == _serves(new.models[name])
     )

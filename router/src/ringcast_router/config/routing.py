@@ -139,4 +139,4 @@ def known_model(priorities: Iterable[str], names: Mapping[str, str], node: Node,
 def near(name: str, known: Iterable[str]) -> str:
     """Return a question after the nearest known name, for the end of a sentence; "" where none is near."""
     found = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {found[0]}?" if found else ""
+    return f"; did you mean {found[0]!r}?" if found else ""
