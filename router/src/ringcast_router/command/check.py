@@ -10,10 +10,8 @@ import shutil
 import sys
 from collections.abc import Iterator
 
-import yaml
-
 from ringcast_router.command import files
-from ringcast_router.config import Config, split_command
+from ringcast_router.config import Config, describe, split_command
 from ringcast_router.errors import ConfigError
 
 
@@ -37,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
     for warning in (*config.warnings, *missing_programs(config)):
         print(f"warning: {warning}", file=sys.stderr)
     if options.resolved:
-        print(yaml.safe_dump(config.resolved(), sort_keys=False, allow_unicode=True), end="")
+        print(describe(config), end="")
     else:
         print(summary(config))
     return 0
