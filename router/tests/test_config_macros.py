@@ -36,9 +36,10 @@ def test_a_value_that_is_one_macro_keeps_its_type():
 
 def test_macros_stand_in_every_value_and_in_the_keys_of_set_params_by_id():
     found = model(
-        "{cmd: 'x ${PORT}', cmdStop: 'stop ${a} ${PID}', proxy: 'http://${a}:${PORT}', checkEndpoint: '/${a}', name: '${a}',"
-        " description: '${MODEL_ID}', useModelName: '${a}', env: ['A=${a}'], aliases: ['${a}-1'],"
-        " filters: {stripParams: '${a}', setParams: {'${a}': '${a}'}, setParamsByID: {'${MODEL_ID}:${a}': {k: ['${a}']}}}}",
+        "{cmd: 'x ${PORT}', cmdStop: 'stop ${a} ${PID}', proxy: 'http://${a}:${PORT}', checkEndpoint: '/${a}',"
+        " name: '${a}', description: '${MODEL_ID}', useModelName: '${a}', env: ['A=${a}'], aliases: ['${a}-1'],"
+        " filters: {stripParams: '${a}', setParams: {'${a}': '${a}'},"
+        " setParamsByID: {'${MODEL_ID}:${a}': {k: ['${a}']}}}}",
         "macros: {a: v}",
     )
     assert (found.cmd_stop, found.proxy, found.check_endpoint) == ("stop v ${PID}", "http://v:5800", "/v")

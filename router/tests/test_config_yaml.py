@@ -1,11 +1,17 @@
 """What YAML means here: scalars, anchors, merge keys, duplicates, and environment variables in the text."""
 
 import math
+from itertools import pairwise
 
 import pytest
 
 from ringcast_router.config import loads, scalars
 from ringcast_router.errors import ConfigError
+
+# Each line is eight times the line before.
+BOMB = "a: &a [0, 0, 0, 0, 0, 0, 0, 0]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 8)}]\n" for before, name in pairwise("abcdefghi")
+)
 
 
 def metadata(text, environ=None):
@@ -136,8 +142,7 @@ def test_models_may_share_settings_by_a_merge_key():
         ("- a\n", 1, "must hold a mapping"),
         ("just words\n", 1, "must hold a mapping"),
         ("a: b\nc: \x01\n", 2, "not YAML"),
-        ("a: &a [0,0,0,0,0,0,0,0]\n" + "".join(
-            f"{chr(98 + i)}: &{chr(98 + i)} [{','.join([f'*{chr(97 + i)}'] * 8)}]\n" for i in range(8)), 1, "more than"),
+        (BOMB, 1, "more than"),
     ],
 )  # fmt: skip
 def test_errors_of_the_text_name_the_line(text, line, words):

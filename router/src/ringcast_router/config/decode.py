@@ -173,7 +173,7 @@ def mapping(member_of: Decoder, keys_too: bool = False) -> Decoder:
 
     def decode(node: Node, key: str, scope: Scope) -> dict[str, Any]:
         found = {}
-        for name, member in _members(node, key).items():
+        for name, member in members_of(node, key).items():
             path = f"{key}.{name}"
             if keys_too:
                 name = scope.resolve(Node(name, name, member.file, member.line), path).text
@@ -206,7 +206,7 @@ def section(keys: Mapping[str, Decoder]) -> Decoder:
     """Decode a mapping whose keys are known. The result has all of them; a key that is not known is warned of."""
 
     def decode(node: Node, key: str, scope: Scope) -> dict[str, Any]:
-        members = _members(node, key)
+        members = members_of(node, key)
         for name, member in members.items():
             if name not in keys:
                 scope.warn(member, join(key, name), f"unknown key{_near(name, keys)}; it has no effect")
@@ -251,7 +251,12 @@ def _items(node: Node, key: str) -> tuple[Node, ...]:
     return tuple(node.items())
 
 
-def _members(node: Node, key: str) -> Mapping[str, Node]:
+def members_of(node: Node, key: str) -> Mapping[str, Node]:
+    """Return the members of a mapping; none for a null.
+
+    Raises:
+        ConfigError: It is something else.
+    """
     if not node.is_null and not isinstance(node.value, dict):
         node.fail(key, f"must be a mapping, not {node.kind}")
     return node.members()

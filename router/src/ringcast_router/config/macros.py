@@ -97,7 +97,7 @@ def decode(node: Node, key: str, scope: Scope) -> tuple[Macro, ...]:
         ConfigError: A name or a value cannot be used, or a macro names itself.
     """
     if not node.is_null and not isinstance(node.value, dict):
-        node.fail(key, f"must be a mapping of names to values, not {node.kind}")
+        node.fail(key, f"must be a mapping, not {node.kind}")
     return tuple((name, _value(name, member, f"{key}.{name}")) for name, member in node.members().items())
 
 

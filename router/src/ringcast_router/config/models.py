@@ -8,7 +8,7 @@ from typing import Any
 
 from ringcast_router.config import macros
 from ringcast_router.config.commands import without_comments
-from ringcast_router.config.decode import Decoder
+from ringcast_router.config.decode import Decoder, members_of
 from ringcast_router.config.macros import PORT, Scope
 from ringcast_router.config.schema import MODEL
 from ringcast_router.config.tree import Node
@@ -59,17 +59,14 @@ def decoder(ports: Ports) -> Decoder:
     """Return the decoder of `models`. Its result is in the order of the ids, in which ports are given."""
 
     def decode(node: Node, key: str, scope: Scope) -> dict[str, Any]:
-        if not node.is_null and not isinstance(node.value, dict):
-            node.fail(key, f"must be a mapping of ids to models, not {node.kind}")
-        return {name: _model(name, member, scope, ports) for name, member in sorted(node.members().items())}
+        return {name: _model(name, member, scope, ports) for name, member in sorted(members_of(node, key).items())}
 
     return decode
 
 
 def _model(model_id: str, node: Node, scope: Scope, ports: Ports) -> dict[str, Any]:
     key = f"models.{model_id}"
-    if isinstance(node.value, dict):
-        node = replace(node, value={name: _bare(name, member) for name, member in node.value.items()})
+    node = replace(node, value={name: _bare(name, member) for name, member in members_of(node, key).items()})
     scope = scope.of_model(model_id, macros.decode(node.get("macros"), f"{key}.macros", scope))
     if PORT in str(scope.put_in(node.get("cmd").text)):
         scope = scope.with_port(ports.give(model_id, node, key))
