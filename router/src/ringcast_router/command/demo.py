@@ -207,7 +207,9 @@ class Report:
                 f"B, asked for while two clients kept A busy for {BUSY * self._asked_load:g} s:"
                 f" answered after {self._waited_for_b:.1f} s (bound: {self.bound:.1f} s).",
                 "A router that always serves what is loaded would have answered B when A fell idle.",
-                "All answers came from the right model." if not wrong else f"{wrong} of {len(self._asked)} answers were wrong.",
+                f"{wrong} of {len(self._asked)} answers were wrong."
+                if wrong
+                else "All answers came from the right model.",
             ]
         )
 
