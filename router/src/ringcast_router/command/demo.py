@@ -28,11 +28,11 @@ from ringcast_router.router import Router
 
 MODELS = "ABC"
 BURST = "ABCABCABCABC"
-# In loads: the demo takes twice as long where a load does.
-MAX_WAIT = 1.5
-BUSY = 3.0  # for how long two clients keep A busy
-REQUEST = 0.2
-SPARE = 1.0  # seconds that a bound is wider for a machine that has more to do
+MAX_WAIT = 1.5  # loads: where a load takes twice as long, so does the demo
+BUSY = 3.0  # loads for which two clients keep A busy
+REQUEST = 0.2  # loads that a request takes
+SPARE = 1.0  # seconds by which a bound is wider, for machines that have more to do
+ALL_RIGHT = "All answers came from the right model."
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,9 +207,7 @@ class Report:
                 f"B, asked for while two clients kept A busy for {BUSY * self._asked_load:g} s:"
                 f" answered after {self._waited_for_b:.1f} s (bound: {self.bound:.1f} s).",
                 "A router that always serves what is loaded would have answered B when A fell idle.",
-                f"{wrong} of {len(self._asked)} answers were wrong."
-                if wrong
-                else "All answers came from the right model.",
+                f"{wrong} of {len(self._asked)} answers were wrong." if wrong else ALL_RIGHT,
             ]
         )
 
