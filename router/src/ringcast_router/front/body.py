@@ -90,6 +90,8 @@ class Body:
             parts: New bytes, and pieces of this body, in their order. None is the whole body.
         """
         if parts is None:
+            if self._file is None:
+                return bytes(self._buffer)
             parts = [(0, self.size)]
         if self._file is None:
             return b"".join(part if isinstance(part, bytes) else self._buffer[slice(*part)] for part in parts)

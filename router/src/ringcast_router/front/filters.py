@@ -34,6 +34,8 @@ def rewrite(body: Body, members: Sequence[Member], model: Model, requested: str)
         Refused: A nested value that must change is no JSON (400), or too large to change (413).
     """
     filters = model.filters
+    if not (model.use_model_name or filters.strip_params or filters.set_params or filters.set_params_by_id):
+        return None
     changes = _Changes(body, members)
     if model.use_model_name:
         changes.values["model"] = model.use_model_name

@@ -9,12 +9,12 @@ import contextlib
 import logging
 import socket
 import struct
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 import aiohttp
-from aiohttp import web
-from multidict import CIMultiDict
+from aiohttp import hdrs, web
+from multidict import CIMultiDict, istr
 from yarl import URL
 
 from ringcast_router.config.model import NOTHING, Model, Timeouts
@@ -30,17 +30,16 @@ Sent = bytes | Outgoing | aiohttp.StreamReader | None
 # What belongs to one connection and is not passed on, in either direction (RFC 9110, 7.6.1). Expect is answered by
 # this server: its client is told to go on before the body is read. The length is set anew.
 _OF_CONNECTION = (
-    "Connection",
-    "Keep-Alive",
-    "Proxy-Authenticate",
-    "Proxy-Authorization",
-    "Proxy-Connection",
-    "TE",
-    "Trailer",
-    "Transfer-Encoding",
-    "Upgrade",
+    hdrs.CONNECTION,
+    hdrs.KEEP_ALIVE,
+    hdrs.PROXY_AUTHENTICATE,
+    hdrs.PROXY_AUTHORIZATION,
+    istr("Proxy-Connection"),
+    hdrs.TE,
+    hdrs.TRAILER,
+    hdrs.TRANSFER_ENCODING,
+    hdrs.UPGRADE,
 )
-_NOT_SENT = (*_OF_CONNECTION, "Expect", "Content-Length")
 _ADDED_BY_CLIENT = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 _FOR_EVER = 30 * 86400.0  # seconds that stand for a time-out of 0, which means none
 
@@ -154,6 +153,15 @@ async def ask(
 
 async def answer_with(request: web.Request, model: Model, upstream: aiohttp.ClientResponse) -> web.StreamResponse:
     """Answer a client with what a model's server answers. Returns when the client has it, or has left."""
+    if upstream.content.is_eof() and (body := upstream.content.read_nowait()):
+        # All of it came with its head: it goes out with its head, in one write.
+        whole = web.Response(
+            status=upstream.status, reason=upstream.reason, headers=_passed(upstream.headers), body=body
+        )
+        with contextlib.suppress(ConnectionError):
+            await whole.prepare(request)
+            await whole.write_eof()
+        return whole
     response = response_like(upstream)
     if is_event_stream(upstream):
         response.headers["X-Accel-Buffering"] = "no"  # or nginx holds the chunks back
@@ -165,8 +173,7 @@ async def answer_with(request: web.Request, model: Model, upstream: aiohttp.Clie
 
 def response_like(upstream: aiohttp.ClientResponse) -> web.StreamResponse:
     """Return an answer with the status and the headers of a model server's, still to be sent."""
-    headers = _passed(upstream.headers, _OF_CONNECTION)
-    return web.StreamResponse(status=upstream.status, reason=upstream.reason, headers=headers)
+    return web.StreamResponse(status=upstream.status, reason=upstream.reason, headers=_passed(upstream.headers))
 
 
 async def relay(
@@ -222,7 +229,9 @@ async def _read(
 
 
 def _request_headers(request: web.Request, body: Sent, change: Mapping[str, str | None]) -> CIMultiDict[str]:
-    headers = _passed(request.headers, _NOT_SENT)
+    headers = _passed(request.headers)
+    headers.popall(hdrs.EXPECT, None)
+    headers.popall(hdrs.CONTENT_LENGTH, None)
     if request.app[ROUTER].config.keys:  # the credentials are the router's own
         headers.popall("Authorization", None)
         headers.popall("x-api-key", None)
@@ -238,17 +247,17 @@ def _request_headers(request: web.Request, body: Sent, change: Mapping[str, str 
         before = request.headers.get("X-Forwarded-For")
         headers["X-Forwarded-For"] = f"{before}, {request.remote}" if before else request.remote
     headers.setdefault("X-Forwarded-Proto", request.scheme)
-    headers.setdefault("X-Forwarded-Host", request.host)
     return headers
 
 
-def _passed(headers: "aiohttp.typedefs.LooseHeaders", left_out: Iterable[str]) -> CIMultiDict[str]:
+def _passed(headers: Mapping[str, str]) -> CIMultiDict[str]:
     """Return a copy of headers without those of the connection, and without those that `Connection` names."""
     passed = CIMultiDict(headers)
-    for option in passed.get("Connection", "").split(","):
-        if (name := option.strip()) and name.lower() not in ("keep-alive", "close"):
-            passed.popall(name, None)
-    for name in left_out:
+    if (options := passed.get(hdrs.CONNECTION)) is not None:
+        for option in options.split(","):
+            if (name := option.strip()) and name.lower() not in ("keep-alive", "close"):
+                passed.popall(name, None)
+    for name in _OF_CONNECTION:
         passed.popall(name, None)
     return passed
 

@@ -23,10 +23,15 @@ _BLANK = re.compile(rb"[ \t\r\n]*+")
 _STRING = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
 _NESTED = re.compile(rb'[^"{}\[\]]*+(?:"[^"\\]*+(?:\\.[^"\\]*+)*+"[^"{}\[\]]*+)*+', re.DOTALL)
 _SCALAR = re.compile(rb"[^ \t\r\n,:{}\[\]\"]*+")
+_SHORT = re.compile(  # a member whose name and value, a string or scalar, end within the chunk
+    rb'[ \t\r\n]*+"([^"\\]{0,64}+)"[ \t\r\n]*+:[ \t\r\n]*+'
+    rb'("[^"\\]*+(?:\\.[^"\\]*+)*+"|true|false|null|-?(?:0|[1-9][0-9]{0,20})(?:\.[0-9]{1,20})?)(?=[ \t\r\n]*+[,}])',
+    re.DOTALL,
+)
 _SCALARS = re.compile(rb"true|false|null|-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 
 _MARK = b"\xef\xbb\xbf"  # the byte order mark, which some clients send
-_QUOTE, _BACKSLASH, _COLON, _COMMA, _BRACE, _BRACKET, _END = b'"\\:,{[}'
+_SPACE, _QUOTE, _BACKSLASH, _COLON, _COMMA, _BRACE, _BRACKET, _END = b' "\\:,{[}'
 _CLOSING = {_BRACE: _END, _BRACKET: ord("]")}
 
 
@@ -98,18 +103,27 @@ class JSONScanner:
         return at
 
     def _at_object(self, chunk: bytes, at: int) -> int:
-        return self._expect(chunk, at, {_BRACE: JSONScanner._at_first_name}, "a JSON object")
+        return self._expect(chunk, at, _OBJECTS, "a JSON object")
 
     def _at_first_name(self, chunk: bytes, at: int) -> int:
-        at = self._blank(chunk, at)
-        self._start = self._offset + at
-        states = {_QUOTE: JSONScanner._in_name, _END: JSONScanner._after_object}
-        return self._expect(chunk, at, states, "a name in quotes or }")
+        at = _end(_BLANK, chunk, at)
+        if at < len(chunk):
+            if chunk[at] == _END:
+                self._state = JSONScanner._after_object
+                return at + 1
+            self._state = JSONScanner._at_name
+        return at
 
     def _at_name(self, chunk: bytes, at: int) -> int:
-        at = self._blank(chunk, at)
+        if (short := _SHORT.match(chunk, at)) is not None:  # most members; the rest goes step by step
+            self._name += short[1]
+            self._start = self._offset + short.start(1) - 1
+            self._value = self._offset + short.start(2)
+            self._add_member(short.end())
+            return short.end()
+        at = _end(_BLANK, chunk, at)
         self._start = self._offset + at
-        return self._expect(chunk, at, {_QUOTE: JSONScanner._in_name}, "a name in quotes")
+        return self._expect(chunk, at, _NAMES, "a name in quotes")
 
     def _in_name(self, chunk: bytes, at: int) -> int:
         quote = self._find_quote(chunk, at)
@@ -121,10 +135,10 @@ class JSONScanner:
         return quote + 1
 
     def _at_colon(self, chunk: bytes, at: int) -> int:
-        return self._expect(chunk, at, {_COLON: JSONScanner._at_value}, "a colon")
+        return self._expect(chunk, at, _COLONS, "a colon")
 
     def _at_value(self, chunk: bytes, at: int) -> int:
-        at = self._blank(chunk, at)
+        at = _end(_BLANK, chunk, at)
         if at == len(chunk):
             return at
         self._value = self._offset + at
@@ -178,26 +192,23 @@ class JSONScanner:
         return quote + 1
 
     def _after_value(self, chunk: bytes, at: int) -> int:
-        return self._expect(chunk, at, {_COMMA: JSONScanner._at_name, _END: JSONScanner._after_object}, "a comma or }")
+        return self._expect(chunk, at, _AFTER, "a comma or }")
 
     def _after_object(self, chunk: bytes, at: int) -> int:
-        return self._expect(chunk, at, {}, "nothing after the object")
+        return self._expect(chunk, at, _NOTHING, "nothing after the object")
 
     # What several states do.
 
     def _expect(self, chunk: bytes, at: int, states: "Mapping[int, _State]", what: str) -> int:
         """Go past blanks and one byte, which decides the next state."""
-        at = self._blank(chunk, at)
+        if at < len(chunk) and chunk[at] <= _SPACE:
+            at = _end(_BLANK, chunk, at)
         if at < len(chunk):
             state = states.get(chunk[at])
             if state is None:
                 self._refuse(f"{what} is expected", at)
             self._state = state
         return at + 1
-
-    @staticmethod
-    def _blank(chunk: bytes, at: int) -> int:
-        return _end(_BLANK, chunk, at)
 
     def _find_quote(self, chunk: bytes, at: int) -> int:
         """Return the place of the quote that closes the string, or the chunk's end."""
@@ -226,6 +237,13 @@ class JSONScanner:
 
 
 _State = Callable[[JSONScanner, bytes, int], int]
+
+# For each place the bytes that may stand there, and the state after each.
+_OBJECTS: Mapping[int, _State] = {_BRACE: JSONScanner._at_first_name}
+_NAMES: Mapping[int, _State] = {_QUOTE: JSONScanner._in_name}
+_COLONS: Mapping[int, _State] = {_COLON: JSONScanner._at_value}
+_AFTER: Mapping[int, _State] = {_COMMA: JSONScanner._at_name, _END: JSONScanner._after_object}
+_NOTHING: Mapping[int, _State] = {}
 
 
 def _end(pattern: re.Pattern[bytes], chunk: bytes, at: int) -> int:
