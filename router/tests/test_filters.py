@@ -29,7 +29,7 @@ async def filtered(data: bytes, model: Model, requested: str) -> bytes:
         await body._append(data)
         sent = body.outgoing(filters.rewrite(body, scanner.close(), model, requested))
         if isinstance(sent, Outgoing):
-            joined = b"".join([chunk async for chunk in sent.chunks()])
+            joined = b"".join([chunk async for chunk in sent])
             assert sent.size == len(joined)
             return joined
         return sent

@@ -43,7 +43,7 @@ async def sent(data: bytes, value: str) -> bytes:
     with await body_with(data) as body:
         outgoing = body.outgoing(multipart.rewrite(body, scan(data), "model", value))
         if isinstance(outgoing, Outgoing):
-            return b"".join([chunk async for chunk in outgoing.chunks()])
+            return b"".join([chunk async for chunk in outgoing])
         return outgoing
 
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from typing import IO, Self
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from ringcast_router.errors import Refused
 
@@ -35,7 +35,7 @@ class Body:
         Raises:
             Refused: The body is compressed (415), or breaks off (400).
         """
-        if request.headers.get("Content-Encoding", "identity") != "identity":
+        if request.headers.get(hdrs.CONTENT_ENCODING, "identity") != "identity":
             raise Refused(415, "send the body without Content-Encoding: the router has to read the model's name in it")
         body = cls()
         try:
@@ -122,7 +122,7 @@ class Outgoing:
         """The number of bytes."""
         return sum(len(part) if isinstance(part, bytes) else part[1] - part[0] for part in self.parts)
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def __aiter__(self) -> AsyncIterator[bytes]:
         """Yield the bytes."""
         for part in self.parts:
             if isinstance(part, bytes):

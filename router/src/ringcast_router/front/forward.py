@@ -9,8 +9,9 @@ import contextlib
 import logging
 import socket
 import struct
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
+from typing import Any
 
 import aiohttp
 from aiohttp import hdrs, web
@@ -104,15 +105,20 @@ async def forward(request: web.Request, model: Model, path: str, body: Sent) -> 
         Refused: The server cannot be reached or broke off before its answer began (502), or took longer than
             `timeouts.responseHeader` for its head (504).
     """
-    async with ask(request, model, path, body) as upstream:
+    upstream = await ask(request, model, path, body)
+    try:
         return await answer_with(request, model, upstream)
+    finally:
+        upstream.release()
 
 
-@asynccontextmanager
 async def ask(
     request: web.Request, model: Model, path: str, body: Sent, *, change: Mapping[str, str | None] = NOTHING
-) -> AsyncIterator[aiohttp.ClientResponse]:
-    """Send a request to a model's server; within the block its answer's head is known. See `forward`.
+) -> aiohttp.ClientResponse:
+    """Send a request to a model's server, and return its answer as soon as its head is here. See `forward`.
+
+    The caller must call the answer's `release` in every case. An answer that is not read to its end closes its
+    connection then, which tells the server that nobody wants the rest.
 
     Args:
         request: The client's request.
@@ -124,31 +130,21 @@ async def ask(
     Raises:
         Refused: As `forward` does.
     """
-    timeouts = model.timeouts
-    session = request.app[_CONNECTIONS].session(timeouts)
-    headers = _request_headers(request, body, change)
+    session = request.app[_CONNECTIONS].session(model.timeouts)
     url = URL(model.proxy.rstrip("/") + path, encoded=True)
-    loop = asyncio.get_running_loop()
+    send = partial(
+        session.request,
+        request.method,
+        url,
+        headers=_request_headers(request, body, change),
+        allow_redirects=False,
+    )
     try:
-        async with asyncio.timeout(None) as until_head:
-            if timeouts.response_header and isinstance(body, bytes | None):
-                until_head.reschedule(loop.time() + timeouts.response_header)
-            elif body is not None and not isinstance(body, bytes):
-                body = _read(body, until_head, timeouts.response_header)  # type: ignore[assignment]
-            upstream = await session.request(
-                request.method, url, data=body, headers=headers, allow_redirects=False, max_redirects=0
-            )
-    except TimeoutError as error:
-        if until_head.expired():
-            message = f"{model.id}: its server sent no answer within {timeouts.response_header} s"
-            raise Refused(504, message, type="server_error", code="upstream_timeout") from None
-        raise _unreachable(model, error) from None
+        if model.timeouts.response_header:
+            return await _ask_within(model.timeouts.response_header, send, body)
+        return await send(data=body)
     except _BROKEN as error:
         raise _unreachable(model, error) from None
-    try:
-        yield upstream
-    finally:
-        upstream.release()  # an answer that is not read to its end closes its connection, which ends its making
 
 
 async def answer_with(request: web.Request, model: Model, upstream: aiohttp.ClientResponse) -> web.StreamResponse:
@@ -216,16 +212,33 @@ def is_event_stream(upstream: aiohttp.ClientResponse) -> bool:
     return upstream.headers.get("Content-Type", "").startswith("text/event-stream")
 
 
-async def _read(
-    body: Outgoing | aiohttp.StreamReader, until_head: asyncio.Timeout, response_header: int
-) -> AsyncIterator[bytes]:
-    """Yield the chunks of a body. The time for the answer's head begins when the last one is sent."""
-    chunks = body.chunks() if isinstance(body, Outgoing) else body.iter_any()
-    async for chunk in chunks:
+async def _ask_within(seconds: int, send: Callable[..., Any], body: Sent) -> aiohttp.ClientResponse:
+    """Send a request; the head of its answer must be here `seconds` after the last byte of the body has gone."""
+    try:
+        async with asyncio.timeout(None) as until_head:
+
+            def begin() -> None:
+                with contextlib.suppress(RuntimeError):  # the head was here before the body was sent
+                    until_head.reschedule(asyncio.get_running_loop().time() + seconds)
+
+            if body is None or isinstance(body, bytes):
+                begin()
+                data: Any = body
+            else:
+                data = _followed_by(begin, body)
+            answer: aiohttp.ClientResponse = await send(data=data)
+            return answer
+    except TimeoutError:
+        if until_head.expired():
+            message = f"the model's server sent no answer within {seconds} s"
+            raise Refused(504, message, type="server_error", code="upstream_timeout") from None
+        raise
+
+
+async def _followed_by(end: Callable[[], None], body: Outgoing | aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    async for chunk in body if isinstance(body, Outgoing) else body.iter_any():
         yield chunk
-    if response_header:
-        with contextlib.suppress(RuntimeError):  # the head was here before the last chunk was sent
-            until_head.reschedule(asyncio.get_running_loop().time() + response_header)
+    end()
 
 
 def _request_headers(request: web.Request, body: Sent, change: Mapping[str, str | None]) -> CIMultiDict[str]:
@@ -233,20 +246,20 @@ def _request_headers(request: web.Request, body: Sent, change: Mapping[str, str 
     headers.popall(hdrs.EXPECT, None)
     headers.popall(hdrs.CONTENT_LENGTH, None)
     if request.app[ROUTER].config.keys:  # the credentials are the router's own
-        headers.popall("Authorization", None)
+        headers.popall(hdrs.AUTHORIZATION, None)
         headers.popall("x-api-key", None)
     for name, value in change.items():
         headers.popall(name, None)
         if value is not None:
             headers[name] = value
     if isinstance(body, Outgoing):
-        headers["Content-Length"] = str(body.size)
-    elif isinstance(body, aiohttp.StreamReader) and "Content-Length" in request.headers:
-        headers["Content-Length"] = request.headers["Content-Length"]
-    if request.remote:
-        before = request.headers.get("X-Forwarded-For")
-        headers["X-Forwarded-For"] = f"{before}, {request.remote}" if before else request.remote
-    headers.setdefault("X-Forwarded-Proto", request.scheme)
+        headers[hdrs.CONTENT_LENGTH] = str(body.size)
+    elif isinstance(body, aiohttp.StreamReader) and hdrs.CONTENT_LENGTH in request.headers:
+        headers[hdrs.CONTENT_LENGTH] = request.headers[hdrs.CONTENT_LENGTH]
+    if remote := request.remote:
+        before = headers.get(hdrs.X_FORWARDED_FOR)
+        headers[hdrs.X_FORWARDED_FOR] = f"{before}, {remote}" if before else remote
+    headers.setdefault(hdrs.X_FORWARDED_PROTO, request.scheme)
     return headers
 
 

@@ -6,7 +6,6 @@ A request that names no model, or whose body is not JSON, is answered with 400 a
 
 import json
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,6 +18,7 @@ from ringcast_router.front.body import Body, Span
 from ringcast_router.front.forward import Sent, body_of, forward
 from ringcast_router.front.keys import ROUTER
 from ringcast_router.front.loading import loading_stream
+from ringcast_router.front.multipart import FormScanner
 from ringcast_router.front.scan import JSONScanner, Member
 from ringcast_router.front.websocket import forward_upgrade, is_upgrade
 from ringcast_router.processes import State
@@ -69,10 +69,13 @@ def routes() -> list[web.RouteDef]:
 
 async def by_body(request: web.Request) -> web.StreamResponse:
     """Serve a request whose body, a JSON object or a multipart form, names the model."""
-    with ExitStack() as stack:
-        asked = await (_read_form if _is_form(request) else _read_json)(request, stack)
-        path = request.rel_url.raw_path_qs
-        return await serve(request, asked.model, path.removeprefix("/v") if path.startswith("/v/") else path, asked)
+    path = request.rel_url.raw_path_qs
+    if path.startswith("/v/"):
+        path = path.removeprefix("/v")
+    scanner = FormScanner(request.headers["Content-Type"]) if _is_form(request) else JSONScanner()
+    with await Body.receive(request, scanner.feed) as body:
+        asked = _asked_in_form(body, scanner) if isinstance(scanner, FormScanner) else _asked_in_json(body, scanner)
+        return await serve(request, asked.model, path, asked)
 
 
 async def by_query(request: web.Request) -> web.StreamResponse:
@@ -132,7 +135,7 @@ async def serve(
     pending = router.owner.submit(model_id, priority=priority)
     status = 0
     try:
-        if asked is not None and asked.streams and model.send_loading_state and not pending.is_granted:
+        if asked is not None and model.send_loading_state and not pending.is_granted and _tells(asked, path):
             status = 200
             return await loading_stream(request, pending, path, asked.sent)
         process = await pending.granted()
@@ -150,26 +153,30 @@ async def serve(
         pending.end(status)
 
 
+def _tells(asked: Asked, path: str) -> bool:
+    """Say whether the client reads a stream in which it can be told of loading."""
+    return asked.streams and path.startswith("/v1/chat/completions")
+
+
 def _is_form(request: web.BaseRequest) -> bool:
     # Clients are careless about the type of JSON (curl says form-urlencoded), so all that is no form is tried as JSON.
     return request.content_type.startswith("multipart/")
 
 
-async def _read_json(request: web.BaseRequest, stack: ExitStack) -> Asked:
-    scanner = JSONScanner()
-    body = stack.enter_context(await Body.receive(request, scanner.feed))
+def _asked_in_json(body: Body, scanner: JSONScanner) -> Asked:
     members = scanner.close()
-    # Of members of one name the last counts, as for every parser that model servers use.
-    last = {member.name: member for member in members if member.name in ("model", "stream")}
-    model = _checked(filters.value_of(body, last["model"]) if "model" in last else None, "the JSON body")
-    streams = "stream" in last and filters.value_of(body, last["stream"]) is True
-    wants_stream = streams and request.path.startswith("/v1/chat/completions")
-    return Asked(model, wants_stream, partial(_sent_json, body, members, model))
+    model: object = None
+    streams = False
+    for member in members:  # of members of one name the last counts, as for every parser that model servers use
+        if member.name == "model":
+            model = filters.value_of(body, member)
+        elif member.name == "stream":
+            streams = filters.value_of(body, member) is True
+    name = _checked(model, "the JSON body")
+    return Asked(name, streams, partial(_sent_json, body, members, name))
 
 
-async def _read_form(request: web.BaseRequest, stack: ExitStack) -> Asked:
-    scanner = multipart.FormScanner(request.headers["Content-Type"])
-    body = stack.enter_context(await Body.receive(request, scanner.feed))
+def _asked_in_form(body: Body, scanner: FormScanner) -> Asked:
     parts = scanner.close()
     model = multipart.field(body, parts, "model")
     return Asked(_checked(model, "the form"), False, partial(_sent_form, body, parts))

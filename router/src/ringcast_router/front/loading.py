@@ -49,11 +49,14 @@ async def loading_stream(
         try:
             model = await _tell_of_waiting(response, pending)
             # The stream has begun uncompressed, and must go on so.
-            async with ask(request, model, path, sent(model), change={"Accept-Encoding": None}) as upstream:
+            upstream = await ask(request, model, path, sent(model), change={"Accept-Encoding": None})
+            try:
                 if upstream.status == 200 and is_event_stream(upstream):
                     await relay(request, model, upstream, response)
                 else:
                     await _send(response, await _error_in(upstream))
+            finally:
+                upstream.release()
         except Refused as refused:
             await _send(response, error_object(refused, request))
         except aiohttp.ClientError:

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 
-from aiohttp import StreamReader, web
+from aiohttp import StreamReader, hdrs, web
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http import StreamWriter
 
@@ -19,8 +19,10 @@ _READ_AHEAD = 1 << 16  # bytes that wait for a slow side before the quick one is
 
 def is_upgrade(request: web.BaseRequest) -> bool:
     """Say whether a request asks for another protocol on its connection, such as a websocket."""
-    options = {option.strip().lower() for option in request.headers.get("Connection", "").split(",")}
-    return "upgrade" in options and "Upgrade" in request.headers
+    if hdrs.UPGRADE not in request.headers:
+        return False
+    options = {option.strip().lower() for option in request.headers.get(hdrs.CONNECTION, "").split(",")}
+    return "upgrade" in options
 
 
 async def forward_upgrade(request: web.Request, model: Model, path: str) -> web.StreamResponse:
@@ -38,7 +40,8 @@ async def forward_upgrade(request: web.Request, model: Model, path: str) -> web.
         Refused: The server cannot be reached (502), or did not answer in time (504).
     """
     wish = {"Connection": "Upgrade", "Upgrade": request.headers["Upgrade"]}
-    async with ask(request, model, path, None, change=wish) as upstream:
+    upstream = await ask(request, model, path, None, change=wish)
+    try:
         connection = upstream.connection
         if upstream.status != 101 or connection is None or connection.protocol is None:
             return await answer_with(request, model, upstream)
@@ -52,6 +55,8 @@ async def forward_upgrade(request: web.Request, model: Model, path: str) -> web.
         to_server = StreamWriter(connection.protocol, asyncio.get_running_loop())
         await _first_of(_pump(from_server.reader, response.write), _pump(from_client.reader, to_server.write))
         return response
+    finally:
+        upstream.release()
 
 
 class _Unparsed:
