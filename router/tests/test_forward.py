@@ -222,6 +222,17 @@ async def test_a_body_on_the_way_straight_to_a_server_passes_as_it_comes(
     assert expected.items() <= upstream.links[0].headers.items()
 
 
+@pytest.mark.parametrize("path", ["/v1/completions", "/upstream/m/x"])
+async def test_an_offer_of_http_2_is_left_unanswered(front: Any, upstream: Upstream, path: str) -> None:
+    served = await front()
+    offer = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAAP__")
+    reader, writer = await raw(served, post(BODY, *offer, path=path))
+    assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200 OK\r\n")
+    writer.close()
+    assert upstream.links[0].body == BODY
+    assert not upstream.links[0].headers.keys() & {"upgrade", "http2-settings"}
+
+
 # What reaches the client
 
 

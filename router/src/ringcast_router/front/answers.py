@@ -98,7 +98,9 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         if isinstance(error, web.HTTPMethodNotAllowed):
             response.headers["Allow"] = error.headers["Allow"]
         return response
-    except Exception:
+    except Exception as error:
+        if isinstance(error, ConnectionError) and (request.transport is None or request.transport.is_closing()):
+            return web.Response(status=499)  # the client has left, and nobody reads this
         log.exception("%s %s failed", request.method, request.path)
         if request.writer.output_size:  # the answer has begun: only its end can tell that something is wrong
             raise

@@ -33,7 +33,7 @@ class Body:
             scan: Called with each chunk in turn. What it raises ends the reading and is raised.
 
         Raises:
-            Refused: The body is compressed (415), or breaks off (400).
+            Refused: The body is compressed (415), breaks off (400), or there is no room for it (507).
         """
         if request.headers.get(hdrs.CONTENT_ENCODING, "identity") != "identity":
             raise Refused(415, "send the body without Content-Encoding: the router has to read the model's name in it")
@@ -100,9 +100,13 @@ class Body:
     async def _append(self, chunk: bytes) -> None:
         self._buffer += chunk
         if len(self._buffer) > IN_MEMORY:
-            if self._file is None:
-                self._file = await asyncio.to_thread(tempfile.TemporaryFile)
-            await asyncio.to_thread(self._file.write, self._buffer)
+            try:
+                if self._file is None:
+                    self._file = await asyncio.to_thread(tempfile.TemporaryFile)
+                await asyncio.to_thread(self._file.write, self._buffer)
+            except OSError as error:
+                message = f"the router cannot store a body of this size: {error.strerror}"
+                raise Refused(507, message, type="server_error", code="no_space") from None
             self._in_file += len(self._buffer)
             self._buffer.clear()
 

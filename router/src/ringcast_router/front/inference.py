@@ -125,7 +125,7 @@ async def serve(
         raise Refused(403, f"this API key may not use the model {name!r}", code="model_not_allowed", param="model")
     priority = auth.priority_of(request)
     model = router.config.models[model_id]
-    upgrade = is_upgrade(request)
+    upgrade = asked is None and is_upgrade(request)
     uncounted = upgrade and model.ignore_websockets
     process = router.processes[model_id]
     if (only_ready or uncounted) and process.state is not State.READY:

@@ -83,7 +83,8 @@ async def _tell_of_waiting(response: web.StreamResponse, pending: "Pending") -> 
         await _think(response, pending, f"\nReady after {time.monotonic() - began:.1f} s\n\n")
         return model
     finally:
-        waiting.cancel()
+        if not waiting.cancel() and not waiting.cancelled():
+            waiting.exception()  # the client left when the answer came: nobody else looks at it
 
 
 async def _think(response: web.StreamResponse, pending: "Pending", text: str) -> None:

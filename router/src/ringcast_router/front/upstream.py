@@ -59,7 +59,8 @@ async def upstream(request: web.Request) -> web.StreamResponse:
 async def comfyui(request: web.Request) -> web.StreamResponse:
     """Pass any request on to the model `comfyui_auto`."""
     path = request.rel_url.raw_path_qs.removeprefix("/comfyui")
-    return await serve(request, _COMFYUI, path, only_ready=_ignores(request.app[ROUTER].config, request.path))
+    ignored = _ignores(request.app[ROUTER].config, path.partition("?")[0])
+    return await serve(request, _COMFYUI, path, only_ready=ignored)
 
 
 def split(config: Config, rest: str) -> tuple[str, str] | None:

@@ -18,8 +18,11 @@ _READ_AHEAD = 1 << 16  # bytes that wait for a slow side before the quick one is
 
 
 def is_upgrade(request: web.BaseRequest) -> bool:
-    """Say whether a request asks for another protocol on its connection, such as a websocket."""
-    if hdrs.UPGRADE not in request.headers:
+    """Say whether a request asks for another protocol on its connection, such as a websocket.
+
+    An offer of HTTP/2, which some clients make with every request, is none: it is left unanswered.
+    """
+    if request.headers.get(hdrs.UPGRADE, "h2c").lower() == "h2c":
         return False
     options = {option.strip().lower() for option in request.headers.get(hdrs.CONNECTION, "").split(",")}
     return "upgrade" in options
