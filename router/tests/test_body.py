@@ -70,12 +70,19 @@ async def test_what_has_to_be_read_at_once_may_not_be_long() -> None:
     assert caught.value.status == 413
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
-async def test_a_full_disk_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Temporary files have no room."""
     with Path("/dev/full").open("r+b", buffering=0) as full:
         monkeypatch.setattr(tempfile, "TemporaryFile", lambda: full)
-        with Body() as body, pytest.raises(Refused, match="No space left") as caught:
-            await body._append(bytes(IN_MEMORY + 1))
+        yield
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.usefixtures("full_disk")
+async def test_a_full_disk_is_told() -> None:
+    with Body() as body, pytest.raises(Refused, match="No space left") as caught:
+        await body._append(bytes(IN_MEMORY + 1))
     assert (caught.value.status, caught.value.code) == (507, "no_space")
 
 
