@@ -9,7 +9,7 @@ DEFAULT_GROUP = "(default)"  # of the models that no group names
 
 
 class GroupPlanner:
-    """Evicts by two rules: the members of a group with `swap` take turns, and a group with `exclusive` wants to be alone.
+    """Evicts by two rules: members of a group with `swap` take turns, and a group with `exclusive` wants to be alone.
 
     Exclusive is a property of the *target's* group: loading a model of an exclusive group evicts the others, loading
     another model beside a running exclusive one does not. The original router has this one-way meaning, and

@@ -56,6 +56,9 @@ class Plan:
 class Planner(Protocol):
     """Says what must go for a target. Pure: the same view gives the same plan; it is asked speculatively and often.
 
+    A planner that looks at `view.running` alone may say so by a class attribute `by_running = True`: its plans are then
+    kept until something starts or stops, and deciding costs less.
+
     A planner of one's own is a class with this method; its constructor is given the `config.model.Config`. The
     configuration names it as `package.module:Class` (or by an entry point of the group `ringcast_router.planners`).
     """

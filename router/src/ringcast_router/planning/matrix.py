@@ -12,8 +12,8 @@ class MatrixPlanner:
     """Evicts the cheapest models such that what stays, with the target, is part of an allowed set.
 
     A set allows its members and any part of them to run together. Among equal costs the first set wins: in the order of
-    `sets.resolve`, and inside an expression from left to right. A target that is in no set runs alone. For a target that
-    runs already nothing is evicted.
+    `sets.resolve`, and inside an expression from left to right. A target that is in no set runs alone. For a target
+    that runs already nothing is evicted.
 
     The families are never written out: a query looks only at the models that run and the target, where most sets of a
     family are the same, and each part of an expression keeps one set of those.
@@ -43,7 +43,7 @@ class MatrixPlanner:
         if target in running:
             name, _ = self._first_with(running)
             return Plan(set=name, target_set=tuple(sorted(running)))
-        best: tuple[float, str, int] | None = None
+        best: tuple[int, str, int] | None = None
         relevant = self._mask([*running, target])
         families: dict[str, list[int]] = {}
         for name, expression in self._sets.items():
@@ -56,11 +56,11 @@ class MatrixPlanner:
         if best is None:
             rules = dict.fromkeys(running, f"no set holds {target}: it runs alone")
             return Plan(evict=tuple(sorted(running)), rule=rules, target_set=(target,))
-        cost, name, allowed = best
+        total, name, allowed = best
         evict = tuple(sorted(m for m in running if not allowed & self._bits.get(m, 0)))
         rules = dict.fromkeys(evict, f"not in set {name}")
         members = tuple(sorted(model for model, bit in self._bits.items() if allowed & bit))
-        return Plan(evict, rules, name, members, cost)
+        return Plan(evict, rules, name, members, total)
 
     def can_run_together(self, models: Iterable[str]) -> bool:
         """Return whether one set allows all of `models`."""
@@ -108,7 +108,7 @@ class MatrixPlanner:
 
 
 def _distinct(family: Iterable[int], relevant: int) -> list[int]:
-    """Keep the first of the sets that agree in the relevant models, and drop those whose relevant part others contain."""
+    """Keep the first of the sets that agree in the relevant models; drop those whose relevant part another contains."""
     first: dict[int, int] = {}
     for chosen in family:
         first.setdefault(chosen & relevant, chosen)

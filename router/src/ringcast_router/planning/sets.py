@@ -77,7 +77,7 @@ def resolve(
         The expressions by name: as in the file, but a set that another refers to stands before that one.
 
     Raises:
-        ConfigError: There is no set, an expression is wrong, a name is unknown, or sets refer to one another in a circle.
+        ConfigError: There is no set, an expression is wrong, a name is unknown, or sets refer to themselves.
     """
     parsed = {name: parse(text, f"{key}.{name}") for name, text in sets}
     if not parsed:

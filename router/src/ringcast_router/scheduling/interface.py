@@ -7,7 +7,11 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request as a scheduler sees it. `arrival` is in seconds of the clock of `now`; a larger `priority` goes first."""
+    """A request as a scheduler sees it.
+
+    `arrival` is in seconds of the clock of `now`, and never below that of a request that came before. A larger
+    `priority` goes first.
+    """
 
     id: int
     model: str
@@ -97,7 +101,10 @@ class Scheduler(Protocol):
         ...
 
     def on_state(self, model: str, state: str, now: float) -> list[Effect]:
-        """A server changed its state by itself (crash), or a stop that was asked for came to its end."""
+        """A server changed its state, whether by itself (crash) or because it was told to: each transition is reported.
+
+        A server that was told to stop holds its memory until "stopped" is reported: its model is not started before.
+        """
         ...
 
     def on_load(self, model: str, now: float) -> list[Effect]:
