@@ -139,8 +139,9 @@ class BaseScheduler(ABC):
             server.leave()
         else:
             server.batch.clear()
+            server.leaving = False  # also where it is starting: one that hung goes from stopping to starting by itself
             if state == STOPPED:
-                server.leaving = server.draining = False
+                server.draining = False
                 self._tidy(server)
         self._reported(server, now)
         return self._done()
