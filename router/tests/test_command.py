@@ -20,6 +20,7 @@ from ringcast_router import __version__
 from ringcast_router.command import COMMANDS, main, normalise
 from ringcast_router.command.files import Files, watch
 from ringcast_router.command.serve import UsageError, default_address, greeting, make_tls, parse_address
+from ringcast_router.command.simulate import LOADS
 from ringcast_router.config import loads
 from ringcast_router.errors import ConfigError
 
@@ -239,6 +240,67 @@ def test_a_missing_file_is_one_line_and_status_1(tmp_path, capsys, command):
     name = str(tmp_path / "nowhere.yaml")
     assert main([command, "--config", name]) == 1
     assert capsys.readouterr().err.count("\n") == 1
+
+
+# simulate
+
+THREE = "models: {a: {cmd: 'x ${PORT}'}, b: {cmd: 'x ${PORT}', aliases: [bee]}, c: {cmd: 'x ${PORT}'}}"
+
+
+def rows(text):
+    """The values of a table by their names: those of each scheduler."""
+    head, *lines = text.splitlines()
+    cells = (re.split(r" {2,}", line) for line in lines)
+    return head.split(), {name: values for name, *values in cells}
+
+
+@pytest.mark.parametrize("load", LOADS)
+def test_simulate_plays_a_load_with_both_schedulers(file, capsys, load):
+    assert main(["simulate", "--config", file(THREE), "--load", load, "--requests", "60"]) == 0
+    schedulers, values = rows(capsys.readouterr().out)
+    assert schedulers == ["fifo", "fair"]
+    assert values["requests"] == ["60", "60"]
+    assert all(int(swaps) >= 3 for swaps in values["swaps"])
+
+
+def test_simulate_plays_a_trace_in_which_fair_bounds_the_wait(file, tmp_path, capsys):
+    trace = tmp_path / "trace.jsonl"
+    busy = [f'{{"at": {second}, "model": "a", "seconds": 1.5}}' for second in range(600)]
+    trace.write_text("\n".join(["", '{"model": "a", "load": 5, "stop": 0}', *busy, '{"at": 9, "model": "bee"}']))
+    assert main(["simulate", "--config", file(THREE), "--trace", str(trace)]) == 0
+    _, values = rows(capsys.readouterr().out)
+    fifo, fair = (float(wait.removesuffix(" s")) for wait in values["wait, longest"])
+    assert fifo > 500
+    assert fair < 60
+
+
+def test_simulate_compares_the_schedulers_that_are_named(file, capsys):
+    words = ["--scheduler", "fair", "--scheduler", "ringcast_router.scheduling.fifo:FifoScheduler"]
+    assert main(["simulate", "--config", file(THREE), "--requests", "6", *words]) == 0
+    schedulers, _ = rows(capsys.readouterr().out)
+    assert schedulers[0] == "fair"
+    assert len(schedulers) == 2
+
+
+@pytest.mark.parametrize("line", ['{"at": 1, "model": "nobody"}', "nonsense", '{"at": -1, "model": "a"}'])
+def test_a_wrong_line_of_a_trace_is_named(file, tmp_path, capsys, line):
+    trace = tmp_path / "trace.jsonl"
+    trace.write_text(f'{{"at": 1, "model": "a"}}\n{line}\n')
+    assert main(["simulate", "--config", file(THREE), "--trace", str(trace)]) == 1
+    assert capsys.readouterr().err.startswith(f"ringcast-router: {trace}:2: ")
+
+
+def test_simulate_without_models_says_what_is_missing(file, capsys):
+    assert main(["simulate", "--config", file("models: {}")]) == 1
+    assert "models" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["--requests", "0"], ["--rate", "-1"], ["--seconds", "nan"], ["--clients", "x"]])
+def test_simulate_refuses_numbers_that_make_no_load(words, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["simulate", *words])
+    assert ended.value.code == 2
+    assert words[1] in capsys.readouterr().err
 
 
 # serve
