@@ -177,10 +177,8 @@ cdef double PICK_SECONDS = 0.01   # how long a thread waits for another one that
 cdef enum:
     MANY_BYTES = 65_536   # of records, beyond which they are copied without the GIL
     BATCH = 256           # events a subscription is given in a turn, before the others have theirs
-    TIMED = 64            # every so many turns are timed
+    TIMED = 64            # every so many calls of a direct handler are timed
     RESERVE = 65_536      # events that handlers may publish beyond max_queue where waiting would never end
-    CALM_RUNS = 8         # quick runs after which a subscription leaves its own lane
-    SLOW_TURNS = 2        # turns in a row that lasted over a tick, after which it gets one
     TICK = 10_000_000     # ns between two looks of the watch at busy workers
     LINGER = 1_000_000_000   # ns after which an extra worker without work ends
     SLICE = 100_000_000   # ns: how long a wait leaves signals (Ctrl-C) unhandled at most
@@ -238,7 +236,7 @@ cdef struct topic_t:
     rc_u32 turn               # how many events the holder of the task looks for at a time: as many as a batch takes
     rc_u32 room_waiters       # somebody waits for room without blocking: see Topic.waiters
     kind_t kind
-    bint timing               # whether turns are timed
+    bint timing               # whether the time of handlers is kept
     uint64_t first            # where the ring begins: 0, but for tests
     uint64_t disowned         # in a forked child: the events before it are the parent's
     rc_u64 high_water         # most events that were seen waiting
@@ -294,11 +292,9 @@ cdef struct subscription_t:
     rc_u64 start              # the cursor at subscribe
     rc_u64 cancelled_at       # the tail at cancel
     rc_u64 high_water         # most events that were seen waiting
-    rc_u64 turns              # counted to time every few of them
     rc_u64 timed              # calls of the handler, in `time` ns
     rc_u64 time
-    uint32_t slow             # turns in a row that lasted over a tick
-    uint32_t calm             # runs of the lane in a row that did not
+    uint32_t heat             # how slow it was in its last turns: rc_heat_after
 
 # What the registry has for a class whose instances compute their ids.
 cdef topic_t by_instance

@@ -139,7 +139,13 @@ cdef extern from "rc_pool.h" nogil:
         rc_park watch
         rc_park progress
         uint32_t max_workers
-    int rc_pool_init(rc_pool *pool, uint32_t max_workers, uint32_t parallel, int64_t tick, int64_t linger)
+    int rc_pool_init(
+        rc_pool *pool, uint32_t max_workers, uint32_t spare, uint32_t parallel, int64_t tick, int64_t linger
+    )
+    bint rc_calls_are_slow(int64_t elapsed, uint64_t calls)
+    uint32_t rc_heat_after(uint32_t heat, int64_t elapsed, uint64_t calls, int cut)
+    bint rc_heat_is_slow(uint32_t heat)
+    uint32_t RC_HOTTEST
     void rc_pool_destroy(rc_pool *pool)
     void rc_task_init(rc_task *task, rc_task_kind kind, void *owner)
     rc_task_state rc_task_now(const rc_task *task)

@@ -63,8 +63,8 @@ cdef class Core:
         self.companions = []
 
     def __init__(
-        self, uint64_t max_queue, uint32_t max_workers, uint32_t parallel, uint32_t cpus, str name, bint raises,
-        bint timing
+        self, uint64_t max_queue, uint32_t max_workers, uint32_t spare, uint32_t parallel, uint32_t cpus, str name,
+        bint raises, bint timing
     ):
         if self.pool is not None:
             raise RuntimeError("a dispatcher is initialised once")
@@ -73,8 +73,8 @@ cdef class Core:
         self.name = name
         self.raises = raises
         self.timing = timing
-        self.pool = Pool(name, max_workers, parallel)
-        self.native_pool = NativePool(self.pool, max_workers, min(cpus, max_workers))
+        self.pool = Pool(name, max_workers, spare, parallel)
+        self.native_pool = NativePool(self.pool, max_workers, spare, min(cpus, max_workers))
         rc_u32_store(&self.closing, 0)
 
     def __del__(self):

@@ -141,7 +141,7 @@ cdef disown_subscription(Subscription sub, uint64_t tail, bint here, uint64_t in
     if cancelled:
         rc_u64_store(&c.cancelled_at, tail)
         rc_u64_store(&c.end, tail)
-    c.slow = c.calm = 0
+    c.heat = 0
     if c.mode == LOOP:   # not released: the loop's tasks and the handlers in them would be ended by that
         sub.orphaned = True
         keep_for_good(sub.waker)

@@ -31,8 +31,8 @@ cdef class NativePool:
     cdef rc_u32 started
     cdef uint32_t patience    # 0 with one CPU, where a pause would be the producer's time
 
-    def __cinit__(self, Pool main, uint32_t max_workers, uint32_t parallel):
-        if rc_pool_init(&self.c, max_workers, parallel, TICK, LINGER):
+    def __cinit__(self, Pool main, uint32_t max_workers, uint32_t spare, uint32_t parallel):
+        if rc_pool_init(&self.c, max_workers, spare, parallel, TICK, LINGER):
             raise MemoryError
         self.made = True
         self.main = main
@@ -191,11 +191,10 @@ cdef void run_native_topic(rc_worker *worker, topic_t *c, uint32_t patience) noe
             elif rc_u64_load(&sub.cursor) < min(found, rc_u64_load(&sub.end)):
                 how = run_native_turn(worker, c, sub, found)
                 if how == TURN_SPLIT:
-                    sub.calm = 0
+                    sub.heat = RC_HOTTEST
                     run_native_lane(worker, sub)
                     return
-                if how == TURN_CUT and sub.slow >= SLOW_TURNS:
-                    sub.calm = 0
+                if rc_heat_is_slow(sub.heat) and c.native_pool.max_workers > 1:
                     rc_task_release(&sub.lane, RC_IDLE)
                     if has_native_work(sub, found):
                         rc_pool_schedule(c.native_pool, &sub.lane)
@@ -234,13 +233,11 @@ cdef void run_native_lane(rc_worker *worker, subscription_t *sub) noexcept nogil
     """Runs the slow subscription whose lane the worker holds until it has caught up with its topic."""
     cdef topic_t *c = sub.topic
     cdef uint64_t found
-    cdef bint calm = True
     while True:
         advance_records(c)   # at first for the turn that was split
         found = look_for_events(c, NATIVE_RUN)
         while rc_u64_load(&sub.cursor) < min(found, rc_u64_load(&sub.end)):
-            if run_native_turn(worker, c, sub, found) == TURN_CUT:
-                calm = False
+            run_native_turn(worker, c, sub, found)
             advance_records(c)
             if rc_pool_short_of_workers(c.native_pool):
                 rc_pool_yield(c.native_pool, worker)
@@ -249,8 +246,7 @@ cdef void run_native_lane(rc_worker *worker, subscription_t *sub) noexcept nogil
         if rc_u64_load_seq(&sub.cursor) >= rc_u64_load_seq(&sub.end):
             retire_native_lane(worker, sub)
             return
-        sub.calm = sub.calm + 1 if calm else 0
-        if sub.calm >= CALM_RUNS:
+        if sub.heat == 0:
             rc_task_release(&sub.lane, RC_SHARED)
             schedule_native(c)   # it may have published meanwhile without looking at this one
             break
@@ -285,13 +281,12 @@ cdef turn_t run_native_turn(rc_worker *worker, topic_t *c, subscription_t *sub, 
             rc_u32_store_seq(&sub.running, 1)
             stop = min(stop, rc_u64_load_seq(&sub.end))
             ticks += 1
-            if ticks == 2:
+            if is_to_be_cut(ticks, started, calls):
                 how = TURN_CUT
                 break
     if started != 0:
-        end_timing(sub, started, calls)
+        end_timing(sub, started, calls, how)
     rc_u32_store(&sub.running, 0)
-    sub.slow = sub.slow + 1 if how == TURN_CUT else 0
     return TURN_SPLIT if rc_turn_end(c.native_pool, worker) else how
 
 

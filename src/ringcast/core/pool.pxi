@@ -20,8 +20,8 @@ cdef class Pool:
     cdef list threads
     cdef int number
 
-    def __cinit__(self, str name, uint32_t max_workers, uint32_t parallel):
-        if rc_pool_init(&self.c, max_workers, parallel, TICK, LINGER):
+    def __cinit__(self, str name, uint32_t max_workers, uint32_t spare, uint32_t parallel):
+        if rc_pool_init(&self.c, max_workers, spare, parallel, TICK, LINGER):
             raise MemoryError
         self.made = True
         self.name = name
