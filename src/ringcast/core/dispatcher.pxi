@@ -1,22 +1,21 @@
 # Dispatchers: from a class or id to its topic; publish, subscribe, close.
 
-class ClassReference(weakref.ref):
-    """A dispatcher's knowledge of an event class: gone with the class, so that another class at the same address
-    is not taken for it."""
-    __slots__ = ("address", "core_reference", "topics")
+@cython.final
+@cython.no_gc_clear
+cdef class ClassEntry:
+    """What a dispatcher knows of an event class. It is the callback of a weak reference to the class, and so goes with
+    the class: another class at the same address is not taken for it."""
+    cdef uint64_t address
+    cdef object core_reference
+    cdef tuple topics           # that are bound to the class
 
-    def __init__(self, event_class, _callback):
-        super().__init__(event_class, _callback)
-        self.address = id(event_class)
-        self.topics = []   # that are bound to the class
-
-
-def forget_class(reference):
-    core = reference.core_reference()
-    if core is not None:
-        (<Core>core).forget(reference)
+    def __call__(self, reference):
+        core = self.core_reference()
+        if core is not None:
+            (<Core>core).forget(self, reference)
 
 
+@cython.no_gc_clear
 cdef class Core:
     """The compiled base of Dispatcher, which documents it."""
     cdef rc_registry by_class   # address of the class -> topic_t, or by_instance
@@ -36,7 +35,7 @@ cdef class Core:
     cdef object starting        # held by whoever starts the threads
     cdef object lock            # of what follows; re-entrant, because finalizers may come in anywhere
     cdef dict topics            # type id -> Topic
-    cdef dict classes           # address -> ClassReference
+    cdef dict classes           # address -> weak reference to the class, whose callback is a ClassEntry
     cdef dict routes            # address of a class -> Route
     cdef list wide              # Topics of the subclasses' events of some class
     cdef list companions        # Topics of other topics' events, with contexts
@@ -73,21 +72,25 @@ cdef class Core:
         self.name = name
         self.raises = raises
         self.timing = timing
-        self.pool = Pool(name, max_workers, parallel)
-        self.native_pool = NativePool(self.pool, max_workers, min(cpus, max_workers))
+        self.pool = Pool.__new__(Pool, name, max_workers, parallel)
+        self.native_pool = NativePool.__new__(NativePool, self.pool, max_workers, min(cpus, max_workers))
         rc_u32_store(&self.closing, 0)
 
     def __del__(self):
-        # nothing is scheduled, or the task would hold a reference: only idle threads are left
-        if self.pool is not None:
+        # Nothing is scheduled, or the task would hold a reference: only idle threads are left. Another finalizer may
+        # keep the dispatcher all the same: it is closed then.
+        if self.native_pool is not None:   # else it was never made
+            Core._begin_close(self)
+
+    def __dealloc__(self):
+        if self.native_pool is not None:   # again, as a subclass may have a __del__ of its own
             rc_pool_stop(&self.pool.c)
-        if self.native_pool is not None:
             rc_pool_stop(&self.native_pool.c)
             # what a publisher has scheduled that had just left: there is nothing to do for it, but it has no reference
             with nogil:
                 await_tasks(&self.native_pool.c, &self.pool.c.progress)
-
-    def __dealloc__(self):
+            self.pool.threads.clear()   # subscriptions that others keep have the pools, and need no thread
+            self.native_pool.threads.clear()
         if self.made >= 1:
             rc_registry_destroy(&self.by_class)
         if self.made >= 2:
@@ -232,7 +235,7 @@ cdef class Core:
                         self.check_open()
                         return
                     done += self.copy_records(c, records + done * layout.size, count - done, &claim)
-                    if done < count:   # no room, or closed: one the long way, which waits
+                    if claim != RC_CLAIMED:   # no room, or closed: one the long way, which waits
                         self.publish_rare(new_record(layout, records + done * layout.size), time_left(deadline))
                         done += 1
             while done < count:   # they also go where events are objects
@@ -242,12 +245,17 @@ cdef class Core:
             error.published = done + getattr(error, "published", 0)   # see deliver_direct
             raise
 
-    cdef uint64_t copy_records(self, topic_t *c, const char *records, uint64_t count, rc_claim *claim):
+    cdef uint64_t copy_records(self, topic_t *c, const char *records, uint64_t count, rc_claim *claim) noexcept:
+        """Publishes the first of these, CHUNK_BYTES at most. Returns how many."""
         cdef uint64_t done, limit = rc_u64_load(&c.limit)
         if count * c.ring.record_size < MANY_BYTES:
-            return try_publish_records(c, records, count, limit, claim)
-        with nogil:   # others may run while much is copied
-            done = try_publish_records(c, records, count, limit, claim)
+            done = store_records(c, records, count, limit, claim)
+        else:
+            count = min(count, <uint64_t>(CHUNK_BYTES // c.ring.record_size))
+            with nogil:   # others may run while much is copied
+                done = store_records(c, records, count, limit, claim)
+        if done:
+            wake(c)
         return done
 
     cdef uint64_t publish_events(self, tuple events, uint64_t before, int64_t deadline) except? <uint64_t>-1:
@@ -531,7 +539,7 @@ cdef class Core:
                 topic = self.topic(identity.type_id, identity.automatic, layout_of(identity.owner))
                 self.bind(topic, identity.owner)
                 found = topic.c
-            self.reference(event_class)
+            self.entry_of(event_class)
             wide = [each for each in self.wide if is_subclass(event_class, (<Topic>each).wide_class)]
             if wide:
                 found = self.route(event_class, found, wide)
@@ -545,7 +553,7 @@ cdef class Core:
         if found.kind == ROUTE:
             route = <Route>found.topic
         else:
-            route = Route(<Topic>found.topic if found.kind == TOPIC else None)
+            route = Route.__new__(Route, <Topic>found.topic if found.kind == TOPIC else None)
             self.routes[id(event_class)] = route
             if route.own is not None:
                 (<Topic>route.own).set_routed()
@@ -560,7 +568,7 @@ cdef class Core:
         for topic in self.wide:
             if topic.wide_class is event_class:
                 return topic
-        topic = Topic(self, 0, False)
+        topic = Topic.__new__(Topic, self, 0, False)
         topic.wide_class = event_class
         known = [reference() for reference in self.classes.values()]
         for one in known:
@@ -579,7 +587,7 @@ cdef class Core:
         """The topic of the same events, each with the context of its publisher."""
         cdef Topic companion
         if topic.companion is None:
-            companion = Topic(self, topic.type_id, topic.automatic)
+            companion = Topic.__new__(Topic, self, topic.type_id, topic.automatic)
             companion.wide_class = topic.wide_class
             self.companions.append(companion)
             rc_mutex_lock(&topic.c.lock)
@@ -607,26 +615,33 @@ cdef class Core:
     cdef Topic topic(self, uint32_t type_id, bint automatic, Layout layout=None):
         cdef Topic topic = self.topics.get(type_id)
         if topic is None:
-            topic = Topic(self, type_id, automatic, layout)
+            topic = Topic.__new__(Topic, self, type_id, automatic, layout)
             # an automatic id goes with its class, and then its topic; so only publish finds it without the lock
             if not automatic and rc_registry_put(&self.by_id, id_key(type_id), topic.c) != 0:
                 raise MemoryError
             self.topics[type_id] = topic
         return topic
 
-    cdef reference(self, event_class):
+    cdef ClassEntry entry_of(self, event_class):
+        cdef ClassEntry entry = None
         reference = self.classes.get(id(event_class))
-        if reference is None:
-            reference = ClassReference(event_class, forget_class)
-            reference.core_reference = weakref.ref(self)
-            self.classes[reference.address] = reference
-        return reference
+        if reference is not None:
+            entry = reference.__callback__
+        if entry is None:
+            entry = ClassEntry.__new__(ClassEntry)
+            entry.address = id(event_class)
+            entry.core_reference = weakref.ref(self)
+            entry.topics = ()
+            self.classes[entry.address] = weakref.ref(event_class, entry)
+        return entry
 
     cdef bind(self, Topic topic, event_class):
         """Makes the topic that of the class, if it is still open."""
         cdef uint64_t key = class_key(<PyTypeObject *>event_class), bound = rc_u64_load(&topic.c.event_class)
+        cdef ClassEntry entry
         if bound == 0:
-            self.reference(event_class).topics.append(topic)
+            entry = self.entry_of(event_class)
+            entry.topics += (topic,)
             rc_u64_store(&topic.c.event_class, key)
         elif bound != key:
             owner = self.class_of(topic)
@@ -648,15 +663,15 @@ cdef class Core:
         if owner is None or not PyType_IsSubtype(<PyTypeObject *>event_class, <PyTypeObject *>owner):
             self.bind(topic, event_class)
 
-    cdef forget(self, reference):
-        """The class is about to be freed."""
+    cdef forget(self, ClassEntry entry, reference):
+        """The class is about to be freed, to which this was the reference."""
         cdef Topic topic
         with self.lock:
-            rc_registry_remove(&self.by_class, reference.address)
-            if self.classes.get(reference.address) is reference:
-                del self.classes[reference.address]
-                self.routes.pop(reference.address, None)
-            for topic in reference.topics:
+            rc_registry_remove(&self.by_class, entry.address)
+            if self.classes.get(entry.address) is reference:
+                del self.classes[entry.address]
+                self.routes.pop(entry.address, None)
+            for topic in entry.topics:
                 rc_u64_store(&topic.c.event_class, 0)
                 if topic.automatic:
                     self.topics.pop(topic.type_id, None)
@@ -728,7 +743,7 @@ cdef class Core:
     def _subscribe_native(self, record_type, handler, userdata, Options options):
         cdef Topic topic
         cdef uintptr_t address = address_of(handler)
-        data = Userdata(userdata)
+        data = Userdata.__new__(Userdata, userdata)
         topic = self.record_topic(record_type)
         self.native_pool.start()   # without the lock: whoever starts a thread waits until it runs
         with self.lock:

@@ -1,6 +1,7 @@
 # Subscriptions: what `subscribe` returns.
 
 @cython.final
+@cython.no_gc_clear
 cdef class Subscription:
     """What `subscribe` returns: one handler's place among the events of one type.
 
@@ -34,15 +35,19 @@ cdef class Subscription:
     cdef list waits            # for each of these that waits for room: in which Topics. Guarded by the Core's lock
     cdef object __weakref__
 
-    def __init__(self, *_, **__):
-        raise TypeError("subscriptions are made by Dispatcher.subscribe")
-
     __class_getitem__ = classmethod(GenericAlias)   # Subscription[Tick]: for annotations
 
     def __dealloc__(self):
-        if self.c.mail != NULL:   # empty, or the subscription would still be in its topic
-            rc_mail_destroy(self.c.mail)
-            rc_aligned_free(self.c.mail)
+        cdef uint64_t missed
+        cdef PyObject *event
+        if self.c.mail == NULL:
+            return
+        event = <PyObject *>rc_mail_take(self.c.mail, &missed)   # of a consumer that never came
+        while event != NULL:
+            Py_DECREF(event)
+            event = <PyObject *>rc_mail_take(self.c.mail, &missed)
+        rc_mail_destroy(self.c.mail)
+        rc_aligned_free(self.c.mail)
 
     # --- for whoever runs it ---
 
