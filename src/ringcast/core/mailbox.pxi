@@ -62,7 +62,7 @@ cdef PyObject *blank(topic_t *c) noexcept:
     """A new object for a record, or NULL without memory."""
     try:
         record = blank_record((<Topic>c.topic).layout)
-    except MemoryError:
+    except BaseException:   # also where its class was robbed of its layout
         return NULL
     Py_INCREF(<PyObject *>record)
     return <PyObject *>record
@@ -132,27 +132,9 @@ cdef class Latest:
     cdef uint64_t missed   # events of the key that it has replaced
 
 
-cdef extern from *:
-    """
-    /* The picking that this thread is at, and the one that it is inside of. */
-    typedef struct rc_picking { void *pool; struct rc_picking *outer; } rc_picking;
-    static _Thread_local rc_picking *rc_picking_now;
-    static inline rc_picking *rc_picking_get(void) { return rc_picking_now; }
-    static inline void rc_picking_set(rc_picking *now) { rc_picking_now = now; }
-    """
-    ctypedef struct rc_picking:
-        void *pool
-        rc_picking *outer
-    rc_picking *rc_picking_get() nogil
-    void rc_picking_set(rc_picking *now) nogil
-
-
 cdef inline bint is_waited_for(rc_pool *pool) noexcept nogil:
     """Whether this thread is at something that whoever waits for all deliveries waits for: it must not wait itself."""
-    cdef rc_picking *at = rc_picking_get()
-    while at != NULL and at.pool != pool:
-        at = at.outer
-    return at != NULL or rc_pool_current(pool) != NULL
+    return rc_place_find(rc_pickings(), pool) != NULL or rc_pool_current(pool) != NULL
 
 
 cdef void absorb_picked(subscription_t *c, double seconds) noexcept:
@@ -161,7 +143,7 @@ cdef void absorb_picked(subscription_t *c, double seconds) noexcept:
     looks again later."""
     cdef Subscription sub = <Subscription>c.subscription
     cdef rc_pool *pool = c.topic.pool
-    cdef rc_picking now
+    cdef rc_place *now
     cdef bint picked = False
     core = sub.core_reference()
     picking = sub.picking   # a fork replaces it
@@ -170,15 +152,17 @@ cdef void absorb_picked(subscription_t *c, double seconds) noexcept:
     if not picking.acquire(timeout=seconds):
         rc_u32_store(&c.pick_lasts, 1)
         return
-    now.pool = pool
-    now.outer = rc_picking_get()
+    now = rc_place_enter(rc_pickings(), pool)
+    if now == NULL:   # no memory: as if another thread were here
+        picking.release()
+        rc_u32_store(&c.pick_lasts, 1)
+        return
     rc_pool_hold(pool)   # as long as an event is neither in the ring nor in the mailbox, close waits for it
-    rc_picking_set(&now)
     try:
         while pick_next(sub, <Core>core):
             picked = True
     finally:
-        rc_picking_set(now.outer)
+        rc_place_leave(rc_pickings(), now)
         picking.release()
         if picked:
             schedule(c.topic, &c.topic.task, c.topic.topic)   # whoever looked meanwhile has found nothing
