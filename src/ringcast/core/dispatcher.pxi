@@ -522,29 +522,47 @@ cdef class Core:
         companions = [topic.find_companion() for topic in topics]
         return topics + [companion for companion in companions if companion is not None]
 
-    # --- topics and event classes: all under self.lock, but for find_class and find_event_id, which take it ---
+    # --- topics and event classes: all under self.lock, but for find_class, wide_topic, own_topic and find_event_id.
+    # What asks classes (their ids, issubclass) may be anybody's code, and take locks that another thread holds when it
+    # publishes: it is never run under self.lock. ---
 
     cdef topic_t *find_class(self, event_class) except NULL:
-        """The topic of a class, which is made known if it is not, or &by_instance."""
+        """The topic of a class, which is made known if it is not, or &by_instance. Not under self.lock."""
         cdef topic_t *found = <topic_t *>rc_registry_find_locked(&self.by_class, class_key(<PyTypeObject *>event_class))
-        cdef Topic topic
+        cdef list unknown, wide
+        cdef dict answers = {}   # wide topic -> whether the class is one of its
+        identity = layout = None
         if found != NULL:
             return found
-        with self.lock:
-            self.check_open()
-            identity = identify(event_class)
-            if identity.type_id is None:
-                found = &by_instance
-            else:
-                topic = self.topic(identity.type_id, identity.automatic, layout_of(identity.owner))
-                self.bind(topic, identity.owner)
-                found = topic.c
-            self.entry_of(event_class)
-            wide = [each for each in self.wide if is_subclass(event_class, (<Topic>each).wide_class)]
-            if wide:
-                found = self.route(event_class, found, wide)
-            if rc_registry_put(&self.by_class, class_key(<PyTypeObject *>event_class), found) != 0:
-                raise MemoryError
+        while True:
+            with self.lock:
+                self.check_open()
+                found = <topic_t *>rc_registry_find_locked(&self.by_class, class_key(<PyTypeObject *>event_class))
+                if found != NULL:   # by another thread, meanwhile
+                    return found
+                unknown = [each for each in self.wide if each not in answers]
+                if identity is not None and not unknown:
+                    wide = [each for each in self.wide if answers[each]]
+                    return self.make_known(event_class, identity, <Layout>layout, wide)
+            if identity is None:
+                identity = identify(event_class)
+                layout = None if identity.type_id is None else layout_of(identity.owner)
+            for each in unknown:
+                answers[each] = is_subclass(event_class, (<Topic>each).wide_class)
+
+    cdef topic_t *make_known(self, event_class, identity, Layout layout, list wide) except NULL:
+        """The topic of a class that is new, which belongs to these wide topics too."""
+        cdef topic_t *found = &by_instance
+        cdef Topic topic
+        if identity.type_id is not None:
+            topic = self.topic(identity.type_id, identity.automatic, layout)
+            self.bind(topic, identity.owner)
+            found = topic.c
+        self.entry_of(event_class)
+        if wide:
+            found = self.route(event_class, found, wide)
+        if rc_registry_put(&self.by_class, class_key(<PyTypeObject *>event_class), found) != 0:
+            raise MemoryError
         return found
 
     cdef topic_t *route(self, event_class, topic_t *found, list wide) except NULL:
@@ -562,18 +580,29 @@ cdef class Core:
         return route.c
 
     cdef Topic wide_topic(self, event_class):
-        """The topic of all events of a class and its subclasses."""
+        """The topic of all events of a class and its subclasses. Not under self.lock."""
         cdef Topic topic
+        cdef list known, unknown
+        cdef dict answers = {}   # id of a class -> (the class, whether it is a subclass)
+        while True:
+            with self.lock:
+                self.check_open()
+                for topic in self.wide:
+                    if topic.wide_class is event_class:
+                        return topic
+                known = [reference() for reference in self.classes.values()]
+                unknown = [one for one in known if one is not None and id(one) not in answers]
+                if not unknown:
+                    return self.make_wide_topic(event_class, [one for one, belongs in answers.values() if belongs])
+            for one in unknown:
+                answers[id(one)] = (one, is_subclass(one, event_class))
+
+    cdef Topic make_wide_topic(self, event_class, list subclasses):
+        """The same where there is none yet. `subclasses`: those of the classes that are known."""
+        cdef Topic topic = Topic.__new__(Topic, self, 0, False)
         cdef topic_t *found
-        for topic in self.wide:
-            if topic.wide_class is event_class:
-                return topic
-        topic = Topic.__new__(Topic, self, 0, False)
         topic.wide_class = event_class
-        known = [reference() for reference in self.classes.values()]
-        for one in known:
-            if one is None or not is_subclass(one, event_class):
-                continue
+        for one in subclasses:
             found = <topic_t *>rc_registry_find_locked(&self.by_class, class_key(<PyTypeObject *>one))
             if found == NULL:
                 continue
@@ -683,18 +712,15 @@ cdef class Core:
     # --- subscribe and count: the checks of the handler are Dispatcher's ---
 
     def _subscribe_class(self, event_class, handler, Options options):
-        cdef topic_t *topic
         cdef Topic found
+        if options.wide:
+            found = self.wide_topic(event_class)
+            with self.lock:
+                self.check_open()
+                return self.join(found, handler, event_class, options)
+        found = self.own_topic(event_class)
         with self.lock:
             self.check_open()
-            if options.wide:
-                return self.join(self.wide_topic(event_class), handler, event_class, options)
-            topic = self.find_class(event_class)
-            found = None
-            if topic.kind == ROUTE:
-                found = (<Route>topic.topic).own
-            elif topic.kind == TOPIC:
-                found = <Topic>topic.topic
             if found is None:
                 raise TypeIdError(
                     f"the instances of {class_name(event_class)} compute their type ids: use "
@@ -713,26 +739,36 @@ cdef class Core:
 
     def _subscribe_id(self, type_id, event_class, handler, Options options):
         cdef Topic topic
+        cdef uint32_t checked = check_type_id(type_id)
+        layout = None if event_class is None else layout_of(event_class)
         with self.lock:
             self.check_open()
-            topic = self.topic(check_type_id(type_id), False, None if event_class is None else layout_of(event_class))
+            topic = self.topic(checked, False, <Layout>layout)
             if event_class is not None:
                 self.bind(topic, event_class)
             return self.join(topic, handler, event_class, options)
 
+    cdef Topic own_topic(self, event_class):
+        """The topic of a class, which is made known if it is not; None where its instances compute their ids. Not under
+        self.lock."""
+        cdef topic_t *found
+        while True:
+            self.find_class(event_class)
+            with self.lock:   # under which no topic goes
+                found = <topic_t *>rc_registry_find_locked(&self.by_class, class_key(<PyTypeObject *>event_class))
+                if found != NULL:
+                    return (
+                        <Topic>found.topic if found.kind == TOPIC
+                        else (<Route>found.topic).own if found.kind == ROUTE else None
+                    )
+                self.check_open()   # which takes all out: or its class of the id has just gone
+
     cdef Topic record_topic(self, record_type):
         """The topic of a record type."""
-        cdef topic_t *c
-        cdef Topic topic = None
+        cdef Topic topic
         if not isinstance(record_type, type) or layout_of(record_type) is None:
             raise RecordError(f"a record type is needed, not {shown(record_type)}: make one with ringcast.record")
-        with self.lock:
-            self.check_open()
-            c = self.find_class(record_type)
-            if c.kind == TOPIC:
-                topic = <Topic>c.topic
-            elif c.kind == ROUTE:
-                topic = (<Route>c.topic).own
+        topic = self.own_topic(record_type)
         if topic is None or topic.layout is None:
             raise RecordError(
                 f"the events of {class_name(record_type)} are kept as objects, since its type id was used before it "
@@ -786,21 +822,27 @@ cdef class Core:
     def _class_of(self, type_id):
         """The class that a type id belongs to, or None."""
         cdef Topic topic
+        cdef uint32_t checked = type_id
         with self.lock:
-            topic = self.topics.get(type_id)
+            topic = self.topics.get(checked)
             return None if topic is None else self.class_of(topic)
 
     def _count(self, type_id, event_class):
         """How many subscriptions there are to the id, and to base classes of the class."""
         cdef Topic topic
+        cdef uint32_t checked = type_id
+        cdef Py_ssize_t count
+        cdef list wide
         with self.lock:
             if rc_u32_load(&self.closing):
                 return 0
-            topic = self.topics.get(type_id)
-            wide = [] if event_class is None else [
-                each for each in self.wide if is_subclass(event_class, (<Topic>each).wide_class)
-            ]
-        return (0 if topic is None else topic.reach()) + sum([(<Topic>each).reach() for each in wide])
+            topic = self.topics.get(checked)
+            wide = [] if event_class is None else list(self.wide)
+        count = 0 if topic is None else topic.reach()
+        for topic in wide:
+            if is_subclass(event_class, topic.wide_class):
+                count += topic.reach()
+        return count
 
     # --- close ---
 
