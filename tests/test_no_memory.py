@@ -208,3 +208,34 @@ def stop_failing():
     refused = run_case(run_python, case, fail)
     if times > 1:  # publish tries again before it gives up
         assert (refused == 0) == (case in WITHOUT)
+
+
+LOST_RECORDS = """
+import asyncio
+from ringcast import Dispatcher, _core, record
+
+COUNT = 150_000
+
+@record
+class Item:
+    number: int
+
+async def main():
+    failures = []
+    bus = Dispatcher(max_queue=COUNT, on_error=failures.append)
+    stream = bus.stream(Item)
+    bus.publish_many(bytes(COUNT * Item.itemsize), Item)
+    del Item.__layout__   # no object is made of any of them, as without memory
+    assert stream.subscription._next() is _core.EMPTY
+    assert (stream.subscription.pending, stream.subscription.dropped) == (0, COUNT), stream
+    assert len(failures) == COUNT
+    await stream.aclose()
+    await bus.aclose()
+
+asyncio.run(main())
+"""
+
+
+def test_records_that_no_object_can_be_made_of_are_lost_one_after_the_other(run_until_done):
+    # not one inside the other, which the stack has no room for
+    run_until_done(LOST_RECORDS)

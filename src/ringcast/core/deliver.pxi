@@ -116,7 +116,8 @@ cdef void report_lost_record(subscription_t *sub) noexcept:
     """There is no memory for the object that its handler would be given."""
     rc_u64_count(&sub.failures, 1)
     rc_u64_count(&sub.unheard, 1)
-    report(<Core>sub.topic.core, MemoryError("no memory for a record"), None, <Subscription>sub.subscription)
+    lost = MemoryError("no memory for a record, or no layout")
+    report(<Core>sub.topic.core, lost, None, <Subscription>sub.subscription)
 
 
 cdef turn_t run_mail_turn(rc_worker *worker, topic_t *topic, subscription_t *sub) noexcept:

@@ -41,7 +41,7 @@ cdef PyObject *event_at(topic_t *c, uint64_t position) noexcept:
 cdef PyObject *record_at(topic_t *c, uint64_t position) noexcept:
     try:
         record = new_record((<Topic>c.topic).layout, rc_record_at(&c.ring, position))
-    except MemoryError:
+    except BaseException:   # also where its class was robbed of its layout
         return NULL
     Py_INCREF(<PyObject *>record)
     return <PyObject *>record
