@@ -9,6 +9,8 @@ test has one of its own.
 import pytest
 from limits import DEADLINE
 
+from ringcast import OptionError, _core
+
 PRELUDE = f"""
 import asyncio, contextlib, copy, faulthandler, gc, pickle, sys, threading
 from array import array
@@ -340,3 +342,8 @@ for thread in threads:
     assert not thread.is_alive(), thread
 """
     )
+
+
+def test_options_of_a_native_handler_need_one(bus):
+    with pytest.raises(OptionError, match="a native handler"):
+        bus._subscribe_class(int, print, _core.Options("native", "block", 10))

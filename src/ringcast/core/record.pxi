@@ -13,7 +13,7 @@ cdef Py_ssize_t ONE = 1   # the shape of every record's buffer: never written, a
 
 layout_numbers = count_from(1)
 cdef object laid_out = weakref.WeakSet()   # record classes that have a layout: each gets one, once
-cdef object binding = threading.Lock()     # held while one is added
+cdef object binding = threading.RLock()    # held while one is added; re-entrant, as finalizers may come in anywhere
 
 
 @cython.final

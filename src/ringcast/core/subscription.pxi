@@ -590,7 +590,10 @@ cdef class Subscription:
 cdef Subscription new_subscription(
     Core core, Topic topic, handler, event_class, Options options, uintptr_t native, Userdata userdata
 ):
-    cdef Subscription sub = Subscription.__new__(Subscription)
+    cdef Subscription sub
+    if (options.mode == NATIVE) != (native != 0):
+        raise OptionError("a native handler, and no other, is an address")
+    sub = Subscription.__new__(Subscription)
     sub.core_reference = weakref.ref(core)
     sub.topic = topic
     sub.target = handler

@@ -16,7 +16,7 @@ cdef extern from *:
     {
         (void)arguments;
         (void)names;
-        PyErr_Format(PyExc_TypeError, "%s objects are made by dispatchers only", _PyType_Name(type));
+        PyErr_Format(PyExc_TypeError, "%.200s objects are made by dispatchers only", type->tp_name);
         return NULL;
     }
     static inline void rc_seal(PyObject *type)
