@@ -1,9 +1,12 @@
 """Greenlets: handlers that switch to another greenlet of their thread, and so leave the stack to it for a while."""
 
 import itertools
+import sys
 
 import pytest
 
+if not getattr(sys, "_is_gil_enabled", lambda: True)():
+    pytest.skip("greenlet would bring the GIL back for all tests of this process", allow_module_level=True)
 greenlet = pytest.importorskip("greenlet")
 
 
