@@ -86,6 +86,7 @@ cdef extern from "rc_ring.h" nogil:
     void rc_ring_close(rc_ring *ring)
     rc_claim rc_ring_claim(rc_ring *ring, uint64_t limit, rc_slot **slot)
     rc_claim rc_ring_claim_run(rc_ring *ring, uint64_t limit, uint64_t most, rc_run *run)
+    rc_claim rc_ring_look(rc_ring *ring, uint64_t limit)
     rc_slot *rc_run_slots(const rc_run *run)
     void rc_ring_publish(rc_slot *slot, void *event)
     void rc_ring_await_gate(rc_ring *ring, uint64_t gate, int64_t timeout)

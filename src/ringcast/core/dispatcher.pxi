@@ -128,8 +128,8 @@ cdef class Core:
                 past `max_queue`.
             PublishTimeoutError: there was no room in time.
             KeyboardInterrupt: Ctrl-C ended the wait for room.
-            MemoryError: no memory for the queue. (An event that is also for base classes, or for handlers that want the
-                publisher's context, may have reached some of them.)
+            MemoryError: no memory for the queue. (Without the GIL an event that is also for base classes, or for
+                handlers that want the publisher's context, may have reached some of them.)
             RuntimeError: the first publish to a queued handler could start no thread.
             After each of these the event has reached nobody.
             ExceptionGroup: what direct handlers have raised, with `on_error="raise"`, when all have run. What they
@@ -333,8 +333,9 @@ cdef class Core:
         """Publishes in several topics: in all of them, or in none."""
         cdef Topic topic, companion
         cdef list targets = []   # (topic, what to publish there)
+        cdef list unqueued = []   # topics that have direct handlers only
         cdef tuple direct = ()
-        cdef Py_ssize_t reached = 0, stored = 0
+        cdef Py_ssize_t reached = 0, stored = 0, at
         cdef uint32_t subscribers
         cdef rc_claim claim = RC_CLAIMED
         cdef int64_t deadline = timeout if timeout < 0 else time.monotonic_ns() + timeout
@@ -347,8 +348,10 @@ cdef class Core:
                 targets.append((companion, envelop(event)))
             members = topic.direct_members()
             if len(<tuple>members) != 0 and subscribers == 0:
-                rc_u64_count(&topic.c.only_direct, 1)
+                unqueued.append(topic)
             direct += members
+        if direct and len(topics) > 1:
+            direct = tuple(sorted(direct, key=direct_rank_of_all))
         for topic, _ in targets:
             self.prepare(topic)
             self.await_room(topic, deadline)
@@ -356,6 +359,14 @@ cdef class Core:
         if rc_u32_load_seq(&self.shut):
             claim = RC_CLOSED
         else:   # no Python code runs in here: close waits for the end of it
+            # Looked at before anything is stored: with the GIL nobody takes the room or the memory from the claims. A
+            # publisher in C may, but it leaves the reserve.
+            for topic, what in targets:
+                claim = rc_ring_look(&topic.c.ring, self.max_queue + RESERVE)
+                if claim != RC_CLAIMED:
+                    break
+        # from here to the wake nothing is allocated, as that may fail
+        if claim == RC_CLAIMED:
             for topic, what in targets:
                 reached += rc_u32_load(&topic.c.subscribers)
                 # there was room; if others came in between, this goes a little past it rather than to stay half done
@@ -364,13 +375,13 @@ cdef class Core:
                     break
                 stored += 1
         rc_u32_add_seq(&self.sharing, <uint32_t>-1)
-        for each, _ in targets[:stored]:
-            wake((<Topic>each).c)
+        for at in range(stored):
+            wake((<Topic>(<tuple>targets[at])[0]).c)
         if claim != RC_CLAIMED:
-            self.claimed(targets[stored][0] if stored < len(targets) else None, claim)
+            self.claimed(topic, claim)   # where it stopped
+        for topic in unqueued:
+            rc_u64_count(&topic.c.only_direct, 1)
         if direct:
-            if len(topics) > 1:
-                direct = tuple(sorted(direct, key=direct_rank_of_all))
             deliver_direct(self, direct, event)
         return reached + len(direct)
 
