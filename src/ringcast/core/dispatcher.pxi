@@ -96,6 +96,9 @@ cdef class Core:
         if self.made >= 2:
             rc_registry_destroy(&self.by_id)
 
+    def __reduce__(self):
+        raise TypeError(f"a {type(self).__name__} has threads of its own: it is not copied or pickled")
+
     # --- publish ---
 
     def publish(self, event, /, *, timeout=None):

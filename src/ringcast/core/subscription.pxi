@@ -49,6 +49,9 @@ cdef class Subscription:
         rc_mail_destroy(self.c.mail)
         rc_aligned_free(self.c.mail)
 
+    def __reduce__(self):
+        raise TypeError("a Subscription is its dispatcher's: it is not copied or pickled")
+
     # --- for whoever runs it ---
 
     cdef bint has_events(self, uint64_t end) noexcept:
