@@ -144,9 +144,12 @@ def test_an_interrupt_while_a_thread_is_started_leaves_as_many_as_none(
     before = len(recorder.events)
     bus.publish(Tick())
     recorder.wait_for(before + 1)  # beside two that are stuck
-    workers = [thread.name for thread in of(bus) if thread.name[-1].isdigit()]
-    assert len(workers) == 4 or FREE_THREADED, workers  # one of them native; without the GIL one more may have come
-    assert bus.stats().workers == len(workers)
+
+    def workers():
+        return [thread.name for thread in of(bus) if thread.name[-1].isdigit()]
+
+    eventually(lambda: bus.stats().workers == len(workers()))
+    assert len(workers()) == 4 or FREE_THREADED, workers()  # one is native; without the GIL one more may have come
     for gate in gates:
         gate.open()
 
