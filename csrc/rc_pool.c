@@ -194,7 +194,7 @@ static void split(rc_pool *pool, rc_worker *worker)
 
 /* ------------------------------------------------------------------------------------------------------ */
 
-int rc_pool_schedule(rc_pool *pool, rc_task *task)
+static int schedule(rc_pool *pool, rc_task *task, uint32_t lent)
 {
     rc_mutex_lock(&pool->mutex);
     if ((pool->stopping && pool->alive + pool->starting == 0) || !rc_task_acquire(task)) {
@@ -202,10 +202,16 @@ int rc_pool_schedule(rc_pool *pool, rc_task *task)
         return 0;
     }
     atomic_fetch_add_explicit(&pool->outstanding, 1, memory_order_relaxed); /* counted before it can be done */
+    assert(!rc_task_is_lent(task));
+    rc_u32_store(&task->lent, lent);
     enqueue(pool, task);
     unlock_and_wake(pool);
     return 1;
 }
+
+int rc_pool_schedule(rc_pool *pool, rc_task *task) { return schedule(pool, task, 0); }
+
+int rc_pool_schedule_lent(rc_pool *pool, rc_task *task) { return schedule(pool, task, 1); }
 
 int rc_pool_acquire(rc_pool *pool, rc_task *task)
 {
@@ -254,22 +260,34 @@ void rc_pool_hire(rc_pool *pool)
 void rc_pool_dismiss(rc_pool *pool)
 {
     rc_mutex_lock(&pool->mutex);
-    pool->starting--;
+    if (pool->starting > 0) pool->starting--;
     rc_mutex_unlock(&pool->mutex);
+}
+
+int rc_pool_is_staffed(rc_pool *pool)
+{
+    int staffed;
+    rc_mutex_lock(&pool->mutex);
+    staffed = pool->alive + pool->starting > 0;
+    rc_mutex_unlock(&pool->mutex);
+    return staffed;
 }
 
 rc_worker *rc_pool_join(rc_pool *pool)
 {
     rc_worker *worker = NULL;
+    uint32_t at = 0;
     rc_mutex_lock(&pool->mutex);
-    pool->starting--;
-    for (uint32_t at = 0; at < pool->max_workers + pool->spare && worker == NULL; at++)
-        if (!pool->workers[at].alive) worker = &pool->workers[at];
+    if (pool->starting > 0) {
+        uint32_t most = pool->max_workers + pool->spare;
+        pool->starting--;
+        while (at < most && pool->workers[at].alive) at++;
+        if (at < most) worker = &pool->workers[at];
+    }
     if (worker != NULL) {
-        uint32_t number = (uint32_t)(worker - pool->workers);
         /* seq_cst: before its first look at how far a subscription may go. A cancel says that first and looks at `used`
          * then (rc_pool_call_attention): either it finds this worker, or this worker what it has said. */
-        if (number >= rc_u32_load(&pool->used)) rc_u32_store_seq(&pool->used, number + 1);
+        if (at >= rc_u32_load(&pool->used)) rc_u32_store_seq(&pool->used, at + 1);
         worker->alive = 1;
         pool->alive++;
         current.pool = pool;

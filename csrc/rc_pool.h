@@ -44,6 +44,7 @@ typedef struct rc_task {
     void *owner;          /* the caller's: what the task belongs to */
     rc_u32 state;         /* one of rc_task_state */
     rc_u32 members;       /* topics: how many subscriptions it has */
+    rc_u32 lent;          /* its token owns nothing yet: see rc_pool_schedule_lent */
     rc_task_kind kind;
 } rc_task;
 
@@ -78,7 +79,7 @@ typedef struct rc_pool {
     uint32_t parallel;     /* how many workers may run topics at once: 1 under the GIL */
     uint32_t extra;        /* how many more may, until no topic is queued: see rc_pool_split_stuck */
     uint32_t stuck;        /* workers that are stuck */
-    uint32_t starting;     /* workers hired that have not joined yet */
+    uint32_t starting;     /* workers hired that have not joined yet: places for threads to join */
     uint32_t alive;        /* workers that have joined and not ended */
     uint32_t idle;         /* of them: parked, or about to */
     uint32_t on_topics;    /* of them: holding a topic */
@@ -144,6 +145,18 @@ static inline int rc_task_give_back(rc_task *task)
  * and its workers are gone. */
 int rc_pool_schedule(rc_pool *pool, rc_task *task);
 
+/* The same, by a caller that cannot give the token what it has to own (its references, say) and holds a lease instead
+ * that keeps the task's owner. The token is lent until it is settled, by whichever is first:
+ *   the worker that took it   takes what the token owns, then settles; if it was settled before, gives that back;
+ *   the end of a lease        settles and, if that was it, leaves what the lease owns to the token. */
+int rc_pool_schedule_lent(rc_pool *pool, rc_task *task);
+
+/* Whether the token is lent, for the worker that has just taken it. */
+static inline int rc_task_is_lent(const rc_task *task) { return rc_u32_load(&task->lent) != 0; }
+
+/* Makes the token one that owns what it has to. Returns 1 if it was lent and it was this call that settled it. */
+static inline int rc_task_settle(rc_task *task) { return rc_u32_exchange(&task->lent, 0) != 0; }
+
 /* For a task that is run by others than the pool's workers: acquires it if it is idle, and counts it as outstanding,
  * under one mutex, as rc_pool_schedule does. Returns 1 if it was this call that acquired it. */
 int rc_pool_acquire(rc_pool *pool, rc_task *task);
@@ -154,13 +167,19 @@ void rc_pool_unhold(rc_pool *pool);
 
 /* --- workers ------------------------------------------------------------------------------------------ */
 
-/* Announces that a worker's thread is being started, so that no other is started for the same task. Then the thread
- * joins, or where it could not be started the announcement is taken back with rc_pool_dismiss. */
+/* Announces that a worker's thread is being started, so that no other is started for the same task. The thread joins.
+ * Whoever cannot start the thread, or cannot tell whether it is started (an interrupt came in between), takes the
+ * announcement back with rc_pool_dismiss: that does nothing once a thread has joined for it, and a thread that comes later
+ * finds no place. */
 void rc_pool_hire(rc_pool *pool);
 void rc_pool_dismiss(rc_pool *pool);
 
-/* Registers a worker's thread. Returns NULL when max_workers + spare are there already. */
+/* Registers a worker's thread. Returns NULL where no worker is hired, or max_workers + spare are there already: the
+ * thread is to end then. */
 rc_worker *rc_pool_join(rc_pool *pool);
+
+/* Whether there are workers, or such as are being started. */
+int rc_pool_is_staffed(rc_pool *pool);
 
 /* Takes the next task, waiting for it in the kernel. Returns NULL when the worker is to end: the pool
  * stops, or the worker is one too many. After NULL the worker must not use the pool again. Blocks. */

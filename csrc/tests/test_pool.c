@@ -424,6 +424,73 @@ static void watch_asks_for_workers_and_stops(void)
     rc_pool_destroy(&pool);
 }
 
+/* An interrupt comes in while a thread is started: whoever starts it cannot tell whether it runs, and takes the hire back. */
+static void a_hire_is_taken_back_before_or_after_its_thread_joins(void)
+{
+    rc_pool pool;
+    CHECK(rc_pool_init(&pool, 3, 1, MILLISECOND, MILLISECOND) == 0);
+    CHECK(!rc_pool_is_staffed(&pool));
+    rc_pool_hire(&pool);
+    CHECK(rc_pool_is_staffed(&pool));
+    rc_pool_dismiss(&pool);
+    CHECK(!rc_pool_is_staffed(&pool));
+    CHECK(rc_pool_join(&pool) == NULL); /* its thread comes all the same, and finds no place */
+    CHECK_EQUAL(rc_pool_workers(&pool), 0);
+    CHECK(hire(&pool) != NULL);
+    rc_pool_dismiss(&pool); /* after the thread has joined: nothing is taken back */
+    CHECK_EQUAL(rc_pool_workers(&pool), 1);
+    CHECK(hire(&pool) != NULL);
+    CHECK_EQUAL(rc_pool_workers(&pool), 2);
+    rc_pool_destroy(&pool);
+}
+
+/* What a lent token and its lease own: a count that must not be 0 while the worker runs the task, and is at the end. */
+typedef struct lease {
+    rc_pool pool;
+    rc_task task;
+    _Atomic int owned;
+} lease;
+
+static void *run_a_lent_task(void *argument)
+{
+    lease *all = argument;
+    rc_worker *worker = hire(&all->pool);
+    while (rc_pool_take(&all->pool, worker) != NULL) {
+        if (rc_task_is_lent(&all->task)) {
+            atomic_fetch_add(&all->owned, 1);
+            if (!rc_task_settle(&all->task)) CHECK(atomic_fetch_sub(&all->owned, 1) > 1);
+        }
+        CHECK(atomic_load(&all->owned) > 0);
+        rc_task_release(&all->task, RC_IDLE);
+        rc_pool_leave(&all->pool, worker);
+        atomic_fetch_sub(&all->owned, 1);
+    }
+    return NULL;
+}
+
+/* A publisher schedules a task on its lease and ends that at once, while the worker takes the task. */
+static void a_lent_token_owns_what_the_worker_takes_or_the_lease_leaves(void)
+{
+    enum { ROUNDS = 20000 };
+    lease all;
+    pthread_t thread;
+    memset(&all, 0, sizeof all);
+    CHECK(rc_pool_init(&all.pool, 1, 1, MILLISECOND, MILLISECOND) == 0);
+    rc_task_init(&all.task, RC_TOPIC, &all);
+    pthread_create(&thread, NULL, run_a_lent_task, &all);
+    for (int round = 0; round < ROUNDS; round++) {
+        unsigned spins = 0;
+        atomic_fetch_add(&all.owned, 1); /* the lease */
+        CHECK(rc_pool_schedule_lent(&all.pool, &all.task) == 1);
+        for (int pause = 0; pause < round % 50; pause++) rc_cpu_relax();
+        if (!rc_task_settle(&all.task)) atomic_fetch_sub(&all.owned, 1);
+        while (rc_pool_outstanding(&all.pool) != 0 || atomic_load(&all.owned) != 0) rc_ring_pause(spins++);
+    }
+    rc_pool_stop(&all.pool);
+    pthread_join(thread, NULL);
+    rc_pool_destroy(&all.pool);
+}
+
 /* The watch finds a call that lasts for a tick, after it has called for attention a tick before. */
 static void watch_finds_who_is_stuck(void)
 {
@@ -1414,6 +1481,8 @@ int main(void)
     RUN(split_for_the_release_of_events);
     RUN(split_spares_who_is_not_in_the_way);
     RUN(watch_asks_for_workers_and_stops);
+    RUN(a_hire_is_taken_back_before_or_after_its_thread_joins);
+    RUN(a_lent_token_owns_what_the_worker_takes_or_the_lease_leaves);
     RUN(watch_finds_who_is_stuck);
     RUN(extra_workers_linger_and_end);
     RUN(stop_runs_what_is_scheduled);

@@ -6,7 +6,7 @@ cdef enum turn_t:
     TURN_SPLIT    # the subscription is now in its own lane, which this worker holds; the topic is another's
 
 
-cdef turn_t run_turn(rc_worker *worker, topic_t *topic, subscription_t *sub, uint64_t stop) noexcept nogil:
+cdef turn_t run_turn(rc_worker *worker, topic_t *topic, subscription_t *sub, uint64_t stop) noexcept:
     """Calls the handler for the events from its cursor up to `stop`. The events are borrowed from the ring:
     the cursor, which is moved after each call, keeps the gate from passing them."""
     cdef PyObject *callee = sub.callee
@@ -114,10 +114,11 @@ cdef void report_lost_record(subscription_t *sub) noexcept:
     """There is no memory for the object that its handler would be given."""
     rc_u64_count(&sub.failures, 1)
     rc_u64_count(&sub.unheard, 1)
-    report(<Core>sub.topic.core, MemoryError("no memory for a record"), None, <Subscription>sub.subscription)
+    lost = MemoryError("no memory for a record, or no layout")
+    report(<Core>sub.topic.core, lost, None, <Subscription>sub.subscription)
 
 
-cdef turn_t run_mail_turn(rc_worker *worker, topic_t *topic, subscription_t *sub) noexcept nogil:
+cdef turn_t run_mail_turn(rc_worker *worker, topic_t *topic, subscription_t *sub) noexcept:
     """The same for a subscription with a mailbox: takes its events one by one, each with a reference."""
     cdef PyObject *arguments[2]
     cdef PyObject *result
@@ -178,7 +179,7 @@ cdef inline void end_timing(subscription_t *sub, int64_t started, uint64_t calls
         rc_u64_count(&sub.timed, calls)
 
 
-cdef void pause_in_turn(topic_t *topic) noexcept with gil:
+cdef void pause_in_turn(topic_t *topic) noexcept:
     """Once a tick: makes room for the publishers, and lets other threads run also where the handlers are
     compiled functions, which never give up the GIL."""
     advance(<Topic>topic.topic)
@@ -192,7 +193,7 @@ cdef void report(Core core, exception, event, Subscription sub) noexcept:
     core._report_failure(exception, event, sub)
 
 
-cdef void report_failure(subscription_t *sub, PyObject *event) noexcept with gil:
+cdef void report_failure(subscription_t *sub, PyObject *event) noexcept:
     """Counts the exception that the handler has raised and hands it to the dispatcher."""
     rc_u64_count(&sub.failures, 1)
     if PyErr_Occurred() == NULL:

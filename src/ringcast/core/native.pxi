@@ -19,6 +19,7 @@ native_dispatchers = set()   # Cores that have native subscriptions
 
 
 @cython.final
+@cython.no_gc_clear
 cdef class NativePool:
     """The threads of a dispatcher that run native handlers. They hold the NativePool only."""
     cdef rc_pool c
@@ -29,6 +30,7 @@ cdef class NativePool:
     cdef list released        # Cores that need not be kept any more, once nothing is scheduled
     cdef rc_u32 has_released
     cdef rc_u32 started
+    cdef rc_u32 watched       # whether the watch runs
     cdef uint32_t patience    # 0 with one CPU, where a pause would be the producer's time
 
     def __cinit__(self, Pool main, uint32_t max_workers, uint32_t spare, uint32_t parallel):
@@ -48,12 +50,14 @@ cdef class NativePool:
         """Starts the watch and a first worker, unless they are there."""
         if rc_u32_exchange(&self.started, 1):
             return
-        try:
-            self.start_worker()
+        try:   # what is not there yet, as in Pool.start
+            if not rc_pool_is_staffed(&self.c):
+                self.start_worker()
+            if not rc_u32_load(&self.watched):
+                start_thread(self.threads, ringcast_watch, self.watch, f"{self.main.name}-native-watch")
         except BaseException:
             rc_u32_store(&self.started, 0)
             raise
-        start_thread(self.threads, ringcast_watch, self.watch, f"{self.main.name}-native-watch")
 
     cdef start_worker(self):
         self.number += 1
@@ -77,8 +81,10 @@ cdef class NativePool:
 
     def watch(self):
         """The watch's thread."""
-        name_thread()
         cdef int found = 0
+        if rc_u32_exchange(&self.watched, 1):
+            return
+        name_thread()
         while not found & RC_WATCH_STOP:
             with nogil:
                 found = rc_pool_watch(&self.c)
@@ -336,7 +342,14 @@ cdef uintptr_t address_of(what) except? 0:
     )
 
 
-HANDLER_SIGNATURE = b"void (const void *, size_t, size_t, void *)"
+cdef extern from *:
+    """
+    #define RC_HANDLER_SIGNATURE "void (const void *, size_t, size_t, void *)"
+    """
+    const char *RC_HANDLER_SIGNATURE   # a capsule keeps the pointer: no object is to own these bytes
+
+
+HANDLER_SIGNATURE = <bytes>RC_HANDLER_SIGNATURE
 # as C writes the type of a pointer to one, as Cython names the capsules in __pyx_capi__, with and without noexcept
 # nogil
 HANDLER_NAMES = {
@@ -351,6 +364,7 @@ HANDLER_NAMES = {
 
 
 @cython.final
+@cython.no_gc_clear
 cdef class Userdata:
     """The pointer that a native handler is given, and what keeps it good."""
     cdef void *pointer
