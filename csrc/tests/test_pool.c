@@ -428,7 +428,7 @@ static void watch_asks_for_workers_and_stops(void)
 static void a_hire_is_taken_back_before_or_after_its_thread_joins(void)
 {
     rc_pool pool;
-    CHECK(rc_pool_init(&pool, 3, 1, MILLISECOND, MILLISECOND) == 0);
+    CHECK(rc_pool_init(&pool, 3, 0, 1, MILLISECOND, MILLISECOND) == 0);
     CHECK(!rc_pool_is_staffed(&pool));
     rc_pool_hire(&pool);
     CHECK(rc_pool_is_staffed(&pool));
@@ -475,7 +475,7 @@ static void a_lent_token_owns_what_the_worker_takes_or_the_lease_leaves(void)
     lease all;
     pthread_t thread;
     memset(&all, 0, sizeof all);
-    CHECK(rc_pool_init(&all.pool, 1, 1, MILLISECOND, MILLISECOND) == 0);
+    CHECK(rc_pool_init(&all.pool, 1, 0, 1, MILLISECOND, MILLISECOND) == 0);
     rc_task_init(&all.task, RC_TOPIC, &all);
     pthread_create(&thread, NULL, run_a_lent_task, &all);
     for (int round = 0; round < ROUNDS; round++) {
