@@ -2,7 +2,8 @@
 
 Switches, by environment variable: SANITIZE=address,undefined or thread builds with sanitizers; DEBUG=1 without
 optimisation and with the core's assertions; FAIL_ALLOC=1 with allocations that tests can make fail (csrc/rc_memory.h);
-DELAYS=1 with delays at the atomic operations (csrc/rc_delay.h).
+DELAYS=1 with delays at the atomic operations (csrc/rc_delay.h); WERROR=1 with warnings as errors; COVERAGE=1 so that
+gcov, and coverage.py with its plugin Cython.Coverage, can tell which lines run.
 """
 
 import os
@@ -16,15 +17,25 @@ DEBUG = os.environ.get("DEBUG", "0") != "0"
 SANITIZE = os.environ.get("SANITIZE", "0")
 FAIL_ALLOC = os.environ.get("FAIL_ALLOC", "0") != "0"
 DELAYS = os.environ.get("DELAYS", "0") != "0"
+WERROR = os.environ.get("WERROR", "0") != "0"
+COVERAGE = os.environ.get("COVERAGE", "0") != "0"
 
 if sys.platform == "win32":
     compile_args = ["/std:c11", "/experimental:c11atomics"]
     link_args: list[str] = []
     libraries = ["synchronization"]  # WaitOnAddress
+    if WERROR:
+        compile_args += ["/WX"]
 else:
-    compile_args = ["-std=gnu11", "-O0" if DEBUG else "-O3", "-g"]
+    compile_args = ["-std=gnu11", "-O0" if DEBUG or COVERAGE else "-O3", "-g"]
     link_args = []
     libraries = []
+    if WERROR:
+        compile_args += ["-Werror"]
+    if COVERAGE:
+        # without threads' updates of counters being atomic, lines that ran can count as not run, and others below zero
+        compile_args += ["--coverage", "-fprofile-update=atomic"]
+        link_args += ["--coverage"]
     if SANITIZE != "0":
         # CPython's own flags have -fwrapv, with which UBSan does not look at signed overflow
         compile_args += [f"-fsanitize={SANITIZE}", "-fno-omit-frame-pointer", "-fno-wrapv"]
@@ -39,7 +50,12 @@ setup(
             include_dirs=["csrc", "src/ringcast/include"],
             define_macros=[
                 (name, None)
-                for name, wanted in (("NDEBUG", not DEBUG), ("RC_FAIL_ALLOC", FAIL_ALLOC), ("RC_DELAYS", DELAYS))
+                for name, wanted in (
+                    ("NDEBUG", not DEBUG),
+                    ("RC_FAIL_ALLOC", FAIL_ALLOC),
+                    ("RC_DELAYS", DELAYS),
+                    ("CYTHON_TRACE", COVERAGE),  # not _NOGIL, which takes the GIL where the core holds a lock
+                )
                 if wanted
             ],
             extra_compile_args=compile_args,
@@ -54,6 +70,7 @@ setup(
             "boundscheck": False,
             "wraparound": False,
             "freethreading_compatible": True,
+            "linetrace": COVERAGE,
         },
     )
 )
