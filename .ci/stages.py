@@ -334,7 +334,8 @@ class Runner:
             built = self._cache / "builds" / key
             with self._locks[f"build {key}"]:
                 if not built.exists():
-                    for name in ("README.md", "LICENSE"):  # which pyproject.toml names
+                    (source / "src" / "ringcast" / "bench").mkdir()
+                    for name in ("README.md", "LICENSE"):  # and that folder: pyproject.toml names them
                         (source / name).touch()
                     variables = self._environ | dict(switches)
                     command = ["setup.py", "-q", "egg_info", "build_ext", "--inplace"]
