@@ -139,6 +139,7 @@ class Runner:
         self._may_skip = set(environ.get("MAY_SKIP", "").split())
         self._files = tracked(root)
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._running: set[int] = set()
         self._logs = root / "build" / "ci"
         self._logs.mkdir(parents=True, exist_ok=True)
 
@@ -214,6 +215,7 @@ class Runner:
                 [tree / ".ci" / "stage" / stage.name], cwd=tree, env=variables,
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
+            self._running.add(process.pid)
             try:
                 return process.wait(stage.minutes * 60)
             except subprocess.TimeoutExpired:
@@ -221,7 +223,15 @@ class Runner:
             finally:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
+                self._running.discard(process.pid)
                 process.wait()
+
+    def end(self, signal_number: int, frame: object) -> None:
+        """Handle a signal: end this program and all stages that run."""
+        for group in list(self._running):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(group, signal.SIGKILL)
+        os._exit(128 + signal_number)
 
     def inputs(self, stage: Stage) -> list[str]:
         """The files that the row names, the script, and this program.
@@ -475,7 +485,6 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--list", action="store_true", help="print the names of all stages, as JSON, and run none")
     parser.add_argument("stages", nargs="*", metavar="STAGE", help="all, if none is named")
     options = parser.parse_args(argv)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # not ignored, as it is in a shell's background
     with contextlib.ExitStack() as stack:
         wanted = os.environ.get("CI_CACHE", "")
         if wanted == "0":
@@ -484,6 +493,8 @@ def main(argv: list[str] | None = None) -> int:
             caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
             cache = Path(wanted or Path(caches, "ringcast-ci")).resolve()
         runner = Runner(ROOT, cache)
+        for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background ignores SIGINT
+            signal.signal(number, runner.end)
         if options.list:
             print(json.dumps(list(runner.table.stages)))
             return 0
