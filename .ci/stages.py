@@ -78,6 +78,8 @@ class Stage:
     """Measures something: no other stage runs meanwhile."""
     always: bool = False
     """Runs last, and also where nothing has changed."""
+    only_named: bool = False
+    """Decides on no change: it runs where it is named."""
     dated: bool = False
     """Installs packages by itself, whose versions nobody knows before: runs again every day."""
     git: bool = False
@@ -120,6 +122,11 @@ class Table:
             row["inputs"] = tuple(self._without_groups(row["inputs"], table["groups"]))
             row["tools"] = tuple(row.get("tools", ()))
             self.stages[name] = Stage(name, **row)
+
+    @property
+    def deciding(self) -> list[str]:
+        """The names of the stages that run where none is named."""
+        return [name for name, stage in self.stages.items() if not stage.only_named]
 
     def _without_groups(self, inputs: Iterable[str], groups: Mapping[str, list[str]]) -> Iterable[str]:
         for entry in inputs:
@@ -485,6 +492,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--list", action="store_true", help="print the names of all stages, as JSON, and run none")
     parser.add_argument("stages", nargs="*", metavar="STAGE", help="all, if none is named")
     options = parser.parse_args(argv)
+    if options.list:
+        print(json.dumps(Table(ROOT / ".ci" / "stages.toml").deciding))
+        return 0
     with contextlib.ExitStack() as stack:
         wanted = os.environ.get("CI_CACHE", "")
         if wanted == "0":
@@ -495,13 +505,10 @@ def main(argv: list[str] | None = None) -> int:
         runner = Runner(ROOT, cache)
         for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background ignores SIGINT
             signal.signal(number, runner.end)
-        if options.list:
-            print(json.dumps(list(runner.table.stages)))
-            return 0
         if unknown := set(options.stages) - runner.table.stages.keys():
             parser.error(f"no stage {', '.join(sorted(unknown))}: there are {', '.join(runner.table.stages)}")
         started = time.monotonic()
-        stages = [runner.table.stages[name] for name in options.stages or runner.table.stages]
+        stages = [runner.table.stages[name] for name in options.stages or runner.table.deciding]
         outcomes = runner.run(stages, int(os.environ.get("CI_JOBS", "2")))
         runner.prune()
     print(f"\n{summary(outcomes, time.monotonic() - started)}")
