@@ -6,6 +6,7 @@ Each test has a work tree with two small stages and its own cache; the runner is
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -19,6 +20,7 @@ SCRIPT = ROOT / ".ci" / "stages.py"
 pytestmark = [
     pytest.mark.skipif(not SCRIPT.exists(), reason="in a checkout only"),
     pytest.mark.skipif(sys.platform == "win32", reason="the stages are shell scripts"),
+    pytest.mark.skipif(not (shutil.which("git") and shutil.which("bash")), reason="needs git and bash"),
 ]
 
 TABLE = """
