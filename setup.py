@@ -75,6 +75,9 @@ setup(
             "wraparound": False,
             "freethreading_compatible": True,
             "linetrace": COVERAGE,
+            # None has no fields, and copies share pointers: either would crash
+            "allow_none_for_extension_args": False,
+            "auto_pickle": False,
         },
     )
 )

@@ -475,7 +475,7 @@ int rc_pool_watch(rc_pool *pool)
 
 void rc_pool_split_stuck(rc_pool *pool)
 {
-    int any = 0;
+    uint32_t splits = 0;
     rc_mutex_lock(&pool->mutex);
     for (uint32_t at = 0; at < rc_u32_load(&pool->used); at++) {
         rc_worker *worker = &pool->workers[at];
@@ -483,14 +483,14 @@ void rc_pool_split_stuck(rc_pool *pool)
         if (holds_up(pool, worker)) {
             split(pool, worker);
             set_stuck(pool, worker, 1); /* still, in its lane: let_go has taken it back */
-            any = 1;
+            splits++;
         } else
             unpin(worker);
     }
-    if (any) {
+    if (splits != 0) { /* the topics that were split are back in the queue, and are not what has waited */
         uint32_t room = pool->on_topics < pool->parallel ? pool->parallel - pool->on_topics : 0;
-        uint32_t queued = rc_u32_load(&pool->topics_queued);
-        pool->extra = queued > room ? queued - room : 0;
+        uint32_t waited = rc_u32_load(&pool->topics_queued) - splits;
+        pool->extra = waited > room ? waited - room : 0;
     }
     unlock_and_wake(pool);
 }
