@@ -34,6 +34,8 @@ def after_fork_in_child(Core core, bint locked):
     try:
         rc_mutex_init(&core.by_class.writers)
         rc_mutex_init(&core.by_id.writers)
+        for route in core.routes.values():
+            rc_mutex_init(&(<Route>route).c.lock)
         if core.native_pool is None:   # it was just being made
             return
         rc_pool_after_fork(&core.pool.c)
@@ -144,6 +146,8 @@ cdef disown_subscription(Subscription sub, uint64_t tail, bint here, uint64_t in
     if cancelled:
         rc_u64_store(&c.cancelled_at, tail)
         rc_u64_store(&c.end, tail)
+    if not here:   # in the parent a worker, or another thread, may have been at it
+        rc_u32_store(&c.running, 0)
     c.heat = 0
     if c.mode == LOOP:   # not released: the loop's tasks and the handlers in them would be ended by that
         sub.orphaned = True

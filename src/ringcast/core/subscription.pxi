@@ -62,13 +62,16 @@ cdef class Subscription:
         return self.c.mail != NULL and mail_size(&self.c) != 0
 
     cdef bint is_over(self) noexcept:
-        """Whether it is cancelled and has had its last event, but has not left yet. For whoever runs it."""
-        # in the order in which an event goes: ring, picked, mailbox, taken
+        """Whether it is cancelled, its handler has returned from its last event, and it has not left yet. Any thread.
+
+        The one function that decides this, for every mode and policy. A False may be out of date at once: then whoever
+        finishes the last event asks again."""
+        # in the order in which an event goes: ring, picked, mailbox, in hand
         if rc_u64_load_seq(&self.c.cursor) < rc_u64_load_seq(&self.c.end) or rc_u32_load(&self.c.retired):
             return False
         if self.c.mail != NULL and (rc_u32_load_seq(&self.c.picked) or mail_size(&self.c) != 0):
             return False
-        return self.c.mode != LOOP or (rc_u32_load_seq(&self.c.running) == 0 and self.unfinished() == 0)
+        return rc_u32_load_seq(&self.c.running) == 0 and self.unfinished() == 0
 
     cdef bint has_work(self, uint64_t end) noexcept:
         return self.has_events(end) or self.is_over()
@@ -407,21 +410,19 @@ cdef class Subscription:
             if first:
                 self.retire()
             return
-        if cursor >= rc_u64_load(&self.c.cancelled_at) and (self.c.mail == NULL or mail_size(&self.c) == 0):
-            if self.c.mode == LOOP:
-                self.look_away()
-                self.tell_consumer()
-            elif self.is_over():   # its handler has finished all, nobody runs it
-                self.retire()
-            return
-        if discard and self.c.mode == LOOP:   # its consumer may never come: nobody is waited for
-            self.look_away()
+        if self.c.mode == LOOP and (
+            discard or (cursor >= rc_u64_load(&self.c.cancelled_at) and (self.c.mail == NULL or mail_size(&self.c) == 0))
+        ):
+            self.look_away()   # nothing is left for its consumer, which may never come: nobody waits for that
             self.tell_consumer()
+            return
+        if self.is_over():   # nothing was waiting, and nobody is at it
+            self.retire()
             return
         if discard:
             rc_pool_call_attention(topic.pool)
             self.topic.pass_unwanted()
-        schedule(topic, &topic.task, topic.topic)
+        schedule(topic, &topic.task, topic.topic)   # whoever runs it retires it
 
     cdef tell_consumer(self):
         """That it is over. The consumer need not come for it."""
