@@ -16,6 +16,7 @@ CANNOT_BE = [
     "the core was not built with FAIL_ALLOC=1",  # the stage no-memory
     "this Python has no _testcapi",  # the stages with PYTHON, which has it
     "this interpreter never used an address again",
+    "eager tasks came with Python 3.12",  # the stages gil and free-threaded
     "type parameters came with Python 3.12",  # the stages gil and free-threaded
 ]
 
