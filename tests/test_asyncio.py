@@ -1561,3 +1561,31 @@ print("end")
 """
     result = run_python(program)
     assert (result.returncode, result.stdout) == (0, "end\n")
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with Python 3.12")
+def test_no_event_is_left_behind_with_eager_tasks(deadline):
+    # each event is published when the one before it is handled: as the consumer is about to rest
+    handled = threading.Semaphore(0)
+
+    async def main():
+        asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+        async with Dispatcher() as bus:
+
+            @bus.on
+            async def handler(tick: Tick) -> None:
+                handled.release()
+
+            def publish():
+                for number in range(20_000):
+                    bus.publish(Tick(number))
+                    assert handled.acquire(timeout=deadline), f"event {number} was not handled"
+
+            await asyncio.to_thread(publish)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # so that the threads meet there more often
+    try:
+        asyncio.run(main())
+    finally:
+        sys.setswitchinterval(interval)

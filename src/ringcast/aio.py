@@ -28,6 +28,7 @@ __all__ = ["Stream"]
 E = TypeVar("E")
 
 SLICE = 100_000_000  # ns that a helping thread waits at a time: how late it notices that nobody waits for it
+PAUSE = 0.01  # seconds between a call that was cancelled, or ends the loop, and the next: the loop may be shut down
 TURN = 0.0002  # seconds for which calls that wait for nothing may follow each other before the loop goes on
 
 # whose handler a task runs, by the task's id: a key is taken out when the call ends, or is freed with its loop
@@ -53,9 +54,10 @@ def choose_loop(loop: object) -> asyncio.AbstractEventLoop:
 
 
 class Runner:
-    """Calls an `async def` handler, in tasks of its event loop: at most `concurrency` at once.
+    """Calls an `async def` handler, each time in a task of its event loop: at most `concurrency` at once.
 
-    All but `wake` runs in the loop.
+    All but `wake` runs in the loop. The runner has no task of its own: whoever cancels all tasks of a loop ends the
+    calls in hand, and not the subscription.
     """
 
     def __init__(self, subscription: Subscription[Any], loop: asyncio.AbstractEventLoop, concurrency: int) -> None:
@@ -64,7 +66,7 @@ class Runner:
         self._loop = loop
         self._concurrency = concurrency
         self._context = contextvars.copy_context()  # the subscriber's: not that of whoever publishes
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._calls: set[asyncio.Task[BaseException | None]] = set()  # under way, or in a pause after their end
 
     def wake(self) -> None:
         """There are events. Any thread.
@@ -72,52 +74,61 @@ class Runner:
         Raises:
             RuntimeError: the loop is closed.
         """
-        self._loop.call_soon_threadsafe(self._start, context=self._context)
+        self._loop.call_soon_threadsafe(self._begin_calls, context=self._context)
 
-    def _start(self) -> None:
-        if len(self._tasks) < self._concurrency and not self._subscription._is_over():
-            task = self._loop.create_task(self._run())
-            self._tasks.add(task)
-            task.add_done_callback(self._ended)
+    def _begin_calls(self) -> None:
+        """Handle events until there are none, or as many calls are under way as may be.
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if task.cancelled():  # by whoever shuts the loop down
-            self._subscription._abandon()
-        elif (failure := task.exception()) is not None:
-            raise failure
+        An event that comes later wakes this again, or is seen when a call ends: no wake-up is lost.
+        """
+        if self._subscription._is_over():
+            return
+        turn = self._loop.time() + TURN
+        while len(self._calls) < self._concurrency and (event := self._subscription._next()) is not EMPTY:
+            call = self._begin(event)
+            self._calls.add(call)
+            if not call.done():
+                call.add_done_callback(functools.partial(self._ended, event), context=self._context)
+                continue
+            self._finish(event, call)
+            if self._loop.time() > turn:
+                self._loop.call_soon(self._begin_calls, context=self._context)
+                return
 
-    async def _run(self) -> None:
-        """Handle events until there are none."""
-        subscription, loop = self._subscription, self._loop
-        turn = loop.time() + TURN
-        while (event := subscription._next()) is not EMPTY:
-            try:
-                call = self._begin(event)
-                waits = not call.done()
-                if waits and self._concurrency > 1:
-                    self._start()  # for the next event, which need not wait for this one
-                ending = await call
-            except asyncio.CancelledError as error:
-                subscription._failed(error, event)
-                task = asyncio.current_task()
-                if task is not None and task.cancelling():
-                    raise
-            except BaseException as error:
-                subscription._failed(error, event)
-                if loop.is_closed():  # GeneratorExit: this task is freed, it was not run to its end
-                    raise
-            else:
-                if ending is None:
-                    subscription._done(event)
-                else:
-                    subscription._failed(ending, event)
-                    await self._end_loop(ending)
-            if not waits and loop.time() > turn:
-                await asyncio.sleep(0)
-                turn = loop.time() + TURN
-        # not left to _ended, which comes later: a wake-up in between would find this task still there, and be lost
-        self._tasks.discard(asyncio.current_task())
+    def _ended(self, event: Any, call: asyncio.Task[BaseException | None]) -> None:
+        self._finish(event, call)
+        self._begin_calls()
+
+    def _finish(self, event: Any, call: asyncio.Task[BaseException | None]) -> None:
+        """Report how a call has ended, and make place for the next one.
+
+        Raises:
+            KeyboardInterrupt, SystemExit: the handler has raised it. The loop raises it, as if it came out of the task.
+        """
+        try:
+            ending = call.result()
+        except BaseException as error:
+            self._leave(call, at_once=not call.cancelling())
+            self._subscription._failed(error, event)
+            return
+        self._leave(call, at_once=ending is None)
+        if ending is None:
+            self._subscription._done(event)
+        else:
+            self._subscription._failed(ending, event)
+            raise ending
+
+    def _leave(self, call: asyncio.Task[BaseException | None], at_once: bool) -> None:
+        """Make place for the next call, or after a pause where this may be the end of the loop."""
+        if at_once:
+            self._calls.discard(call)
+        else:
+            self._loop.call_later(PAUSE, self._resume, call, context=self._context)
+
+    def _resume(self, call: asyncio.Task[BaseException | None]) -> None:
+        """Go on after a pause. If that was the end of the loop, this does not come any more."""
+        self._calls.discard(call)
+        self._begin_calls()
 
     def _begin(self, event: Any) -> asyncio.Task[BaseException | None]:
         """Run the handler in a task of its own, so that what it does to its context ends with it.
@@ -132,17 +143,8 @@ class Runner:
             return asyncio.Task(self._call(event), loop=self._loop, context=context.copy(), eager_start=True)
         return self._loop.create_task(self._call(event), context=context.copy())
 
-    async def _end_loop(self, exception: BaseException) -> None:
-        """Have the loop raise it, as if it came out of the task of the call; return if the loop goes on."""
-
-        async def end() -> None:
-            raise exception
-
-        self._loop.create_task(end()).add_done_callback(asyncio.Task.exception)  # which nobody else asks for
-        await asyncio.sleep(0.01)  # uvloop ends after its turn, and measures in ms
-
     async def _call(self, event: Any) -> BaseException | None:
-        """Call the handler. Returns what is to end the loop, which a task that has begun at once cannot raise there."""
+        """Call the handler. Return what is to end the loop, which a task that has begun at once cannot raise there."""
         task = id(asyncio.current_task())
         _handling[task] = self._reference
         try:
@@ -206,6 +208,10 @@ class Stream(Generic[E]):
             RuntimeError: another task waits for it already, or this is another event loop.
         """
         subscription = self.subscription
+        if asyncio.get_running_loop() is not self._loop:  # so two threads are never here at once
+            raise RuntimeError(f"a stream is read in the event loop that it was made in: {self._loop!r}")
+        if self._future is not None:
+            raise RuntimeError("a stream is for one task at a time")
         while True:
             event = subscription._next()
             if event is not EMPTY:
@@ -213,8 +219,6 @@ class Stream(Generic[E]):
                 return event  # type: ignore[no-any-return]
             if subscription._is_over():
                 raise StopAsyncIteration
-            if self._future is not None:
-                raise RuntimeError("a stream is for one task at a time")
             self._future = self._loop.create_future()
             try:
                 await self._future

@@ -1,6 +1,7 @@
 # Subscriptions: what `subscribe` returns.
 
 @cython.final
+@cython.no_gc_clear
 cdef class Subscription:
     """What `subscribe` returns: one handler's place among the events of one type.
 
@@ -34,15 +35,22 @@ cdef class Subscription:
     cdef list waits            # for each of these that waits for room: in which Topics. Guarded by the Core's lock
     cdef object __weakref__
 
-    def __init__(self, *_, **__):
-        raise TypeError("subscriptions are made by Dispatcher.subscribe")
-
     __class_getitem__ = classmethod(GenericAlias)   # Subscription[Tick]: for annotations
 
     def __dealloc__(self):
-        if self.c.mail != NULL:   # empty, or the subscription would still be in its topic
-            rc_mail_destroy(self.c.mail)
-            rc_aligned_free(self.c.mail)
+        cdef uint64_t missed
+        cdef PyObject *event
+        if self.c.mail == NULL:
+            return
+        event = <PyObject *>rc_mail_take(self.c.mail, &missed)   # of a consumer that never came
+        while event != NULL:
+            Py_DECREF(event)
+            event = <PyObject *>rc_mail_take(self.c.mail, &missed)
+        rc_mail_destroy(self.c.mail)
+        rc_aligned_free(self.c.mail)
+
+    def __reduce__(self):
+        raise TypeError("a Subscription is its dispatcher's: it is not copied or pickled")
 
     # --- for whoever runs it ---
 
@@ -54,13 +62,16 @@ cdef class Subscription:
         return self.c.mail != NULL and mail_size(&self.c) != 0
 
     cdef bint is_over(self) noexcept:
-        """Whether it is cancelled and has had its last event, but has not left yet. For whoever runs it."""
-        # in the order in which an event goes: ring, picked, mailbox, taken
+        """Whether it is cancelled, its handler has returned from its last event, and it has not left yet. Any thread.
+
+        The one function that decides this, for every mode and policy. A False may be out of date at once: then whoever
+        finishes the last event asks again."""
+        # in the order in which an event goes: ring, picked, mailbox, in hand
         if rc_u64_load_seq(&self.c.cursor) < rc_u64_load_seq(&self.c.end) or rc_u32_load(&self.c.retired):
             return False
         if self.c.mail != NULL and (rc_u32_load_seq(&self.c.picked) or mail_size(&self.c) != 0):
             return False
-        return self.c.mode != LOOP or (rc_u32_load_seq(&self.c.running) == 0 and self.unfinished() == 0)
+        return rc_u32_load_seq(&self.c.running) == 0 and self.unfinished() == 0
 
     cdef bint has_work(self, uint64_t end) noexcept:
         return self.has_events(end) or self.is_over()
@@ -232,17 +243,26 @@ cdef class Subscription:
         Py_DECREF(core)
 
     cdef PyObject *take(self) noexcept:
-        """The event at the cursor, with a reference, or NULL. It counts as taken before it leaves the ring: see waiting
-        and is_over."""
+        """The event at the cursor, with a reference, or NULL. Records for which there is no memory are lost."""
+        cdef PyObject *event = NULL
+        while self.take_one(&event):
+            if event != NULL:
+                return event
+            rc_u64_count(&self.c.calls, 1)
+            report_lost_record(&self.c)
+        return NULL
+
+    cdef bint take_one(self, PyObject **event) noexcept:
+        """Takes the event at the cursor (NULL: a record, and no memory for its object). It counts as taken before it
+        leaves the ring: see waiting and is_over. Returns whether there is one."""
         cdef topic_t *topic = self.c.topic
         cdef uint64_t cursor = rc_u64_load(&self.c.cursor), waiting, end
-        cdef PyObject *event
         cdef unsigned spins = 0
         rc_u32_store_seq(&self.c.running, 1)   # seq: before the look at its end, with holds_gate and is_over
         end = min(rc_u64_load_seq(&self.c.end), rc_ring_tail(&topic.ring))
         if cursor >= end:
             rc_u32_store(&self.c.running, 0)
-            return NULL
+            return False
         waiting = end - cursor
         if waiting > rc_u64_load(&self.c.high_water):
             rc_u64_store(&self.c.high_water, waiting)
@@ -252,16 +272,13 @@ cdef class Subscription:
             while find_published(topic, cursor, 1) == cursor:
                 rc_ring_pause(spins)
                 spins += 1
-        event = event_at(topic, cursor)
+        event[0] = event_at(topic, cursor)
         rc_u64_count(&self.c.taken, 1)
-        if event == NULL:   # no memory for the object of a record: it is lost
-            rc_u64_count(&self.c.calls, 1)
-            report_lost_record(&self.c)
         rc_u64_store_seq(&self.c.cursor, cursor + 1)
         rc_u32_store_seq(&self.c.running, 0)   # seq: before look_away, for the end that a cancel has moved meanwhile
         if waiting == 1 or cursor % 64 == 63 or rc_u32_load(&topic.limited) != 0:
             advance(self.topic)
-        return event if event != NULL else self.take()
+        return True
 
     def _is_of(self, core):
         """Whether it is one of this dispatcher."""
@@ -393,21 +410,19 @@ cdef class Subscription:
             if first:
                 self.retire()
             return
-        if cursor >= rc_u64_load(&self.c.cancelled_at) and (self.c.mail == NULL or mail_size(&self.c) == 0):
-            if self.c.mode == LOOP:
-                self.look_away()
-                self.tell_consumer()
-            elif self.is_over():   # its handler has finished all, nobody runs it
-                self.retire()
-            return
-        if discard and self.c.mode == LOOP:   # its consumer may never come: nobody is waited for
-            self.look_away()
+        if self.c.mode == LOOP and (
+            discard or (cursor >= rc_u64_load(&self.c.cancelled_at) and (self.c.mail == NULL or mail_size(&self.c) == 0))
+        ):
+            self.look_away()   # nothing is left for its consumer, which may never come: nobody waits for that
             self.tell_consumer()
+            return
+        if self.is_over():   # nothing was waiting, and nobody is at it
+            self.retire()
             return
         if discard:
             rc_pool_call_attention(topic.pool)
             self.topic.pass_unwanted()
-        schedule(topic, &topic.task, topic.topic)
+        schedule(topic, &topic.task, topic.topic)   # whoever runs it retires it
 
     cdef tell_consumer(self):
         """That it is over. The consumer need not come for it."""
@@ -579,7 +594,10 @@ cdef class Subscription:
 cdef Subscription new_subscription(
     Core core, Topic topic, handler, event_class, Options options, uintptr_t native, Userdata userdata
 ):
-    cdef Subscription sub = Subscription.__new__(Subscription)
+    cdef Subscription sub
+    if (options.mode == NATIVE) != (native != 0):
+        raise OptionError("a native handler, and no other, is an address")
+    sub = Subscription.__new__(Subscription)
     sub.core_reference = weakref.ref(core)
     sub.topic = topic
     sub.target = handler
