@@ -53,7 +53,7 @@ def waits(slow_ms: float, neighbours: int, same_class: bool) -> list[float]:
 
 
 def beside_hanging() -> tuple[float, float]:
-    """How long the quick handler waits, in ms: published right behind the events of those that hang, then when all do."""
+    """How long the quick handler waits, in ms: behind the events of those that hang, then when all of them do."""
     gate, entered = threading.Event(), threading.Semaphore(0)
     ran: list[float] = []
     has_run = threading.Semaphore(0)

@@ -411,7 +411,8 @@ cdef class Subscription:
                 self.retire()
             return
         if self.c.mode == LOOP and (
-            discard or (cursor >= rc_u64_load(&self.c.cancelled_at) and (self.c.mail == NULL or mail_size(&self.c) == 0))
+            discard
+            or (cursor >= rc_u64_load(&self.c.cancelled_at) and (self.c.mail == NULL or mail_size(&self.c) == 0))
         ):
             self.look_away()   # nothing is left for its consumer, which may never come: nobody waits for that
             self.tell_consumer()
