@@ -1,7 +1,8 @@
 """What the router publishes on its `ringcast.Dispatcher`: one frozen dataclass for each kind of change.
 
-Times called `at` are seconds since the epoch, as of `time.time`; durations are in seconds. The owner publishes and never
-waits: readers subscribe with a policy that drops (`latest` with `key=` the model for states, `drop_oldest` for logs).
+Times called `at` are seconds since the epoch, as of `time.time`; durations are in seconds. The owner publishes and
+never waits: readers subscribe with a policy that drops (`latest` with `key=` the model for states, `drop_oldest` for
+logs).
 """
 
 from dataclasses import dataclass, field
@@ -42,8 +43,8 @@ class RequestGranted:
 class RequestFinished:
     """A request has left the router.
 
-    `outcome` is `served`, `refused` (answered with an error of the router) or `left` (its client went before the grant).
-    `status` is the HTTP status that the client got, 0 where the client got none.
+    `outcome` is `served`, `refused` (answered with an error of the router) or `left` (its client went before the
+    grant). `status` is the HTTP status that the client got, 0 where the client got none.
     """
 
     request: int

@@ -1,4 +1,4 @@
-"""The router as a whole: it puts the parts together, reads the configuration again, and brings everything to its end."""
+"""The router as a whole: puts the parts together, reads the configuration again, and brings everything to its end."""
 
 import asyncio
 import logging
@@ -9,6 +9,7 @@ from ringcast import Dispatcher
 
 from ringcast_router import logs as router_logs
 from ringcast_router.config import Config, ConfigError, keep
+from ringcast_router.config.model import Model
 from ringcast_router.errors import Refused
 from ringcast_router.events import ConfigReloaded, ModelPreloaded
 from ringcast_router.owner import Owner
@@ -100,13 +101,13 @@ class Router:
             try:
                 new = await asyncio.to_thread(self._read)
                 new, kept = keep(self.config, new)
-                scheduler_settings = (new.scheduler, new.router)
-                if scheduler_settings != (self.config.scheduler, self.config.router):
-                    log.warning("another scheduler or router than %s takes effect at the next start", scheduler_settings)
+                make_planner(new)  # a plug-in that cannot be had is found out before anything changes
             except ConfigError as failure:
                 error = str(failure)
                 log.error("the configuration stays as it was: %s", error)
             else:
+                if new.scheduler != self.config.scheduler:
+                    log.warning("the scheduler %r takes effect at the next start", new.scheduler)
                 self.config = new
                 drained = self.owner.reload(new, kept)
                 router_logs.configure(new, self.logs)
@@ -132,7 +133,7 @@ class Router:
         await self.bus.aclose()
         await self.log_bus.aclose()
 
-    def _make_process(self, model: object, changed: Changed) -> Process:
+    def _make_process(self, model: Model, changed: Changed) -> Process:
         return Process(model, logs=self.logs, changed=changed, guard=self._guard)
 
     async def _load_first(self, models: Iterable[str]) -> None:
