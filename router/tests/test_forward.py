@@ -13,6 +13,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from conftest import wait_until
 
 Script = Callable[["Link"], Awaitable[None]]
 
@@ -373,8 +374,7 @@ async def test_an_answer_that_breaks_off_does_not_end_in_order(
 
 
 async def wait_for_no_request(served: Any) -> None:
-    async with asyncio.timeout(20):
-        await served.router.owner.idle()
+    await wait_until(lambda: not served.router.owner.pending(), what="the end of all requests")
 
 
 @pytest.mark.parametrize("end", [lambda writer: writer.close(), reset], ids=["closed", "reset"])
