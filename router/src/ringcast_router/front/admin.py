@@ -33,7 +33,7 @@ POST /v1/chat/completions and the other inference paths: the body's "model" name
 GET  /v1/models     the models            GET  /running       those that are loaded
 GET  /unload        unload all            GET  /api/plan?model=X   what a request for X would meet
 GET  /api/events    what goes on (SSE)    GET  /logs/stream   the output of the servers
-GET  /metrics       for Prometheus        GET  /health        OK
+GET  /health        OK                    GET  /api/version   the version
 """
 
 
