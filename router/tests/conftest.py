@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import psutil
 import pytest
+from hypothesis import HealthCheck, settings
 from limits import DEADLINE
 
 from ringcast_router.ports import LOOPBACK, free_ports
@@ -23,6 +24,11 @@ from ringcast_router.ports import LOOPBACK, free_ports
 if TYPE_CHECKING:
     from ringcast_router.config.model import Config
     from ringcast_router.router import Router
+
+
+# On a loaded machine an example, or making one, takes as long as the machine lets it.
+settings.register_profile("router", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("router")
 
 
 def responder_command(name: str, **flags: object) -> str:
