@@ -459,4 +459,5 @@ def test_a_closed_gate_and_a_reservation_are_explained():
     assert desk.scheduler.explain("a", 5.0)["blocked_by"] == [{"model": "b", "reason": "gate", "until": None}]
     assert desk.scheduler.explain("c", 5.0)["blocked_by"] == [{"model": "b", "reason": "reservation", "until": None}]
     assert granted(desk.ask("a")) == []
+    assert started(desk.ask("c")) == []  # it fits beside a, but b would have one more to wait for
     assert started(desk.scheduler.on_serve_done(1, 6.0)) == [("b", ("a",))]
