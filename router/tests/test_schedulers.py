@@ -344,6 +344,17 @@ def test_an_idle_model_lingers_for_its_last_client():
     assert started(desk.scheduler.on_tick(3.0)) == [("b", ("a",))]
 
 
+def test_after_a_shutdown_nothing_wakes_the_scheduler():
+    desk = Desk(config_of("ab", fair=Fair(min_residence=10.0, linger=2.0)))
+    desk.ready("a", ticket_of(desk.ask("a")))
+    desk.scheduler.on_serve_done(1, 1.0)
+    desk.now = 1.0
+    desk.ask("b")
+    assert desk.scheduler.wake_at() == 3.0
+    desk.scheduler.on_shutdown(1.0)
+    assert desk.scheduler.wake_at() is None
+
+
 def test_an_evicted_model_serves_its_batch_first():
     """Of a burst for one model none is left behind because others wait."""
     desk = Desk(config_of("ab", limit=1, fair=Fair(max_wait=0.5, min_residence=0.0, linger=0.0, max_batch=2)))

@@ -87,6 +87,8 @@ class FairScheduler(BaseScheduler):
 
     def wake_at(self) -> float | None:
         """Return when the next wait times out, or an idle model stops lingering that somebody waits to see go."""
+        if self._closing:
+            return None
         times = [] if self._linger_ends is None else [self._linger_ends]
         if timeout := self._config.queue.timeout:
             times += [w.arrival + timeout for s in self._servers.values() if (w := s.queue.oldest()) is not None]
