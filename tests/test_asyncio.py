@@ -1589,3 +1589,29 @@ def test_no_event_is_left_behind_with_eager_tasks(deadline):
         asyncio.run(main())
     finally:
         sys.setswitchinterval(interval)
+
+
+def test_whoever_cancels_all_tasks_of_a_loop_ends_the_call_in_hand_and_not_the_subscription(run):
+    async def main():
+        failures, handled, begun = [], [], asyncio.Event()
+
+        async def handler(tick: Tick) -> None:
+            begun.set()
+            if tick.number == 0:
+                await asyncio.Event().wait()
+            handled.append(tick.number)
+
+        async with Dispatcher(on_error=failures.append) as bus:
+            subscription = bus.subscribe(handler)
+            bus.publish(Tick(0))
+            await begun.wait()
+            for task in asyncio.all_tasks() - {asyncio.current_task()}:
+                task.cancel()
+            await until(lambda: failures)
+            assert subscription.active
+            assert bus.publish(Tick(1)) == 1
+            await until(lambda: handled)
+        assert [type(failure.exception) for failure in failures] == [asyncio.CancelledError]
+        assert handled == [1]
+
+    run(main)
