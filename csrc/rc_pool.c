@@ -5,14 +5,15 @@
 /* The worker that this thread is. A thread works for one pool. */
 static _Thread_local struct { const rc_pool *pool; rc_worker *worker; } current;
 
-int rc_pool_init(rc_pool *pool, uint32_t max_workers, uint32_t parallel, int64_t tick, int64_t linger)
+int rc_pool_init(rc_pool *pool, uint32_t max_workers, uint32_t spare, uint32_t parallel, int64_t tick, int64_t linger)
 {
     memset(pool, 0, sizeof *pool);
     pool->max_workers = max_workers;
+    pool->spare = spare;
     pool->parallel = parallel;
     pool->tick = tick;
     pool->linger = linger;
-    pool->workers = rc_aligned_zalloc(max_workers * sizeof(rc_worker));
+    pool->workers = rc_aligned_zalloc((max_workers + spare) * sizeof(rc_worker));
     if (pool->workers == NULL) return -1;
     if (rc_mutex_init(&pool->mutex) != 0) goto no_mutex;
     if (rc_park_init(&pool->work) != 0) goto no_work;
@@ -66,14 +67,28 @@ static rc_task *pop(rc_queue *queue)
     return task;
 }
 
-static int topic_ready(const rc_pool *pool) { return pool->topics.first != NULL && pool->on_topics < pool->parallel; }
+/* How many workers are stuck and have others in their places. They hold lanes, but for one that is alone in its topic
+ * while no other topic waits. */
+static uint32_t set_aside(const rc_pool *pool) { return pool->stuck < pool->spare ? pool->stuck : pool->spare; }
+
+/* How many workers there may be now. */
+static uint32_t most_workers(const rc_pool *pool)
+{
+    uint32_t more = pool->stuck + pool->extra;
+    return pool->max_workers + (more < pool->spare ? more : pool->spare);
+}
+
+static int topic_ready(const rc_pool *pool)
+{
+    return pool->topics.first != NULL && pool->on_topics < pool->parallel + pool->extra;
+}
 
 /* Lanes leave one worker for the topics, so that many slow handlers do not stop the quick ones. Workers that wait for
  * room hold lanes too (may_wait has split their turns) and do not count: the room may have to be made by a lane. */
 static int lane_ready(const rc_pool *pool)
 {
     uint32_t most = pool->max_workers > 1 ? pool->max_workers - 1 : 1;
-    return pool->lanes.first != NULL && pool->on_lanes - pool->waiting < most;
+    return pool->lanes.first != NULL && pool->on_lanes < most + pool->waiting + set_aside(pool);
 }
 
 static int task_ready(const rc_pool *pool) { return topic_ready(pool) || lane_ready(pool); }
@@ -85,6 +100,7 @@ static rc_task *hold_next(rc_pool *pool, rc_worker *worker)
         task = pop(&pool->topics);
         atomic_fetch_sub_explicit(&pool->topics_queued, 1, memory_order_relaxed);
         pool->on_topics++;
+        if (pool->topics.first == NULL) pool->extra = 0;
     } else if (lane_ready(pool)) {
         task = pop(&pool->lanes);
         pool->on_lanes++;
@@ -93,8 +109,15 @@ static rc_task *hold_next(rc_pool *pool, rc_worker *worker)
     return task;
 }
 
+static void set_stuck(rc_pool *pool, rc_worker *worker, int stuck)
+{
+    pool->stuck = pool->stuck - worker->stuck + stuck;
+    worker->stuck = stuck;
+}
+
 static void let_go(rc_pool *pool, rc_worker *worker)
 {
+    set_stuck(pool, worker, 0);
     if (worker->task->kind == RC_TOPIC)
         pool->on_topics--;
     else
@@ -110,7 +133,7 @@ static void enqueue(rc_pool *pool, rc_task *task)
 
 static int spawn_wanted(const rc_pool *pool)
 {
-    return task_ready(pool) && pool->idle + pool->starting == 0 && pool->alive < pool->max_workers;
+    return task_ready(pool) && pool->idle + pool->starting == 0 && pool->alive < most_workers(pool);
 }
 
 /* More than are needed while nothing is stuck: one of them ends when it has been idle for `linger`. */
@@ -171,7 +194,7 @@ static void split(rc_pool *pool, rc_worker *worker)
 
 /* ------------------------------------------------------------------------------------------------------ */
 
-int rc_pool_schedule(rc_pool *pool, rc_task *task)
+static int schedule(rc_pool *pool, rc_task *task, uint32_t lent)
 {
     rc_mutex_lock(&pool->mutex);
     if ((pool->stopping && pool->alive + pool->starting == 0) || !rc_task_acquire(task)) {
@@ -179,10 +202,16 @@ int rc_pool_schedule(rc_pool *pool, rc_task *task)
         return 0;
     }
     atomic_fetch_add_explicit(&pool->outstanding, 1, memory_order_relaxed); /* counted before it can be done */
+    assert(!rc_task_is_lent(task));
+    rc_u32_store(&task->lent, lent);
     enqueue(pool, task);
     unlock_and_wake(pool);
     return 1;
 }
+
+int rc_pool_schedule(rc_pool *pool, rc_task *task) { return schedule(pool, task, 0); }
+
+int rc_pool_schedule_lent(rc_pool *pool, rc_task *task) { return schedule(pool, task, 1); }
 
 int rc_pool_acquire(rc_pool *pool, rc_task *task)
 {
@@ -231,18 +260,34 @@ void rc_pool_hire(rc_pool *pool)
 void rc_pool_dismiss(rc_pool *pool)
 {
     rc_mutex_lock(&pool->mutex);
-    pool->starting--;
+    if (pool->starting > 0) pool->starting--;
     rc_mutex_unlock(&pool->mutex);
+}
+
+int rc_pool_is_staffed(rc_pool *pool)
+{
+    int staffed;
+    rc_mutex_lock(&pool->mutex);
+    staffed = pool->alive + pool->starting > 0;
+    rc_mutex_unlock(&pool->mutex);
+    return staffed;
 }
 
 rc_worker *rc_pool_join(rc_pool *pool)
 {
     rc_worker *worker = NULL;
+    uint32_t at = 0;
     rc_mutex_lock(&pool->mutex);
-    pool->starting--;
-    for (uint32_t at = 0; at < pool->max_workers && worker == NULL; at++)
-        if (!pool->workers[at].alive) worker = &pool->workers[at];
+    if (pool->starting > 0) {
+        uint32_t most = pool->max_workers + pool->spare;
+        pool->starting--;
+        while (at < most && pool->workers[at].alive) at++;
+        if (at < most) worker = &pool->workers[at];
+    }
     if (worker != NULL) {
+        /* seq_cst: before its first look at how far a subscription may go. A cancel says that first and looks at `used`
+         * then (rc_pool_call_attention): either it finds this worker, or this worker what it has said. */
+        if (at >= rc_u32_load(&pool->used)) rc_u32_store_seq(&pool->used, at + 1);
         worker->alive = 1;
         pool->alive++;
         current.pool = pool;
@@ -256,7 +301,7 @@ int rc_pool_short_of_workers(rc_pool *pool)
 {
     int short_of;
     rc_mutex_lock(&pool->mutex);
-    short_of = pool->topics.first != NULL && pool->on_lanes >= pool->max_workers;
+    short_of = pool->topics.first != NULL && pool->on_lanes >= pool->max_workers + set_aside(pool);
     rc_mutex_unlock(&pool->mutex);
     return short_of;
 }
@@ -332,7 +377,7 @@ int rc_turn_end_pinned(rc_pool *pool, rc_worker *worker)
  * themselves. Each waits for one ring and is asked once, so the walk is short however many wait for many. */
 static int depends_on(rc_pool *pool, const rc_ring *ring, const rc_worker *me)
 {
-    for (uint32_t at = 0; at < pool->max_workers; at++) {
+    for (uint32_t at = 0; at < rc_u32_load(&pool->used); at++) {
         rc_worker *worker = &pool->workers[at];
         if (!worker->alive || worker->asked || (worker != me && worker->waits_for == NULL)) continue;
         if (worker->ring != ring || rc_u64_load(worker->cursor) != rc_ring_gate(ring)) continue;
@@ -350,10 +395,11 @@ int rc_pool_may_wait(rc_pool *pool, rc_worker *worker, const rc_ring *ring)
     if (!rc_turn_running(worker)) return 0;
     rc_mutex_lock(&pool->mutex);
     /* the last worker that could run anything does not wait */
-    for (uint32_t at = 0; at < pool->max_workers; at++) pool->workers[at].asked = 0;
+    for (uint32_t at = 0; at < rc_u32_load(&pool->used); at++) pool->workers[at].asked = 0;
     may = pool->waiting + 1 < pool->max_workers && !depends_on(pool, ring, worker);
     if (may) {
         if (splittable(pool, worker) && pin(worker)) split(pool, worker);
+        set_stuck(pool, worker, 0);
         worker->waits_for = ring;
         pool->waiting++;
     }
@@ -373,18 +419,17 @@ const rc_ring *rc_pool_waits_for(rc_pool *pool, const rc_task *lane)
 {
     const rc_ring *ring = NULL;
     rc_mutex_lock(&pool->mutex);
-    for (uint32_t at = 0; at < pool->max_workers && ring == NULL; at++)
+    for (uint32_t at = 0; at < rc_u32_load(&pool->used) && ring == NULL; at++)
         if (pool->workers[at].alive && pool->workers[at].waits_for != NULL && pool->workers[at].lane == lane)
             ring = pool->workers[at].waits_for;
     rc_mutex_unlock(&pool->mutex);
     return ring;
 }
 
-/* Whether the worker's attention was called for and is not given, in a turn that could be split. */
-static int stuck(const rc_pool *pool, const rc_worker *worker)
+/* Whether the worker's attention was called for and is not given. One that waits for room is not stuck: see lane_ready. */
+static int is_stuck(const rc_worker *worker)
 {
-    return worker->alive && splittable(pool, worker) && rc_turn_attention(worker) &&
-           atomic_load_explicit(&worker->turn, memory_order_relaxed) == RC_TURN_RUNNING;
+    return worker->alive && rc_turn_running(worker) && rc_turn_attention(worker) && worker->waits_for == NULL;
 }
 
 /* Whether a pinned turn holds up others, or the release of events that all have seen. */
@@ -414,14 +459,14 @@ int rc_pool_watch(rc_pool *pool)
         rc_mutex_lock(&pool->mutex);
         pool->watching = 0;
         if (waited != RC_TIMED_OUT) continue;
-        for (uint32_t at = 0; at < pool->max_workers; at++) {
+        for (uint32_t at = 0; at < rc_u32_load(&pool->used); at++) {
             rc_worker *worker = &pool->workers[at];
-            if (!worker->alive || !rc_turn_running(worker)) continue;
-            if (!rc_turn_attention(worker))
+            set_stuck(pool, worker, is_stuck(worker));
+            if (worker->stuck)
+                found |= splittable(pool, worker) ? RC_WATCH_STUCK : RC_WATCH_NOTHING;
+            else if (worker->alive && rc_turn_running(worker))
                 /* carries nothing; an exchange, so that it passes on what a cancel's call carries */
                 atomic_exchange_explicit(&worker->attention, 1, memory_order_relaxed);
-            else if (stuck(pool, worker))
-                found |= RC_WATCH_STUCK;
         }
     }
     rc_mutex_unlock(&pool->mutex);
@@ -430,14 +475,22 @@ int rc_pool_watch(rc_pool *pool)
 
 void rc_pool_split_stuck(rc_pool *pool)
 {
+    uint32_t splits = 0;
     rc_mutex_lock(&pool->mutex);
-    for (uint32_t at = 0; at < pool->max_workers; at++) {
+    for (uint32_t at = 0; at < rc_u32_load(&pool->used); at++) {
         rc_worker *worker = &pool->workers[at];
-        if (!stuck(pool, worker) || !pin(worker)) continue;
-        if (holds_up(pool, worker))
+        if (!is_stuck(worker) || !splittable(pool, worker) || !pin(worker)) continue;
+        if (holds_up(pool, worker)) {
             split(pool, worker);
-        else
+            set_stuck(pool, worker, 1); /* still, in its lane: let_go has taken it back */
+            splits++;
+        } else
             unpin(worker);
+    }
+    if (splits != 0) { /* the topics that were split are back in the queue, and are not what has waited */
+        uint32_t room = pool->on_topics < pool->parallel ? pool->parallel - pool->on_topics : 0;
+        uint32_t waited = rc_u32_load(&pool->topics_queued) - splits;
+        pool->extra = waited > room ? waited - room : 0;
     }
     unlock_and_wake(pool);
 }
@@ -446,7 +499,7 @@ void rc_pool_call_attention(rc_pool *pool)
 {
     /* release: what the caller changed before is there for the worker that sees it; an exchange, so that the same holds
      * for what another caller changed just before */
-    for (uint32_t at = 0; at < pool->max_workers; at++)
+    for (uint32_t at = 0; at < rc_u32_load(&pool->used); at++)
         atomic_exchange_explicit(&pool->workers[at].attention, 1, memory_order_release);
 }
 
@@ -483,12 +536,16 @@ void rc_pool_after_fork(rc_pool *pool)
     rc_u32_store(&pool->topics_queued, 0);
     rc_u32_store(&pool->outstanding, held != NULL);
     pool->starting = pool->idle = 0;
+    pool->stuck = pool->extra = 0;
     pool->watching = 0;
     pool->alive = me != NULL;
     pool->on_topics = held != NULL && held->kind == RC_TOPIC;
     pool->on_lanes = held != NULL && held->kind == RC_LANE;
     pool->waiting = me != NULL && me->waits_for != NULL;
-    for (uint32_t at = 0; at < pool->max_workers; at++)
+    for (uint32_t at = 0; at < rc_u32_load(&pool->used); at++)
         if (&pool->workers[at] != me) memset(&pool->workers[at], 0, sizeof *me);
-    if (me != NULL) rc_u32_store(&me->attention, 1);
+    if (me != NULL) {
+        me->stuck = 0;
+        rc_u32_store(&me->attention, 1);
+    }
 }

@@ -9,11 +9,17 @@
  *   the worker           makes the task idle, then looks for work once more (rc_task_release).
  *   Both are sequentially consistent, so the event is seen by one of them.
  *
- * Slow handlers. While workers are busy a watch looks at them once a tick: it raises `attention` of each
- * worker that is inside a turn (a run of calls of one subscription's handler). The worker lowers it after
- * each call. Where it is still up a tick later, one call has lasted for a tick: the turn is split. The
- * subscription gets a lane of its own, held by the worker that is stuck in it, and its topic goes back to
- * the run queue for another worker.
+ * Slow handlers. Each turn (a run of calls of one subscription's handler) is timed; rc_heat says from its
+ * turns which subscription is slow. A slow one runs in a lane of its own until its calls are quick again.
+ *
+ * Stuck handlers. While workers are busy a watch looks at them once a tick: it raises `attention` of each
+ * worker that is inside a turn. The worker lowers it after each call. Where it is still up a tick later, one
+ * call has lasted for a tick: the worker is stuck. Its turn is split: the subscription gets its lane, held
+ * by the worker that is stuck in it, and the topic goes back to the run queue for another worker. A stuck
+ * worker does not count for max_workers (as a goroutine in a system call does not count for GOMAXPROCS): up
+ * to `spare` others take the places of those that are stuck. Topics that have queued up behind a stuck
+ * worker may be stuck too, and to find that out one after another takes a tick or two each; so for as many
+ * workers as there are such topics the limit on topics at once is lifted, until the queue is empty.
  *
  * Who may call what: every function but rc_pool_init and rc_pool_destroy may be called from any thread, except that
  * those with an rc_worker are for that worker's thread alone. They block on the pool's mutex only, unless said.
@@ -38,6 +44,7 @@ typedef struct rc_task {
     void *owner;          /* the caller's: what the task belongs to */
     rc_u32 state;         /* one of rc_task_state */
     rc_u32 members;       /* topics: how many subscriptions it has */
+    rc_u32 lent;          /* its token owns nothing yet: see rc_pool_schedule_lent */
     rc_task_kind kind;
 } rc_task;
 
@@ -58,6 +65,7 @@ typedef struct rc_worker {
     const rc_u64 *cursor;
     const rc_ring *waits_for; /* the full ring in which it waits for room */
     int asked;                /* depends_on has been here */
+    int stuck;                /* the watch has found it so at its last look; see set_aside */
     int alive;
 } rc_worker;
 
@@ -66,8 +74,12 @@ typedef struct rc_pool {
     rc_queue topics, lanes;
     rc_u32 topics_queued; /* a hint for rc_pool_others */
     uint32_t max_workers;
+    uint32_t spare;        /* how many more there may be while workers are stuck */
+    rc_u32 used;           /* of `workers`: those before it have been used */
     uint32_t parallel;     /* how many workers may run topics at once: 1 under the GIL */
-    uint32_t starting;     /* workers hired that have not joined yet */
+    uint32_t extra;        /* how many more may, until no topic is queued: see rc_pool_split_stuck */
+    uint32_t stuck;        /* workers that are stuck */
+    uint32_t starting;     /* workers hired that have not joined yet: places for threads to join */
     uint32_t alive;        /* workers that have joined and not ended */
     uint32_t idle;         /* of them: parked, or about to */
     uint32_t on_topics;    /* of them: holding a topic */
@@ -81,11 +93,11 @@ typedef struct rc_pool {
     rc_park work;          /* workers wait here for tasks */
     rc_park watch;         /* the watch waits here for busy workers */
     rc_park progress;      /* whoever waits for deliveries: close, cancel */
-    rc_worker *workers;    /* max_workers of them */
+    rc_worker *workers;    /* max_workers + spare of them */
 } rc_pool;
 
 /* Returns 0, or -1 when there is no memory. `parallel` at least 1 and at most max_workers. */
-int rc_pool_init(rc_pool *pool, uint32_t max_workers, uint32_t parallel, int64_t tick, int64_t linger);
+int rc_pool_init(rc_pool *pool, uint32_t max_workers, uint32_t spare, uint32_t parallel, int64_t tick, int64_t linger);
 
 /* No thread may use the pool any more. */
 void rc_pool_destroy(rc_pool *pool);
@@ -133,6 +145,18 @@ static inline int rc_task_give_back(rc_task *task)
  * and its workers are gone. */
 int rc_pool_schedule(rc_pool *pool, rc_task *task);
 
+/* The same, by a caller that cannot give the token what it has to own (its references, say) and holds a lease instead
+ * that keeps the task's owner. The token is lent until it is settled, by whichever is first:
+ *   the worker that took it   takes what the token owns, then settles; if it was settled before, gives that back;
+ *   the end of a lease        settles and, if that was it, leaves what the lease owns to the token. */
+int rc_pool_schedule_lent(rc_pool *pool, rc_task *task);
+
+/* Whether the token is lent, for the worker that has just taken it. */
+static inline int rc_task_is_lent(const rc_task *task) { return rc_u32_load(&task->lent) != 0; }
+
+/* Makes the token one that owns what it has to. Returns 1 if it was lent and it was this call that settled it. */
+static inline int rc_task_settle(rc_task *task) { return rc_u32_exchange(&task->lent, 0) != 0; }
+
 /* For a task that is run by others than the pool's workers: acquires it if it is idle, and counts it as outstanding,
  * under one mutex, as rc_pool_schedule does. Returns 1 if it was this call that acquired it. */
 int rc_pool_acquire(rc_pool *pool, rc_task *task);
@@ -143,13 +167,19 @@ void rc_pool_unhold(rc_pool *pool);
 
 /* --- workers ------------------------------------------------------------------------------------------ */
 
-/* Announces that a worker's thread is being started, so that no other is started for the same task. Then the thread
- * joins, or where it could not be started the announcement is taken back with rc_pool_dismiss. */
+/* Announces that a worker's thread is being started, so that no other is started for the same task. The thread joins.
+ * Whoever cannot start the thread, or cannot tell whether it is started (an interrupt came in between), takes the
+ * announcement back with rc_pool_dismiss: that does nothing once a thread has joined for it, and a thread that comes later
+ * finds no place. */
 void rc_pool_hire(rc_pool *pool);
 void rc_pool_dismiss(rc_pool *pool);
 
-/* Registers a worker's thread. Returns NULL when max_workers are there already. */
+/* Registers a worker's thread. Returns NULL where no worker is hired, or max_workers + spare are there already: the
+ * thread is to end then. */
 rc_worker *rc_pool_join(rc_pool *pool);
+
+/* Whether there are workers, or such as are being started. */
+int rc_pool_is_staffed(rc_pool *pool);
 
 /* Takes the next task, waiting for it in the kernel. Returns NULL when the worker is to end: the pool
  * stops, or the worker is one too many. After NULL the worker must not use the pool again. Blocks. */
@@ -223,6 +253,31 @@ static inline int rc_turn_attention(const rc_worker *worker)
     return atomic_load_explicit(&worker->attention, memory_order_acquire) != 0;
 }
 
+/* --- how slow a subscription is ---------------------------------------------------------------------- */
+
+/* Its heat: up at each slow turn, down by one at each quick one. One slow call (the first, which imports; a thread that
+ * lost its processor) does not make a subscription slow; a second one soon after does, or several in one turn. */
+enum { RC_SLOW_CALL = 1000000 /* ns */, RC_SURE = 3 /* calls */, RC_HOT = 16, RC_HOTTEST = 2 * RC_HOT };
+
+/* Whether calls take long on average: as long as others may be made to wait by each. */
+static inline int rc_calls_are_slow(int64_t elapsed, uint64_t calls)
+{
+    return calls != 0 && elapsed / RC_SLOW_CALL >= (int64_t)calls;
+}
+
+/* The heat after a turn of `calls` calls that took `elapsed` ns. `cut`: the turn was ended since it lasted too long.
+ * Only the thread that runs the subscription's turns may call it. */
+static inline uint32_t rc_heat_after(uint32_t heat, int64_t elapsed, uint64_t calls, int cut)
+{
+    int slow = rc_calls_are_slow(elapsed, calls);
+    if (slow && calls >= RC_SURE) return RC_HOTTEST;
+    if (slow || cut) return heat + RC_HOT < RC_HOTTEST ? heat + RC_HOT : RC_HOTTEST;
+    return heat != 0 ? heat - 1 : 0;
+}
+
+/* Whether a subscription that runs with its topic is to have its lane. One that has it keeps it until its heat is 0. */
+static inline int rc_heat_is_slow(uint32_t heat) { return heat > RC_HOT; }
+
 /* --- waiting for room inside a handler ------------------------------------------------------------- */
 
 /* Announces that the worker is about to wait for room in `ring`, so that others take over what it holds.
@@ -243,7 +298,8 @@ enum { RC_WATCH_NOTHING = 0, RC_WATCH_STUCK = 1, RC_WATCH_SPAWN = 2, RC_WATCH_ST
  * is to do (flags above). Sleeps for as long as no worker is busy. Blocks. */
 int rc_pool_watch(rc_pool *pool);
 
-/* Splits the turns that are stuck and hold others up, or the release of events. */
+/* Splits the turns that are stuck and hold others up, or the release of events. Lets the topics that then wait for want
+ * of a worker be run all at once. */
 void rc_pool_split_stuck(rc_pool *pool);
 
 /* Raises the attention of every worker: a cancel has changed how far a subscription may go. */

@@ -160,6 +160,13 @@ static inline rc_claim rc_ring_claim(rc_ring *ring, uint64_t limit, rc_slot **sl
     return claim;
 }
 
+/* What a claim would come to now, without making it: RC_CLAIMED says that it has room and memory, which others may take
+ * before it is made. For whoever is to claim in several rings, or in none. Any thread. */
+static inline rc_claim rc_ring_look(rc_ring *ring, uint64_t limit)
+{
+    return rc_ring_claim_slow(ring, atomic_load_explicit(&ring->tail, memory_order_relaxed), limit);
+}
+
 /* Waits until the gate has moved from `gate`, or the ring is closed, a signal came, or `timeout` nanoseconds are over
  * (RC_FOREVER: no limit). A producer reads the gate, fails to claim, waits for the gate to move and claims again; what it
  * has concluded from who holds the gate back (rc_pool_may_wait) is true for as long as it waits. Any thread. */

@@ -1742,3 +1742,57 @@ print("end")
 """
     result = run_python(program)
     assert (result.returncode, result.stdout) == (0, "end\n")
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with Python 3.12")
+def test_no_event_is_left_behind_with_eager_tasks(deadline):
+    # each event is published when the one before it is handled: as the consumer is about to rest
+    handled = threading.Semaphore(0)
+
+    async def main():
+        asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+        async with Dispatcher() as bus:
+
+            @bus.on
+            async def handler(tick: Tick) -> None:
+                handled.release()
+
+            def publish():
+                for number in range(20_000):
+                    bus.publish(Tick(number))
+                    assert handled.acquire(timeout=deadline), f"event {number} was not handled"
+
+            await asyncio.to_thread(publish)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # so that the threads meet there more often
+    try:
+        asyncio.run(main())
+    finally:
+        sys.setswitchinterval(interval)
+
+
+def test_whoever_cancels_all_tasks_of_a_loop_ends_the_call_in_hand_and_not_the_subscription(run):
+    async def main():
+        failures, handled, begun = [], [], asyncio.Event()
+
+        async def handler(tick: Tick) -> None:
+            begun.set()
+            if tick.number == 0:
+                await asyncio.Event().wait()
+            handled.append(tick.number)
+
+        async with Dispatcher(on_error=failures.append) as bus:
+            subscription = bus.subscribe(handler)
+            bus.publish(Tick(0))
+            await begun.wait()
+            for task in asyncio.all_tasks() - {asyncio.current_task()}:
+                task.cancel()
+            await until(lambda: failures)
+            assert subscription.active
+            assert bus.publish(Tick(1)) == 1
+            await until(lambda: handled)
+        assert [type(failure.exception) for failure in failures] == [asyncio.CancelledError]
+        assert handled == [1]
+
+    run(main)

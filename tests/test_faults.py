@@ -4,15 +4,19 @@ import _thread
 import asyncio
 import contextlib
 import gc
+import re
 import signal
 import sys
 import threading
 import weakref
+from array import array
 
 import pytest
 from limits import DEADLINE
 
-from ringcast import ClosedError, CloseTimeoutError, Dispatcher, _core
+from ringcast import ClosedError, CloseTimeoutError, Dispatcher, _core, record
+
+FREE_THREADED = not getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
 class Tick:
@@ -22,6 +26,11 @@ class Tick:
 
 class Other(Tick):
     pass
+
+
+@record
+class Item:
+    number: int
 
 
 PRELUDE = f"DEADLINE = {DEADLINE}\n"
@@ -79,26 +88,74 @@ assert len(got) == 1
 def test_a_first_publish_that_cannot_start_a_thread_has_published_nothing(bus, recorder, monkeypatch):
     subscription = bus.subscribe(Tick, recorder)
     start = threading.Thread.start
-    for allowed in (0, 1):  # neither worker nor watch; no watch
-        left = [allowed]
+    for missing in ("-worker-", "-watch"):
 
-        def fail(thread, left=left):
-            if not left[0]:
+        def fail(thread, missing=missing):
+            if missing in thread.name:
                 raise RuntimeError("can't start new thread")
-            left[0] -= 1
             start(thread)
 
         monkeypatch.setattr(threading.Thread, "start", fail)
         for _ in range(3):
             with pytest.raises(RuntimeError, match="can't start new thread"):
                 bus.publish(Tick())
-            left[0] = allowed
         assert (subscription.pending, subscription.delivered) == (0, 0)
     monkeypatch.setattr(threading.Thread, "start", start)
     assert bus.publish(Tick()) == 1
     recorder.wait_for(1)
     assert bus.wait_idle(DEADLINE)
     assert bus.stats().workers >= 1
+
+
+INTERRUPTED = ["odd-worker-1", "odd-watch", "odd-native-1", "odd-native-watch"]
+
+
+@pytest.mark.parametrize("interrupted", INTERRUPTED)
+@pytest.mark.parametrize("runs", [False, True], ids=["before it runs", "when it runs"])
+def test_an_interrupt_while_a_thread_is_started_leaves_as_many_as_none(
+    make_bus, make_gate, recorder, monkeypatch, eventually, interrupted, runs
+):
+    bus, start, totals = make_bus(name="odd"), threading.Thread.start, array("Q", [0, 0])
+
+    def start_or_interrupt(thread):
+        if thread.name != interrupted or runs:
+            start(thread)
+        if thread.name == interrupted:
+            raise KeyboardInterrupt
+
+    def use():
+        bus.subscribe_native(Item, _core._count_records, totals)
+        bus.publish(Tick())
+
+    bus.subscribe(Tick, recorder)
+    monkeypatch.setattr(threading.Thread, "start", start_or_interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        use()
+    monkeypatch.setattr(threading.Thread, "start", start)
+    use()
+    # of numbers one may be left out: that of a thread which was not started
+    kinds = ["odd-native-N", "odd-native-watch", "odd-watch", "odd-worker-N"]
+    eventually(lambda: sorted(re.sub(r"\d+", "N", thread.name) for thread in of(bus)) == kinds)
+    gates = [make_gate(), make_gate()]
+    for gate, event_class in zip(gates, (int, str), strict=True):
+        bus.subscribe(event_class, gate.hold)
+        bus.publish(event_class())
+        gate.wait_until_held()
+    before = len(recorder.events)
+    bus.publish(Tick())
+    recorder.wait_for(before + 1)  # beside two that are stuck
+
+    def workers():
+        return [thread.name for thread in of(bus) if thread.name[-1].isdigit()]
+
+    eventually(lambda: bus.stats().workers == len(workers()))
+    assert len(workers()) == 4 or FREE_THREADED, workers()  # one is native; without the GIL one more may have come
+    for gate in gates:
+        gate.open()
+
+
+def of(bus):
+    return [thread for thread in threading.enumerate() if thread.name.startswith(f"{bus.name}-")]
 
 
 def test_an_extra_worker_that_cannot_be_started_is_started_later(bus, gate, recorder, monkeypatch, eventually):

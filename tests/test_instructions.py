@@ -48,10 +48,11 @@ def subject(root, commit):
     return done.stdout.strip()
 
 
-def test_a_clone_without_what_to_compare_with_says_so_loudly(instructions, repository, capsys):
+def test_a_clone_without_what_to_compare_with_fails(instructions, repository, capsys, monkeypatch):
     root, commit, _ = repository
     commit("setup.py", "first")
-    assert instructions.main([], root) == 0
+    monkeypatch.delenv("MAY_SKIP", raising=False)
+    assert instructions.main([], root) == 1
     assert "!!! INSTRUCTION COUNTS NOT CHECKED: this clone has no release" in capsys.readouterr().out
 
 
@@ -93,12 +94,16 @@ def test_a_change_that_is_not_committed_counts(instructions, repository, name):
     assert instructions.is_changed(root, "HEAD")
 
 
-def test_without_valgrind_it_says_so_loudly(instructions, repository, capsys, monkeypatch):
+@pytest.mark.parametrize(("may_skip", "status"), [("", 1), ("spin", 1), ("spin valgrind", 0)])
+def test_without_valgrind_it_fails_unless_that_is_asked_for(
+    instructions, repository, capsys, monkeypatch, may_skip, status
+):
     root, commit, _ = repository
     commit("setup.py", "first")
     commit("setup.py", "second")
     monkeypatch.setattr(instructions.shutil, "which", lambda name: None)
-    assert instructions.main(["--base", "HEAD^"], root) == 0
+    monkeypatch.setenv("MAY_SKIP", may_skip)
+    assert instructions.main(["--base", "HEAD^"], root) == status
     assert "!!! INSTRUCTION COUNTS NOT CHECKED: there is no valgrind here" in capsys.readouterr().out
 
 

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import sysconfig
 import threading
+import time
 import warnings
 import weakref
 from pathlib import Path
@@ -633,6 +634,65 @@ def test_a_python_handler_that_joins_later_is_woken_by_a_publisher_in_c(bus, cli
     bus.subscribe(Item, recorder)
     publish(bus, 1, 10)
     assert len(recorder.wait_for(10)) == 10
+
+
+@pytest.mark.parametrize("options", [{}, {"batch": 100}, {"policy": "drop_oldest"}], ids=str)
+def test_what_c_publishes_leaves_reference_counts_as_they_were(make_bus, publish, spawn, eventually, options, deadline):
+    # each call of `publish` takes a lease on the topic and ends it at once, while the worker begins and ends to run
+    bus, stop = make_bus(), threading.Event()
+    subscription = bus.subscribe(Item, lambda item: None, **options)
+    topic = next(one for one in gc.get_referents(subscription) if type(one) is _core.Topic)
+
+    def counts():
+        return [sys.getrefcount(one) for one in (bus, topic, subscription)]
+
+    def count():
+        while not stop.is_set():
+            taken = [bus, topic, subscription]
+            taken.clear()
+
+    publish(bus, 1, 1)
+    assert bus.wait_idle(deadline)
+    before = []
+    eventually(lambda: before == counts() or before.__setitem__(slice(None), counts()))  # once the worker is done
+    counting = spawn(count)
+    try:
+        for number in range(300):
+            publish(bus, number % 3, 5)
+    finally:
+        stop.set()
+    counting.result(deadline)
+    assert bus.wait_idle(deadline)
+    eventually(lambda: counts() == before)
+
+
+def test_a_dispatcher_is_dropped_while_what_c_has_published_waits(publish, eventually, deadline):
+    for _ in range(50):
+        bus, got = ringcast.Dispatcher(name="dropped"), []
+        bus.subscribe(Item, got.append)
+        publish(bus, 2, 10)  # whose lease is over
+        del bus
+        eventually(lambda got=got: len(got) == 20)
+    eventually(lambda: not [thread for thread in threading.enumerate() if thread.name.startswith("dropped-")])
+
+
+def test_a_publisher_in_c_does_not_wait_for_the_gil(bus, publish, recorder, spawn, deadline):
+    subscription = bus.subscribe(Item, recorder)
+    publish(bus, 0, 1)
+    recorder.wait_for(1)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1000)  # seconds: from here on this thread has the GIL until it waits for something
+    try:
+        publishing = spawn(publish, bus, 4, 1000)
+        end = time.monotonic() + deadline
+        while bus.stats().topics[0].published < 4001 and time.monotonic() < end:
+            pass
+        assert bus.stats().topics[0].published == 4001
+    finally:
+        sys.setswitchinterval(interval)
+    publishing.result(deadline)
+    assert bus.wait_idle(deadline)
+    assert subscription.delivered == 4001
 
 
 def test_a_subscription_made_in_c_keeps_its_owner(bus, client, eventually):

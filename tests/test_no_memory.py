@@ -192,6 +192,45 @@ WITHOUT = {
 }
 
 
+ALL_OR_NONE = """
+import ctypes
+from ringcast import Dispatcher, _core
+
+class Base:
+    pass
+
+class Event(Base):
+    pass
+
+library = ctypes.CDLL(_core.__file__)
+library.rc_fail_alloc.argtypes = [ctypes.c_uint64, ctypes.c_uint64]
+refused = 0
+for number in range(40):
+    with Dispatcher(max_queue=10) as bus:
+        subscriptions = [bus.subscribe(Event, lambda event: None)]
+        bus.publish(Event())   # the first of three topics has its memory, the others have none yet
+        assert bus.wait_idle(10)
+        for base in (Base, object):
+            subscriptions.append(bus.subscribe(base, lambda event: None, subclasses=True))
+        before = [each.delivered for each in subscriptions]
+        library.rc_fail_alloc(number, 1)
+        try:
+            reached = bus.publish(Event())
+        except MemoryError:
+            reached, refused = 0, refused + 1
+        library.rc_fail_alloc(0, 0)
+        assert bus.wait_idle(10)
+        got = [each.delivered - count for each, count in zip(subscriptions, before)]
+        assert reached in (0, 3) and got == [reached / 3] * 3, (number, reached, got)
+assert refused > 1, refused
+"""
+
+
+@pytest.mark.skipif(not FAIL_ALLOC, reason="the core was not built with FAIL_ALLOC=1")
+def test_an_event_for_several_topics_reaches_all_or_none(run_until_done):
+    run_until_done(ALL_OR_NONE)
+
+
 @pytest.mark.skipif(not FAIL_ALLOC, reason="the core was not built with FAIL_ALLOC=1")
 @pytest.mark.parametrize("times", [1, 1000])
 @pytest.mark.parametrize("case", CASES)
@@ -208,3 +247,34 @@ def stop_failing():
     refused = run_case(run_python, case, fail)
     if times > 1:  # publish tries again before it gives up
         assert (refused == 0) == (case in WITHOUT)
+
+
+LOST_RECORDS = """
+import asyncio
+from ringcast import Dispatcher, _core, record
+
+COUNT = 150_000
+
+@record
+class Item:
+    number: int
+
+async def main():
+    failures = []
+    bus = Dispatcher(max_queue=COUNT, on_error=failures.append)
+    stream = bus.stream(Item)
+    bus.publish_many(bytes(COUNT * Item.itemsize), Item)
+    del Item.__layout__   # no object is made of any of them, as without memory
+    assert stream.subscription._next() is _core.EMPTY
+    assert (stream.subscription.pending, stream.subscription.dropped) == (0, COUNT), stream
+    assert len(failures) == COUNT
+    await stream.aclose()
+    await bus.aclose()
+
+asyncio.run(main())
+"""
+
+
+def test_records_that_no_object_can_be_made_of_are_lost_one_after_the_other(run_until_done):
+    # not one inside the other, which the stack has no room for
+    run_until_done(LOST_RECORDS)

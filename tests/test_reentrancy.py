@@ -305,3 +305,99 @@ def test_a_handler_closes_the_dispatcher_without_waiting_for_itself(bus, gate, r
     bus.close(deadline)
     assert recorder.events == list(range(100))
     assert subscription.errors == 0
+
+
+# --- code of event classes ---
+
+
+@pytest.mark.parametrize("way", ["subscribe", "subscribe to a base class", "publish", "publish_many", "count"])
+def test_code_of_event_classes_may_wait_for_another_thread_that_subscribes(bus, spawn, deadline, way):
+    # as an import lock makes it: one thread asks a class, which waits for the other, which is about to subscribe
+    waited = []
+
+    this_thread = threading.get_ident()
+
+    def wait_for_another_thread():
+        if threading.get_ident() == this_thread:  # the other one asks the class, too
+            waited.append(spawn(bus.subscribe, int, print).result(deadline))
+
+    class Asked(type):
+        def __subclasscheck__(cls, other):
+            wait_for_another_thread()
+            return super().__subclasscheck__(other)
+
+    class Id:
+        def __index__(self):
+            wait_for_another_thread()
+            return 0x99
+
+    class Base(metaclass=Asked):
+        pass
+
+    class Event(Base):
+        __event_type__ = Id()
+
+    got = []
+    bus.publish(Tick(1))  # a class that is known, and is asked for by a subscription to a base class
+    if way != "subscribe":
+        bus.subscribe(Base, got.append, subclasses=True, mode="direct")
+    waited.clear()
+    if way == "subscribe":
+        bus.subscribe(Event, got.append, mode="direct")
+    elif way == "subscribe to a base class":
+        bus.subscribe(type("Other", (Base,), {}), got.append, subclasses=True)
+    elif way == "publish":
+        assert bus.publish(Event()) == 1
+    elif way == "publish_many":
+        assert bus.publish_many([Event(), Event()]) == 2
+    else:
+        assert bus.count(Event) == 1
+    assert waited
+
+
+def test_a_class_that_two_threads_make_known_at_once_is_known_once(bus, spawn, deadline):
+    both, in_topics = threading.Barrier(2), []
+
+    class Asked(type):
+        def __subclasscheck__(cls, other):
+            if other is Event and len(in_topics) < 2:
+                in_topics.append(other)
+                both.wait(deadline)
+            return super().__subclasscheck__(other)
+
+    class Base(metaclass=Asked):
+        pass
+
+    class Event(Base):
+        pass
+
+    got = []
+    bus.subscribe(Base, got.append, subclasses=True, mode="direct")
+    publishing = [spawn(bus.publish, Event()) for _ in range(2)]
+    assert [each.result(deadline) for each in publishing] == [1, 1]
+    assert len(got) == 2
+
+
+def test_a_base_class_that_is_subscribed_to_while_a_class_is_made_known_has_its_events(bus, deadline):
+    got = []
+
+    class Late:
+        pass
+
+    class Asked(type):
+        def __subclasscheck__(cls, other):
+            if other is Event and not late:
+                late.append(bus.subscribe(Late, got.append, subclasses=True, mode="direct"))
+            return super().__subclasscheck__(other)
+
+    class Base(metaclass=Asked):
+        pass
+
+    class Event(Base, Late, metaclass=Asked):
+        pass
+
+    late = []
+    bus.subscribe(Base, got.append, subclasses=True, mode="direct")
+    event = Event()
+    assert bus.publish(event) == 2
+    assert got == [event, event]

@@ -5,6 +5,7 @@ import sys
 import threading
 from dataclasses import dataclass
 
+import limits
 import pytest
 
 
@@ -228,3 +229,113 @@ def test_a_stuck_handler_costs_one_more_worker_and_not_all_of_them(make_bus, gat
     gate.wait_until_held()
     assert_complete([beside], deadline)
     assert len(workers_of("double")) == 2
+
+
+def event_classes(count):
+    return [type(f"Held{number}", (), {}) for number in range(count)]
+
+
+@pytest.mark.thread_unsafe(reason="counts threads by name")
+@pytest.mark.parametrize("one_after_another", [True, False])
+def test_quick_handlers_run_however_many_others_hang(make_bus, gate, eventually, recorder, one_after_another):
+    bus = make_bus(name="hanging")
+    classes = event_classes(100)
+    for event_class in classes:
+        bus.subscribe(event_class, gate.hold)
+    bus.subscribe(Other, recorder)
+    for event_class in classes:
+        bus.publish(event_class())
+        if one_after_another:
+            gate.wait_until_held()
+    bus.publish(Other(0))
+    recorder.wait_for(1)
+    if not one_after_another:
+        gate.wait_until_held(100)
+    assert len(workers_of("hanging")) > 100
+    bus.publish(Other(1))
+    recorder.wait_for(2)
+    gate.open()
+    eventually(lambda: len(workers_of("hanging")) <= workers_that_stay())
+    assert bus.wait_idle(0)
+
+
+@pytest.mark.thread_unsafe(reason="counts threads by name")
+def test_a_max_workers_that_is_given_is_a_limit(make_bus, gate, recorder):
+    bus = make_bus(name="limited", max_workers=3)
+    classes = event_classes(5)
+    for event_class in classes:
+        bus.subscribe(event_class, gate.hold)
+        bus.publish(event_class())
+    gate.wait_until_held(3)
+    bus.subscribe(Other, recorder)
+    bus.publish(Other(0))
+    assert not bus.wait_idle(0.05)
+    assert recorder.events == []
+    assert len(workers_of("limited")) == 3
+    gate.open()
+    recorder.wait_for(1)
+
+
+class Beside:
+    """A slow handler and a quick one. Each call of the slow one waits for the quick one to run beside it, for less time
+    than the watch needs to find out that a call is stuck."""
+
+    def __init__(self):
+        self.ran_beside = []
+        self.quick_has_run = threading.Event()
+
+    def slow(self, events):
+        self.ran_beside.append(self.quick_has_run.wait(0.008))
+
+    def quick(self, event):
+        self.quick_has_run.set()
+
+    def publish(self, bus, *events):
+        self.quick_has_run.clear()
+        for event in events:
+            bus.publish(event)
+        assert bus.wait_idle(limits.DEADLINE)
+
+
+@pytest.mark.parametrize("same_class", [True, False], ids=["same class", "another class"])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"batch": 8}, {"policy": "drop_oldest"}, {"policy": "drop_oldest", "batch": 8}, {"where": lambda event: True}],
+)
+def test_a_handler_that_is_known_to_be_slow_runs_beside_the_quick_ones(bus, options, same_class):
+    beside = Beside()
+    bus.subscribe(Other if same_class else Tick, beside.slow, **options)
+    bus.subscribe(Other, beside.quick)
+    for number in range(500):
+        beside.publish(bus, *([Other(number)] if same_class else [Tick(number), Other(number)]))
+        if beside.ran_beside[-10:] == [True] * 10:
+            break
+    assert beside.ran_beside[-10:] == [True] * 10
+    if same_class or workers_that_stay() == 1:  # else they run in parallel anyway
+        assert beside.ran_beside[0] is False  # at first nobody can know
+
+
+def test_a_handler_that_was_slow_and_is_quick_again_runs_with_the_others(bus):
+    beside, order = Beside(), []
+    slow = [True]
+
+    def first(other: Other) -> None:
+        if slow[0]:
+            beside.slow(other)
+        order.append(("first", other.number))
+
+    def second(other: Other) -> None:
+        beside.quick(other)
+        order.append(("second", other.number))
+
+    bus.subscribe(first)
+    bus.subscribe(second)
+    for number in range(20):
+        beside.publish(bus, Other(number))
+    slow[0] = False
+    for number in range(20, 2000):
+        beside.publish(bus, Other(number))
+        # on one worker, in the order in which they subscribed
+        if order[-50:] == [(name, n) for n in range(number - 24, number + 1) for name in ("first", "second")]:
+            return
+    pytest.fail("it never came back")

@@ -328,3 +328,25 @@ def test_discarded_events_take_no_room_though_no_worker_is_free(make_bus, gate):
     gate.open()
     bus.close()
     assert again.delivered == 1
+
+
+@pytest.mark.parametrize("batch", [None, 4], ids=["single", "batch"])
+@pytest.mark.parametrize("policy", ["block", "raise", "drop_oldest", "drop_newest", "latest"])
+def test_leaving_a_with_block_waits_for_the_handler_at_work(bus, gate, policy, batch):
+    ended = []
+
+    def handler(event):
+        gate.hold()
+        ended.append(event)
+
+    options = {"policy": policy} | ({} if batch is None else {"batch": batch})
+    subscription = bus.subscribe(Tick, handler, **options)
+    bus.publish(Tick(0))
+    gate.wait_until_held()
+    opener = threading.Timer(0.05, gate.open)  # while it waits; if it does not wait, `ended` is empty below
+    opener.start()
+    with subscription:
+        assert subscription.pending == 1
+    assert len(ended) == 1
+    assert subscription.pending == 0
+    opener.join()

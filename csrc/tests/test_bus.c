@@ -516,7 +516,7 @@ static void bus_open(bus *all, uint64_t max_queue, uint64_t start, uint32_t max_
     memset(all, 0, sizeof *all);
     rc_u64_store(&nowhere, NEVER);
     CHECK(rc_registry_init(&all->registry) == 0);
-    CHECK(rc_pool_init(&all->pool, max_workers, parallel, MILLISECOND / 5, MILLISECOND) == 0);
+    CHECK(rc_pool_init(&all->pool, max_workers, 0, parallel, MILLISECOND / 5, MILLISECOND) == 0);
     for (uint32_t number = 0; number < TOPICS; number++) {
         bus_topic *topic = &all->topics[number];
         CHECK(rc_ring_init(&topic->ring, max_queue, 0, start) == 0);

@@ -59,7 +59,7 @@ static int make_registry(void)
 static int make_pool(void)
 {
     rc_pool pool;
-    if (rc_pool_init(&pool, 3, 1, 1000000, 1000000) != 0) return -1;
+    if (rc_pool_init(&pool, 3, 0, 1, 1000000, 1000000) != 0) return -1;
     rc_pool_destroy(&pool);
     return 0;
 }

@@ -29,7 +29,7 @@ typedef struct stage {
 static void stage_open(stage *at, uint32_t max_workers, uint32_t parallel)
 {
     memset(at, 0, sizeof *at);
-    CHECK(rc_pool_init(&at->pool, max_workers, parallel, MILLISECOND, MILLISECOND) == 0);
+    CHECK(rc_pool_init(&at->pool, max_workers, 0, parallel, MILLISECOND, MILLISECOND) == 0);
     for (uint32_t number = 0; number < max_workers && number < WORKERS; number++)
         CHECK((at->worker[number] = hire(&at->pool)) != NULL);
     for (int number = 0; number < TASKS; number++) {
@@ -117,7 +117,7 @@ static void workers_are_limited(void)
     stage_open(&at, 2, 1);
     CHECK(hire(&at.pool) == NULL);
     CHECK(rc_pool_current(&at.pool) == at.worker[1]);
-    CHECK(rc_pool_init(&other, 1, 1, 1, 1) == 0);
+    CHECK(rc_pool_init(&other, 1, 0, 1, 1, 1) == 0);
     CHECK(rc_pool_current(&other) == NULL);
     rc_pool_destroy(&other);
     stage_close(&at);
@@ -202,6 +202,119 @@ static void lanes_leave_one_worker_for_the_topics(void)
     leave(&at, 0);
     CHECK(take(&at, 0) == &at.lane[0]);
     stage_close(&at);
+}
+
+/* A worker that is stuck does not count for max_workers: another may take its place, up to `spare`. */
+static void stuck_workers_are_replaced_by_spare_ones(void)
+{
+    rc_pool pool;
+    rc_task topic, lane[3];
+    rc_ring ring;
+    rc_u64 cursor;
+    rc_worker *worker[3];
+    rc_u64_store(&cursor, 0);
+    CHECK(rc_pool_init(&pool, 2, 1, 1, MILLISECOND, MILLISECOND) == 0);
+    CHECK(rc_ring_init(&ring, 4, 4, 0) == 0);
+    rc_task_init(&topic, RC_TOPIC, NULL);
+    rc_u32_store(&topic.members, 3);
+    CHECK(rc_pool_schedule(&pool, &topic));
+    for (int number = 0; number < 3; number++) {
+        CHECK(rc_pool_wants_worker(&pool));
+        CHECK((worker[number] = hire(&pool)) != NULL);
+        CHECK(rc_pool_take_now(&pool, worker[number]) == &topic);
+        rc_task_init(&lane[number], RC_LANE, NULL);
+        rc_turn_begin(worker[number], &lane[number], &ring, &cursor);
+        CHECK_EQUAL(rc_pool_watch(&pool), RC_WATCH_STUCK);
+        rc_pool_split_stuck(&pool); /* the topic is back in the queue */
+    }
+    CHECK(!rc_pool_wants_worker(&pool)); /* 2 and 1 to spare are stuck */
+    CHECK(hire(&pool) == NULL);
+    for (int number = 0; number < 3; number++) {
+        CHECK(rc_turn_end(&pool, worker[number]));
+        rc_task_release(&lane[number], RC_SHARED);
+        rc_pool_leave(&pool, worker[number]);
+    }
+    CHECK(rc_pool_take_now(&pool, worker[0]) == &topic);
+    rc_task_release(&topic, RC_IDLE);
+    rc_pool_leave(&pool, worker[0]);
+    CHECK_EQUAL(rc_pool_outstanding(&pool), 0);
+    rc_ring_destroy(&ring);
+    rc_pool_destroy(&pool);
+}
+
+/* The lane of a stuck worker leaves room for another lane, where there are workers to spare. */
+static void lanes_that_are_stuck_make_room_for_lanes(void)
+{
+    for (uint32_t spare = 0; spare < 2; spare++) {
+        stage at;
+        stage_open(&at, 2, 1);
+        at.pool.spare = spare; /* there are places for more workers than 2, but none joins */
+        push(&at, &at.lane[0]);
+        push(&at, &at.lane[1]);
+        CHECK(take(&at, 0) == &at.lane[0]);
+        begin(&at, 0, 0);
+        CHECK(take(&at, 1) == NULL); /* is kept for topics */
+        CHECK(rc_pool_schedule(&at.pool, &at.topic[0]));
+        CHECK(take(&at, 1) == &at.topic[0]);
+        begin(&at, 1, 1);
+        CHECK_EQUAL(rc_pool_watch(&at.pool), RC_WATCH_STUCK); /* both are */
+        CHECK(!rc_turn_end(&at.pool, at.worker[1]));
+        leave(&at, 1);
+        CHECK(take(&at, 1) == (spare ? &at.lane[1] : NULL));
+        CHECK(!rc_turn_end(&at.pool, at.worker[0]));
+        leave(&at, 0);
+        if (!spare) CHECK(take(&at, 1) == &at.lane[1]);
+        leave(&at, 1);
+        CHECK_EQUAL(rc_pool_outstanding(&at.pool), 0);
+        stage_close(&at);
+    }
+}
+
+/* Topics that wait behind a stuck worker are run at once, as many as there are; then the limit is there again. */
+static void topics_behind_a_stuck_worker_run_at_once(void)
+{
+    stage at;
+    stage_open(&at, 4, 1);
+    for (int number = 0; number < 4; number++) push(&at, &at.topic[number]);
+    CHECK(take(&at, 0) == &at.topic[0]);
+    begin(&at, 0, 0);
+    CHECK(take(&at, 1) == NULL);
+    split_all(&at);
+    for (int number = 1; number < 4; number++) CHECK(take(&at, number) == &at.topic[number]);
+    for (int number = 1; number < 4; number++) leave(&at, number);
+    CHECK(take(&at, 1) == &at.topic[0]); /* what was split has gone to the end of the queue, which is empty now */
+    push(&at, &at.topic[1]);
+    CHECK(take(&at, 2) == NULL);
+    leave(&at, 1);
+    CHECK(take(&at, 2) == &at.topic[1]);
+    leave(&at, 2);
+    CHECK(rc_turn_end(&at.pool, at.worker[0]));
+    leave(&at, 0);
+    CHECK_EQUAL(rc_pool_outstanding(&at.pool), 0);
+    stage_close(&at);
+}
+
+/* One slow turn is no evidence, two with few quick ones between are, and so is one of several slow calls. Then as many
+ * quick turns cool it down. */
+static void heat_is_raised_by_slow_turns_and_cools_down(void)
+{
+    uint32_t heat = rc_heat_after(0, RC_SLOW_CALL, 1, 0);
+    CHECK(heat != 0 && !rc_heat_is_slow(heat));
+    CHECK(rc_heat_is_slow(rc_heat_after(heat, RC_SLOW_CALL, 1, 0)));
+    for (int turn = 0; turn < RC_HOT - 1; turn++) heat = rc_heat_after(heat, RC_SLOW_CALL - 1, 1, 0);
+    CHECK(rc_heat_is_slow(rc_heat_after(heat, RC_SLOW_CALL, 1, 0)));
+    CHECK_EQUAL(rc_heat_after(heat, 0, 1, 0), 0);
+    CHECK_EQUAL(rc_heat_after(0, (int64_t)RC_SURE * RC_SLOW_CALL, RC_SURE, 0), RC_HOTTEST);
+    CHECK_EQUAL(rc_heat_after(RC_HOTTEST, RC_SLOW_CALL, 1, 0), RC_HOTTEST);
+    CHECK_EQUAL(rc_heat_after(0, (int64_t)RC_SLOW_CALL * 255, 256, 0), 0); /* quick calls */
+    CHECK_EQUAL(rc_heat_after(0, (int64_t)RC_SLOW_CALL * 12, 256, 1), RC_HOT); /* quick calls, but a turn too long */
+    CHECK_EQUAL(rc_heat_after(0, (int64_t)RC_SLOW_CALL * 9, 0, 0), 0); /* no call: cancelled just then */
+    heat = RC_HOTTEST;
+    for (int turn = 0; turn < RC_HOTTEST; turn++) {
+        CHECK(heat != 0);
+        heat = rc_heat_after(heat, 0, 1, 0);
+    }
+    CHECK_EQUAL(heat, 0);
 }
 
 /* A turn that is split leaves its worker with the lane, and the topic to another worker, at once. */
@@ -290,7 +403,7 @@ static void watch_asks_for_workers_and_stops(void)
     rc_pool pool;
     rc_task task;
     rc_worker *worker;
-    CHECK(rc_pool_init(&pool, 2, 1, MILLISECOND, MILLISECOND) == 0);
+    CHECK(rc_pool_init(&pool, 2, 0, 1, MILLISECOND, MILLISECOND) == 0);
     rc_task_init(&task, RC_TOPIC, NULL);
     CHECK(!rc_pool_wants_worker(&pool));
     CHECK(rc_pool_schedule(&pool, &task));
@@ -309,6 +422,73 @@ static void watch_asks_for_workers_and_stops(void)
     CHECK_EQUAL(rc_pool_watch(&pool), RC_WATCH_STOP);
     CHECK(rc_pool_take(&pool, worker) == NULL);
     rc_pool_destroy(&pool);
+}
+
+/* An interrupt comes in while a thread is started: whoever starts it cannot tell whether it runs, and takes the hire back. */
+static void a_hire_is_taken_back_before_or_after_its_thread_joins(void)
+{
+    rc_pool pool;
+    CHECK(rc_pool_init(&pool, 3, 0, 1, MILLISECOND, MILLISECOND) == 0);
+    CHECK(!rc_pool_is_staffed(&pool));
+    rc_pool_hire(&pool);
+    CHECK(rc_pool_is_staffed(&pool));
+    rc_pool_dismiss(&pool);
+    CHECK(!rc_pool_is_staffed(&pool));
+    CHECK(rc_pool_join(&pool) == NULL); /* its thread comes all the same, and finds no place */
+    CHECK_EQUAL(rc_pool_workers(&pool), 0);
+    CHECK(hire(&pool) != NULL);
+    rc_pool_dismiss(&pool); /* after the thread has joined: nothing is taken back */
+    CHECK_EQUAL(rc_pool_workers(&pool), 1);
+    CHECK(hire(&pool) != NULL);
+    CHECK_EQUAL(rc_pool_workers(&pool), 2);
+    rc_pool_destroy(&pool);
+}
+
+/* What a lent token and its lease own: a count that must not be 0 while the worker runs the task, and is at the end. */
+typedef struct lease {
+    rc_pool pool;
+    rc_task task;
+    _Atomic int owned;
+} lease;
+
+static void *run_a_lent_task(void *argument)
+{
+    lease *all = argument;
+    rc_worker *worker = hire(&all->pool);
+    while (rc_pool_take(&all->pool, worker) != NULL) {
+        if (rc_task_is_lent(&all->task)) {
+            atomic_fetch_add(&all->owned, 1);
+            if (!rc_task_settle(&all->task)) CHECK(atomic_fetch_sub(&all->owned, 1) > 1);
+        }
+        CHECK(atomic_load(&all->owned) > 0);
+        rc_task_release(&all->task, RC_IDLE);
+        rc_pool_leave(&all->pool, worker);
+        atomic_fetch_sub(&all->owned, 1);
+    }
+    return NULL;
+}
+
+/* A publisher schedules a task on its lease and ends that at once, while the worker takes the task. */
+static void a_lent_token_owns_what_the_worker_takes_or_the_lease_leaves(void)
+{
+    enum { ROUNDS = 20000 };
+    lease all;
+    pthread_t thread;
+    memset(&all, 0, sizeof all);
+    CHECK(rc_pool_init(&all.pool, 1, 0, 1, MILLISECOND, MILLISECOND) == 0);
+    rc_task_init(&all.task, RC_TOPIC, &all);
+    pthread_create(&thread, NULL, run_a_lent_task, &all);
+    for (int round = 0; round < ROUNDS; round++) {
+        unsigned spins = 0;
+        atomic_fetch_add(&all.owned, 1); /* the lease */
+        CHECK(rc_pool_schedule_lent(&all.pool, &all.task) == 1);
+        for (int pause = 0; pause < round % 50; pause++) rc_cpu_relax();
+        if (!rc_task_settle(&all.task)) atomic_fetch_sub(&all.owned, 1);
+        while (rc_pool_outstanding(&all.pool) != 0 || atomic_load(&all.owned) != 0) rc_ring_pause(spins++);
+    }
+    rc_pool_stop(&all.pool);
+    pthread_join(thread, NULL);
+    rc_pool_destroy(&all.pool);
 }
 
 /* The watch finds a call that lasts for a tick, after it has called for attention a tick before. */
@@ -611,7 +791,7 @@ static void deciding_takes_no_time(void)
     static rc_u64 cursors[MANY];
     rc_worker *worker;
     int64_t began;
-    CHECK(rc_pool_init(&pool, MANY, MANY, MILLISECOND, MILLISECOND) == 0);
+    CHECK(rc_pool_init(&pool, MANY, 0, MANY, MILLISECOND, MILLISECOND) == 0);
     for (int layer = 0; layer <= LAYERS; layer++) CHECK(rc_ring_init(&rings[layer], 1, 0, 0) == 0);
     for (int number = 0; number < MANY - 1; number++) {
         int layer = number / WIDTH;
@@ -667,7 +847,7 @@ static void run_cancel_beside(int begins)
     static interleaving test;
     pthread_t canceller;
     memset(&test, 0, sizeof test);
-    CHECK(rc_pool_init(&test.pool, 1, 1, MILLISECOND, MILLISECOND) == 0);
+    CHECK(rc_pool_init(&test.pool, 1, 0, 1, MILLISECOND, MILLISECOND) == 0);
     CHECK(rc_ring_init(&test.ring, 1, 0, 0) == 0);
     test.worker = hire(&test.pool);
     test.start.count = test.finish.count = 2;
@@ -759,7 +939,7 @@ static void split_beside_the_end_of_a_turn(void)
     pthread_t workers[2];
     int64_t deadline = nanoseconds_now() + 1000 * MILLISECOND;
     memset(&race, 0, sizeof race);
-    CHECK(rc_pool_init(&race.pool, 2, 2, MILLISECOND, MILLISECOND) == 0);
+    CHECK(rc_pool_init(&race.pool, 2, 0, 2, MILLISECOND, MILLISECOND) == 0);
     CHECK(rc_ring_init(&race.ring, 1, 0, 0) == 0);
     rc_task_init(&race.topic, RC_TOPIC, NULL);
     rc_task_init(&race.lane, RC_LANE, NULL);
@@ -1046,7 +1226,7 @@ static void *watch_workers(void *argument)
 static void bus_open(bus *all, uint32_t topics, uint32_t members, uint64_t max_queue, uint32_t max_workers, uint32_t parallel)
 {
     memset(all, 0, sizeof *all);
-    CHECK(rc_pool_init(&all->pool, max_workers, parallel, MILLISECOND / 5, MILLISECOND) == 0);
+    CHECK(rc_pool_init(&all->pool, max_workers, 0, parallel, MILLISECOND / 5, MILLISECOND) == 0);
     all->count = topics;
     for (uint32_t number = 0; number < topics; number++) {
         bus_topic *topic = &all->topics[number];
@@ -1293,10 +1473,16 @@ int main(void)
     RUN(outstanding_is_what_is_scheduled);
     RUN(topics_run_in_parallel_up_to_a_limit);
     RUN(lanes_leave_one_worker_for_the_topics);
+    RUN(stuck_workers_are_replaced_by_spare_ones);
+    RUN(lanes_that_are_stuck_make_room_for_lanes);
+    RUN(topics_behind_a_stuck_worker_run_at_once);
+    RUN(heat_is_raised_by_slow_turns_and_cools_down);
     RUN(split_hands_the_topic_on);
     RUN(split_for_the_release_of_events);
     RUN(split_spares_who_is_not_in_the_way);
     RUN(watch_asks_for_workers_and_stops);
+    RUN(a_hire_is_taken_back_before_or_after_its_thread_joins);
+    RUN(a_lent_token_owns_what_the_worker_takes_or_the_lease_leaves);
     RUN(watch_finds_who_is_stuck);
     RUN(extra_workers_linger_and_end);
     RUN(stop_runs_what_is_scheduled);

@@ -186,6 +186,26 @@ static void allocates_at_the_first_claim(void)
 }
 
 /* A large limit takes no memory as long as little is waiting: of the table of pages only what is used is touched. */
+static void a_look_says_what_a_claim_would_come_to(void)
+{
+    for (size_t start = 0; start < sizeof starts / sizeof *starts; start++) {
+        rc_ring ring;
+        CHECK(rc_ring_init(&ring, 4, 4, starts[start]) == 0);
+        for (uint64_t count = 0; count < 8; count++) {
+            CHECK_EQUAL(rc_ring_look(&ring, 4), count < 4 ? RC_CLAIMED : RC_FULL);
+            CHECK_EQUAL(rc_ring_look(&ring, 8), RC_CLAIMED);
+            CHECK_EQUAL(rc_ring_tail(&ring), starts[start] + count); /* nothing is claimed */
+            CHECK(attached_pages(&ring) >= 1);                       /* and memory is there */
+            CHECK_EQUAL(put(&ring, 8), RC_CLAIMED);
+        }
+        CHECK_EQUAL(rc_ring_look(&ring, 8), RC_FULL);
+        rc_ring_close(&ring);
+        CHECK_EQUAL(rc_ring_look(&ring, 9), RC_CLOSED);
+        take_all(&ring);
+        rc_ring_destroy(&ring);
+    }
+}
+
 static void large_limit_takes_no_memory(void)
 {
     struct rusage before, after;
@@ -636,6 +656,7 @@ int main(void)
     RUN(holds_exactly_max_queue);
     RUN(room_comes_back_one_by_one);
     RUN(reserve_is_beyond_max_queue);
+    RUN(a_look_says_what_a_claim_would_come_to);
     RUN(closed_refuses_claims);
     RUN(serves_up_to_the_last_position);
     RUN(allocates_at_the_first_claim);

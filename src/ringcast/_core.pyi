@@ -158,7 +158,15 @@ class RecordBatch(Sequence[E]):
 
 class Core:
     def __init__(
-        self, max_queue: int, max_workers: int, parallel: int, cpus: int, name: str, raises: bool, timing: bool
+        self,
+        max_queue: int,
+        max_workers: int,
+        spare: int,
+        parallel: int,
+        cpus: int,
+        name: str,
+        raises: bool,
+        timing: bool,
     ) -> None: ...
     @property
     def max_queue(self) -> int: ...

@@ -19,7 +19,9 @@ or released and no Python code runs. Nothing here relies on the GIL, except wher
 
 References. A slot of a ring owns one reference to its event. A task that is scheduled owns one to its Core and one
 to its Topic or Subscription, so nothing is freed while it may still be run, and a Core with nothing to deliver
-is an ordinary object that reference counting and the garbage collector can free.
+is an ordinary object that reference counting and the garbage collector can free. What touches a count is declared
+without `nogil`, so that Cython lets only attached threads come there; a DEBUG build asserts it. Publishers in C are not
+attached: their tokens stand on a lease (wake_detached). core/types.pxi says how objects stay whole.
 """
 import contextvars
 import sys
@@ -67,19 +69,43 @@ from libc.string cimport memcpy, memset
 
 from ringcast._csrc cimport *
 
-cdef extern from "Python.h" nogil:
-    # Declared nogil to be usable in functions that touch raw pointers only; every caller is attached.
+cdef extern from *:
+    """
+    #ifndef NDEBUG
+    /* A DEBUG build asserts at each touch of a reference count, also at those that Cython writes, that the thread is
+     * attached to the interpreter. Where one is not, a count is lost when two threads change it at once: too seldom
+     * for tests to see. Nor does ThreadSanitizer, which knows the free-threaded build only, where they are atomic. */
+    static inline void rc_checked_incref(PyObject *object) { assert(PyGILState_Check()); Py_INCREF(object); }
+    static inline void rc_checked_decref(PyObject *object) { assert(PyGILState_Check()); Py_DECREF(object); }
+    static inline void rc_checked_xincref(PyObject *object) { if (object != NULL) rc_checked_incref(object); }
+    static inline void rc_checked_xdecref(PyObject *object) { if (object != NULL) rc_checked_decref(object); }
+    #undef Py_INCREF
+    #undef Py_DECREF
+    #undef Py_XINCREF
+    #undef Py_XDECREF
+    #define Py_INCREF(object) rc_checked_incref((PyObject *)(object))
+    #define Py_DECREF(object) rc_checked_decref((PyObject *)(object))
+    #define Py_XINCREF(object) rc_checked_xincref((PyObject *)(object))
+    #define Py_XDECREF(object) rc_checked_xdecref((PyObject *)(object))
+    #endif
+    """
+
+cdef extern from "Python.h":
+    # Not nogil, as each of these touches a reference count or runs Python code: so Cython lets no function call them
+    # that may run detached.
     ctypedef PyObject *(*vectorcallfunc)(PyObject *, PyObject **, size_t, PyObject *)
-    const size_t PY_VECTORCALL_ARGUMENTS_OFFSET
-    PyTypeObject *Py_TYPE(PyObject *)
     void Py_INCREF(PyObject *)
     void Py_DECREF(PyObject *)
-    vectorcallfunc PyVectorcall_Function(PyObject *)
     PyObject *PyObject_Vectorcall(PyObject *, PyObject **, size_t, PyObject *)
-    bint PyType_IsSubtype(PyTypeObject *, PyTypeObject *)
-    bint PyType_Check(PyObject *)
     PyObject *PyList_New(Py_ssize_t) except NULL
     void PyList_SET_ITEM(PyObject *, Py_ssize_t, PyObject *)
+
+cdef extern from "Python.h" nogil:
+    const size_t PY_VECTORCALL_ARGUMENTS_OFFSET
+    PyTypeObject *Py_TYPE(PyObject *)
+    vectorcallfunc PyVectorcall_Function(PyObject *)
+    bint PyType_IsSubtype(PyTypeObject *, PyTypeObject *)
+    bint PyType_Check(PyObject *)
 
 cdef extern from *:
     """
@@ -89,6 +115,7 @@ cdef extern from *:
      * it may sleep, and each event would interrupt it. So this counts as a reference of the others. */
     static inline void rc_share(PyObject *object)
     {
+        assert(PyGILState_Check());
     #ifdef Py_GIL_DISABLED
         /* relaxed, as in Py_INCREF: the caller has a reference, and hands over what it takes with a release */
         if (_Py_atomic_load_uint32_relaxed(&object->ob_ref_local) != _Py_IMMORTAL_REFCNT_LOCAL)
@@ -98,7 +125,7 @@ cdef extern from *:
     #endif
     }
     """
-    void rc_share(PyObject *) nogil
+    void rc_share(PyObject *)
 
 cdef extern from *:
     """
@@ -129,10 +156,10 @@ cdef extern from *:
 
 cdef extern from *:
     """
-    /* An object as the class's __new__ makes it, without its __init__. */
-    static inline PyObject *rc_new(PyObject *record_class, PyObject *nothing)
+    /* An object of a class as its base makes it, whatever __new__ the class may have, and without __init__. */
+    static inline PyObject *rc_new(PyObject *base, PyObject *its_class, PyObject *nothing)
     {
-        return ((PyTypeObject *)record_class)->tp_new((PyTypeObject *)record_class, nothing, NULL);
+        return ((PyTypeObject *)base)->tp_new((PyTypeObject *)its_class, nothing, NULL);
     }
     /* Integers of 1, 2, 4 and 8 bytes at any address. */
     static inline int64_t rc_read_signed(const char *data, Py_ssize_t size)
@@ -161,7 +188,7 @@ cdef extern from *:
         }
     }
     """
-    object rc_new(PyObject *record_class, tuple nothing)
+    object rc_new(object base, object its_class, tuple nothing)
     int64_t rc_read_signed(const char *data, Py_ssize_t size) nogil
     uint64_t rc_read_unsigned(const char *data, Py_ssize_t size) nogil
     void rc_write_low(char *data, uint64_t bits, Py_ssize_t size) nogil
@@ -177,11 +204,10 @@ cdef double PICK_SECONDS = 0.01   # how long a thread waits for another one that
 
 cdef enum:
     MANY_BYTES = 65_536   # of records, beyond which they are copied without the GIL
+    CHUNK_BYTES = 1_048_576   # of them that are copied at a time, before their handlers are woken
     BATCH = 256           # events a subscription is given in a turn, before the others have theirs
-    TIMED = 64            # every so many turns are timed
+    TIMED = 64            # every so many calls of a direct handler are timed
     RESERVE = 65_536      # events that handlers may publish beyond max_queue where waiting would never end
-    CALM_RUNS = 8         # quick runs after which a subscription leaves its own lane
-    SLOW_TURNS = 2        # turns in a row that lasted over a tick, after which it gets one
     TICK = 10_000_000     # ns between two looks of the watch at busy workers
     LINGER = 1_000_000_000   # ns after which an extra worker without work ends
     SLICE = 100_000_000   # ns: how long a wait leaves signals (Ctrl-C) unhandled at most
@@ -239,7 +265,7 @@ cdef struct topic_t:
     rc_u32 turn               # how many events the holder of the task looks for at a time: as many as a batch takes
     rc_u32 room_waiters       # somebody waits for room without blocking: see Topic.waiters
     kind_t kind
-    bint timing               # whether turns are timed
+    bint timing               # whether the time of handlers is kept
     uint64_t first            # where the ring begins: 0, but for tests
     uint64_t disowned         # in a forked child: the events before it are the parent's
     rc_u64 high_water         # most events that were seen waiting
@@ -295,11 +321,9 @@ cdef struct subscription_t:
     rc_u64 start              # the cursor at subscribe
     rc_u64 cancelled_at       # the tail at cancel
     rc_u64 high_water         # most events that were seen waiting
-    rc_u64 turns              # counted to time every few of them
     rc_u64 timed              # calls of the handler, in `time` ns
     rc_u64 time
-    uint32_t slow             # turns in a row that lasted over a tick
-    uint32_t calm             # runs of the lane in a row that did not
+    uint32_t heat             # how slow it was in its last turns: rc_heat_after
 
 # What the registry has for a class whose instances compute their ids.
 cdef topic_t by_instance
@@ -330,3 +354,4 @@ include "core/dispatcher.pxi"
 include "core/fork.pxi"
 include "core/capi.pxi"
 include "core/counting.pxi"
+include "core/types.pxi"

@@ -86,6 +86,7 @@ cdef extern from "rc_ring.h" nogil:
     void rc_ring_close(rc_ring *ring)
     rc_claim rc_ring_claim(rc_ring *ring, uint64_t limit, rc_slot **slot)
     rc_claim rc_ring_claim_run(rc_ring *ring, uint64_t limit, uint64_t most, rc_run *run)
+    rc_claim rc_ring_look(rc_ring *ring, uint64_t limit)
     rc_slot *rc_run_slots(const rc_run *run)
     void rc_ring_publish(rc_slot *slot, void *event)
     void rc_ring_await_gate(rc_ring *ring, uint64_t gate, int64_t timeout)
@@ -140,7 +141,13 @@ cdef extern from "rc_pool.h" nogil:
         rc_park progress
         uint32_t max_workers
         int stopping
-    int rc_pool_init(rc_pool *pool, uint32_t max_workers, uint32_t parallel, int64_t tick, int64_t linger)
+    int rc_pool_init(
+        rc_pool *pool, uint32_t max_workers, uint32_t spare, uint32_t parallel, int64_t tick, int64_t linger
+    )
+    bint rc_calls_are_slow(int64_t elapsed, uint64_t calls)
+    uint32_t rc_heat_after(uint32_t heat, int64_t elapsed, uint64_t calls, int cut)
+    bint rc_heat_is_slow(uint32_t heat)
+    uint32_t RC_HOTTEST
     void rc_pool_destroy(rc_pool *pool)
     void rc_task_init(rc_task *task, rc_task_kind kind, void *owner)
     rc_task_state rc_task_now(const rc_task *task)
@@ -148,8 +155,12 @@ cdef extern from "rc_pool.h" nogil:
     void rc_task_release(rc_task *task, rc_task_state state)
     bint rc_task_give_back(rc_task *task)
     bint rc_pool_schedule(rc_pool *pool, rc_task *task)
+    bint rc_pool_schedule_lent(rc_pool *pool, rc_task *task)
+    bint rc_task_is_lent(const rc_task *task)
+    bint rc_task_settle(rc_task *task)
     void rc_pool_hire(rc_pool *pool)
     void rc_pool_dismiss(rc_pool *pool)
+    bint rc_pool_is_staffed(rc_pool *pool)
     rc_worker *rc_pool_join(rc_pool *pool)
     rc_task *rc_pool_take(rc_pool *pool, rc_worker *worker)
     rc_task *rc_pool_take_now(rc_pool *pool, rc_worker *worker)

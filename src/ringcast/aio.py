@@ -69,7 +69,7 @@ class Runner:
         self._concurrency = concurrency
         self._context = contextvars.copy_context()  # the subscriber's: not that of whoever publishes
         self._calls: set[asyncio.Task[BaseException | None]] = set()  # under way, or in a pause after their end
-        self._goes_on = False  # in the next turn of the loop
+        self._goes_on = False  # _go_on is to come: wake-ups until then have nothing to do
 
     def wake(self) -> None:
         """There are events. Any thread.
@@ -95,6 +95,8 @@ class Runner:
                 continue
             self._finish(event, call)
             if self._loop.time() > turn:
+                # the events that handlers have published meanwhile have each woken this: only one is to go on, or the
+                # wake-ups multiply, and the loop has no turn for others
                 self._goes_on = True
                 self._loop.call_soon(self._go_on, context=self._context)
                 return

@@ -40,6 +40,7 @@ H = TypeVar("H", bound=Callable[[Any], object])
 
 MAX_QUEUE_LIMIT = 2**32  # beyond any use; keeps positions far from the end of 64 bits
 ASYNCIO = MODES.index("asyncio")
+SPARE_WORKERS = 1_000  # threads that may take the places of stuck ones; each has a stack, so there is an end
 EXIT_TIMEOUT = 5.0  # seconds, the default of exit_timeout
 EXIT_PRIORITY = 100  # among what multiprocessing does at the end of a process: before it closes its queues (10)
 
@@ -91,15 +92,17 @@ class Dispatcher(Core):
     Args:
         max_queue: how many events of one type may wait for the slowest of its subscribers, from 1; then `publish`
             waits. Handlers may go past it where waiting would never end (see `publish`).
-        max_workers: how many threads may run handlers, from 1; as in `concurrent.futures`, min(32, CPUs + 4)
-            by default. One is used, more only while handlers are stuck (and, on free-threaded Python, one for
-            each CPU); one of them is kept for handlers that are not slow.
+        max_workers: how many threads may run handlers, from 1. One is used, more only for handlers that are slow
+            (and, on free-threaded Python, one for each CPU); one of them is kept for handlers that are not. By default
+            min(32, CPUs + 4), as in `concurrent.futures`, and one more for each handler that is stuck in a call, up to
+            1,000 more: quick handlers run however many others hang. A number that is given is never exceeded: when as
+            many handlers hang, the others wait.
         on_error: is called with a HandlerFailure when a handler raises, on the thread of the handler. By default
             the failure is logged to the logger `ringcast`. "raise": what direct handlers raise is raised by `publish`
             as an ExceptionGroup, when all have run; of other handlers it is logged.
         name: the prefix of the threads' names, "ringcast" by default.
         policy: that of subscriptions which state none; see `HandlerOptions`.
-        timing: whether the time of handlers is sampled, for `Subscription.handler_seconds`.
+        timing: whether the time of handlers is kept, for `Subscription.handler_seconds`.
         exit_timeout: how long the end of the program, or of a `with` block that an exception ends, waits for the
             deliveries, in seconds; None: as long as they take. What is left then is named in the logger `ringcast`.
 
@@ -132,6 +135,7 @@ class Dispatcher(Core):
     ) -> None:
         cpus = _cpu_count()
         workers = min(32, cpus + 4) if max_workers is None else _whole("max_workers", max_workers, 2**16)
+        spare = SPARE_WORKERS if max_workers is None else 0
         raises = on_error == "raise" if isinstance(on_error, str) else False
         if on_error is not None and not raises and not callable(on_error):
             raise TypeError(f'on_error must be callable, "raise" or None, not {on_error!r}')
@@ -145,7 +149,7 @@ class Dispatcher(Core):
         _nanoseconds(exit_timeout)
         self._exit_timeout = exit_timeout
         self._named = False
-        super().__init__(queue, workers, parallel, cpus, name or "ringcast", raises, timing)
+        super().__init__(queue, workers, spare, parallel, cpus, name or "ringcast", raises, timing)
         self._on_error = on_error if callable(on_error) else log_failure
         with _live_lock:
             _live[id(self)] = self

@@ -44,7 +44,7 @@ class SubscriptionStats:
     high_water: int
     """The most that `pending` has been seen at."""
     handler_seconds: float | None
-    """Mean time of one call, in seconds, over a sample of the calls; None: none sampled, or `timing` is off."""
+    """Mean time of one call, in seconds; of a direct handler over a sample. None: not timed, or `timing` is off."""
 
 
 @dataclass(frozen=True, slots=True)

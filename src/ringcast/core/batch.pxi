@@ -34,13 +34,12 @@ cdef turn_t run_batch_turn(rc_worker *worker, topic_t *topic, Subscription owner
             rc_u32_store_seq(&sub.running, 1)
             stop = min(stop, rc_u64_load_seq(&sub.end))
             ticks += 1
-            if ticks == 2:   # at least one tick has passed since the turn began
+            if is_to_be_cut(ticks, started, calls):
                 how = TURN_CUT
                 break
     if started != 0:
-        end_timing(sub, started, calls)
+        end_timing(sub, started, calls, how)
     rc_u32_store(&sub.running, 0)
-    sub.slow = sub.slow + 1 if how == TURN_CUT else 0
     return TURN_SPLIT if rc_turn_end(topic.pool, worker) else how
 
 
@@ -59,8 +58,7 @@ cdef turn_t run_mail_batch_turn(rc_worker *worker, topic_t *topic, Subscription 
         report_lost_batch(owner, taken)
     rc_u32_store(&sub.running, 0)
     rc_u64_count(&sub.calls, taken)
-    if started != 0:
-        end_timing(sub, started, 1)
+    end_timing(sub, started, 1, TURN_DONE)
     if rc_turn_attention(worker):
         rc_turn_attended(worker)
         pause_in_turn(topic)

@@ -23,9 +23,10 @@ cdef extern from "ringcast.h" nogil:
             PyObject *dispatcher, PyObject *record_type, native_handler handler, void *userdata, PyObject *owner
         ) noexcept
 
-cdef struct handle_t:     # what a ringcast_topic is
-    topic_t *c
-    PyObject *core           # a reference
+cdef struct handle_t:     # what a ringcast_topic is: a lease on a topic and its Core. What is here are references
+    PyObject *core
+    PyObject *topic
+    topic_t *c               # the topic's
 
 cdef enum:
     SPINS = 2000    # looks at the gate before a native publisher parks: about 20 us, longer than a reader's turn
@@ -44,14 +45,20 @@ cdef ringcast_topic *api_topic_new(PyObject *dispatcher, PyObject *record_type) 
         raise MemoryError
     topic.c = found.c
     topic.core = dispatcher
-    Py_INCREF(dispatcher)
+    topic.topic = <PyObject *>found
+    rc_share(topic.core)
+    rc_share(topic.topic)
     return <ringcast_topic *>topic
 
 
 cdef void api_topic_free(ringcast_topic *topic) noexcept with gil:
-    if topic != NULL:
-        Py_DECREF((<handle_t *>topic).core)
-        PyMem_RawFree(topic)
+    cdef handle_t *lease = <handle_t *>topic
+    if lease == NULL:
+        return
+    if not rc_task_settle(&lease.c.task):   # else a token that stands on the lease has its references from now on
+        Py_DECREF(lease.topic)
+        Py_DECREF(lease.core)
+    PyMem_RawFree(lease)
 
 
 cdef size_t api_record_size(const ringcast_topic *topic) noexcept nogil:
@@ -81,12 +88,12 @@ cdef ringcast_status api_publish(
             break
         gate = rc_ring_gate(&c.ring)
         limit = rc_u64_load(&c.limit)
-        done += try_publish_records(c, at + done * size, count - done, limit, &claim)
+        done += publish_detached(c, at + done * size, count - done, limit, &claim)
         if done == count:
             break
         if claim == RC_FULL and rc_pool_current(c.native_pool) != NULL:
             limit = c.ring.max_queue + c.ring.reserve   # a native handler: it may be what would make the room
-            done += try_publish_records(c, at + done * size, count - done, limit, &claim)
+            done += publish_detached(c, at + done * size, count - done, limit, &claim)
             if done == count:
                 break
         if claim != RC_FULL or limit > c.ring.max_queue:
@@ -106,6 +113,16 @@ cdef ringcast_status api_publish(
     if published != NULL:
         published[0] = done
     return status
+
+
+cdef uint64_t publish_detached(
+    topic_t *c, const char *records, uint64_t count, uint64_t limit, rc_claim *claim
+) noexcept nogil:
+    """Publishes the first of these records. Returns how many; *claim says why not all."""
+    cdef uint64_t done = store_records(c, records, count, limit, claim)
+    if done:
+        wake_detached(c)
+    return done
 
 
 cdef bint await_room_detached(topic_t *c, uint64_t gate, int64_t deadline) noexcept nogil:

@@ -6,7 +6,7 @@ cdef enum turn_t:
     TURN_SPLIT    # the subscription is now in its own lane, which this worker holds; the topic is another's
 
 
-cdef turn_t run_turn(rc_worker *worker, topic_t *topic, subscription_t *sub, uint64_t stop) noexcept nogil:
+cdef turn_t run_turn(rc_worker *worker, topic_t *topic, subscription_t *sub, uint64_t stop) noexcept:
     """Calls the handler for the events from its cursor up to `stop`. The events are borrowed from the ring:
     the cursor, which is moved after each call, keeps the gate from passing them."""
     cdef PyObject *callee = sub.callee
@@ -47,13 +47,12 @@ cdef turn_t run_turn(rc_worker *worker, topic_t *topic, subscription_t *sub, uin
                 started = 0
                 break
             ticks += 1
-            if ticks == 2:   # at least one tick has passed since the turn began
+            if is_to_be_cut(ticks, started, position - begin):
                 how = TURN_CUT
                 break
     if started != 0:
-        end_timing(sub, started, position - begin)
+        end_timing(sub, started, position - begin, how)
     rc_u32_store(&sub.running, 0)
-    sub.slow = sub.slow + 1 if how == TURN_CUT else 0
     return TURN_SPLIT if rc_turn_end(topic.pool, worker) else how
 
 
@@ -100,15 +99,14 @@ cdef turn_t run_record_turn(rc_worker *worker, topic_t *topic, subscription_t *s
             rc_u32_store_seq(&sub.running, 1)
             stop = min(stop, rc_u64_load_seq(&sub.end))
             ticks += 1
-            if ticks == 2:
+            if is_to_be_cut(ticks, started, position - begin):
                 how = TURN_CUT
                 break
     if arguments[1] != NULL:
         Py_DECREF(arguments[1])
     if started != 0:
-        end_timing(sub, started, position - begin)
+        end_timing(sub, started, position - begin, how)
     rc_u32_store(&sub.running, 0)
-    sub.slow = sub.slow + 1 if how == TURN_CUT else 0
     return TURN_SPLIT if rc_turn_end(topic.pool, worker) else how
 
 
@@ -116,20 +114,21 @@ cdef void report_lost_record(subscription_t *sub) noexcept:
     """There is no memory for the object that its handler would be given."""
     rc_u64_count(&sub.failures, 1)
     rc_u64_count(&sub.unheard, 1)
-    report(<Core>sub.topic.core, MemoryError("no memory for a record"), None, <Subscription>sub.subscription)
+    lost = MemoryError("no memory for a record, or no layout")
+    report(<Core>sub.topic.core, lost, None, <Subscription>sub.subscription)
 
 
-cdef turn_t run_mail_turn(rc_worker *worker, topic_t *topic, subscription_t *sub) noexcept nogil:
+cdef turn_t run_mail_turn(rc_worker *worker, topic_t *topic, subscription_t *sub) noexcept:
     """The same for a subscription with a mailbox: takes its events one by one, each with a reference."""
     cdef PyObject *arguments[2]
     cdef PyObject *result
-    cdef uint64_t called = 0
+    cdef uint64_t called = 0, most = turn_limit(sub)
     cdef int64_t started
     cdef int ticks = 0
     cdef turn_t how = TURN_DONE
     rc_turn_begin(worker, &sub.lane, &topic.ring, &nowhere)
     started = time_turn(sub, rc_mail_size(sub.mail))
-    while called < BATCH:
+    while called < most:
         arguments[1] = take_mail(sub)
         if arguments[1] == NULL:
             break
@@ -145,32 +144,42 @@ cdef turn_t run_mail_turn(rc_worker *worker, topic_t *topic, subscription_t *sub
             rc_turn_attended(worker)
             pause_in_turn(topic)
             ticks += 1
-            if ticks == 2:
+            if is_to_be_cut(ticks, started, called):
                 how = TURN_CUT
                 break
-    if started != 0:
-        end_timing(sub, started, called)
-    sub.slow = sub.slow + 1 if how == TURN_CUT else 0
+    end_timing(sub, started, called, how)
     return TURN_SPLIT if rc_turn_end(topic.pool, worker) else how
 
 
 cdef inline int64_t time_turn(subscription_t *sub, uint64_t waiting) noexcept nogil:
-    """Notes how many are waiting. Returns the time if this turn is one of those that are timed, else 0."""
-    cdef uint64_t turns = rc_u64_load(&sub.turns)
+    """Notes how many are waiting. Returns the time at which the turn begins."""
     if waiting > rc_u64_load(&sub.high_water):
         rc_u64_store(&sub.high_water, waiting)
-    rc_u64_count(&sub.turns, 1)   # of a direct one by several threads
-    if turns % TIMED != 0 or not sub.topic.timing:
-        return 0
     return rc_clock_now()
 
 
-cdef inline void end_timing(subscription_t *sub, int64_t started, uint64_t calls) noexcept nogil:
-    rc_u64_count(&sub.time, <uint64_t>(rc_clock_now() - started))
-    rc_u64_count(&sub.timed, calls)
+cdef inline uint64_t turn_limit(subscription_t *sub) noexcept nogil:
+    """How many events a turn may have, before the others have theirs. One call at a time of what may be slow: several
+    such subscriptions are found out soon."""
+    return BATCH if sub.heat == 0 else 1
 
 
-cdef void pause_in_turn(topic_t *topic) noexcept with gil:
+cdef inline bint is_to_be_cut(int ticks, int64_t started, uint64_t calls) noexcept nogil:
+    """Whether others are to have their turn: at least one tick has passed since this one began, or its calls are slow.
+    Asked once a tick."""
+    return ticks == 2 or rc_calls_are_slow(rc_clock_now() - started, calls)
+
+
+cdef inline void end_timing(subscription_t *sub, int64_t started, uint64_t calls, turn_t how) noexcept nogil:
+    """Counts how long the calls of a turn took, and judges by that whether the subscription is slow."""
+    cdef int64_t elapsed = rc_clock_now() - started
+    sub.heat = rc_heat_after(sub.heat, elapsed, calls, how == TURN_CUT)
+    if sub.topic.timing:
+        rc_u64_count(&sub.time, <uint64_t>elapsed)
+        rc_u64_count(&sub.timed, calls)
+
+
+cdef void pause_in_turn(topic_t *topic) noexcept:
     """Once a tick: makes room for the publishers, and lets other threads run also where the handlers are
     compiled functions, which never give up the GIL."""
     advance(<Topic>topic.topic)
@@ -184,7 +193,7 @@ cdef void report(Core core, exception, event, Subscription sub) noexcept:
     core._report_failure(exception, event, sub)
 
 
-cdef void report_failure(subscription_t *sub, PyObject *event) noexcept with gil:
+cdef void report_failure(subscription_t *sub, PyObject *event) noexcept:
     """Counts the exception that the handler has raised and hands it to the dispatcher."""
     rc_u64_count(&sub.failures, 1)
     if PyErr_Occurred() == NULL:
@@ -223,7 +232,7 @@ cdef inline turn_t run_a_turn(rc_worker *worker, topic_t *c, Subscription sub, u
     cursor = rc_u64_load(&sub.c.cursor)
     if cursor >= end:
         return TURN_DONE
-    end = min(end, cursor + max(<uint64_t>BATCH, <uint64_t>sub.c.batch))
+    end = min(end, cursor + max(turn_limit(&sub.c), <uint64_t>sub.c.batch))
     if sub.c.batch:
         return run_batch_turn(worker, c, sub, end)
     if c.ring.record_size != 0:
@@ -249,13 +258,12 @@ cdef void run_topic(rc_worker *worker, topic_t *c) noexcept:
                 continue
             how = run_a_turn(worker, c, sub, end)
             if how == TURN_SPLIT:
-                sub.c.calm = 0
+                sub.c.heat = RC_HOTTEST
                 Py_INCREF(c.core)   # the token of the lane that the worker now holds
                 Py_INCREF(<PyObject *>sub)
                 run_lane(worker, sub)
                 return
-            if how == TURN_CUT and sub.c.slow >= SLOW_TURNS and core.max_workers > 1:
-                sub.c.calm = 0
+            if rc_heat_is_slow(sub.c.heat) and core.max_workers > 1:
                 rc_task_release(&sub.c.lane, RC_IDLE)
                 if sub.has_work(end):
                     schedule(c, &sub.c.lane, <PyObject *>sub)
@@ -280,16 +288,12 @@ cdef void run_lane(rc_worker *worker, Subscription sub) noexcept:
     cdef topic_t *topic = sub.c.topic
     cdef Core core = <Core>topic.core
     cdef Topic owner = <Topic>topic.topic
-    cdef bint calm = True
     cdef uint64_t end
-    cdef turn_t how
     while True:
         advance(owner)   # at first for the turn that was split
         end = rc_u64_load_seq(&topic.end)
         while sub.has_events(end):
-            how = run_a_turn(worker, topic, sub, end)
-            if how == TURN_CUT:
-                calm = False
+            run_a_turn(worker, topic, sub, end)
             advance(owner)
             if rc_pool_short_of_workers(topic.pool):
                 rc_pool_yield(topic.pool, worker)   # the queue has the token and its references now
@@ -297,8 +301,7 @@ cdef void run_lane(rc_worker *worker, Subscription sub) noexcept:
             end = rc_u64_load_seq(&topic.end)
         if sub.is_over():
             sub.retire()
-        sub.c.calm = sub.c.calm + 1 if calm else 0
-        if sub.c.calm >= CALM_RUNS:
+        if sub.c.heat == 0:
             rc_task_release(&sub.c.lane, RC_SHARED)
             schedule(topic, &topic.task, topic.topic)   # it may have published meanwhile without looking at this one
             break

@@ -6,26 +6,62 @@
 
 cdef extern from *:
     """
-    /* A delivery that is under way in this thread, and the one that it is inside of (of another dispatcher). */
-    typedef struct rc_direct { PyObject *core; PyObject *follow; struct rc_direct *outer; } rc_direct;
-    static _Thread_local rc_direct *rc_direct_now;
-    static inline rc_direct *rc_direct_get(void) { return rc_direct_now; }
-    static inline void rc_direct_set(rc_direct *now) { rc_direct_now = now; }
+    /* What this thread is at, for the handlers that it calls meanwhile: a delivery of a Core's, or the picking of
+     * events of a pool's; and what it was at before. Not on the stack: a handler may switch to another greenlet, which
+     * has the same thread, and uses the same stack until it switches back. What began last need not end first. */
+    typedef struct rc_place { void *of; PyObject *follow; struct rc_place *outer; } rc_place;
+    typedef struct rc_places { rc_place *now; rc_place first; } rc_places;   /* first: mostly suffices, cannot fail */
+    static _Thread_local rc_places deliveries, pickings;
+    /* Not inline: to find a thread's variable takes a call, which compilers make again for each use of the address. */
+    #if defined(_MSC_VER)
+    #define RC_NOINLINE __declspec(noinline)
+    #else
+    #define RC_NOINLINE __attribute__((noinline))
+    #endif
+    static RC_NOINLINE rc_places *rc_deliveries(void) { return &deliveries; }
+    static RC_NOINLINE rc_places *rc_pickings(void) { return &pickings; }
+    static inline rc_place *rc_place_find(const rc_places *all, const void *of)
+    {
+        rc_place *at = all->now;
+        while (at != NULL && at->of != of) at = at->outer;
+        return at;
+    }
+    static inline rc_place *rc_place_enter(rc_places *all, void *of)
+    {
+        rc_place *place = all->first.of == NULL ? &all->first : PyMem_Malloc(sizeof *place);
+        if (place != NULL) {
+            place->of = of;
+            place->follow = NULL;
+            place->outer = all->now;
+            all->now = place;
+        }
+        return place;
+    }
+    static inline void rc_place_leave(rc_places *all, rc_place *place)
+    {
+        rc_place **at = &all->now;
+        while (*at != place) at = &(*at)->outer;
+        *at = place->outer;
+        if (place == &all->first)
+            place->of = NULL;
+        else
+            PyMem_Free(place);
+    }
     """
-    ctypedef struct rc_direct:
-        PyObject *core
-        PyObject *follow   # list of (subscriptions, event), owned, or NULL
-        rc_direct *outer
-    rc_direct *rc_direct_get() nogil
-    void rc_direct_set(rc_direct *now) nogil
+    ctypedef struct rc_place:
+        PyObject *follow   # of a delivery: list of (subscriptions, event), owned, or NULL
+    ctypedef struct rc_places:
+        pass
+    rc_places *rc_deliveries() nogil
+    rc_places *rc_pickings() nogil
+    rc_place *rc_place_find(const rc_places *all, const void *of) nogil
+    rc_place *rc_place_enter(rc_places *all, void *of)
+    void rc_place_leave(rc_places *all, rc_place *place)
 
 
 cdef inline bint is_delivering(PyObject *core) noexcept:
     """Whether this thread is inside a direct handler of the dispatcher."""
-    cdef rc_direct *at = rc_direct_get()
-    while at != NULL and at.core != core:
-        at = at.outer
-    return at != NULL
+    return rc_place_find(rc_deliveries(), <void *>core) != NULL
 
 
 cdef deliver_direct(Core core, tuple subscriptions, event):
@@ -35,24 +71,21 @@ cdef deliver_direct(Core core, tuple subscriptions, event):
         ExceptionGroup: what the handlers have raised, by the dispatcher's choice. `published` is 1: the event was.
         BaseException: what is no Exception (KeyboardInterrupt, SystemExit), the first of them.
         Either when all handlers have run.
+        MemoryError: none has run.
     """
-    cdef rc_direct *outer = rc_direct_get()
-    cdef rc_direct *at = outer
-    cdef rc_direct now
+    cdef rc_places *deliveries = rc_deliveries()
+    cdef rc_place *now = rc_place_find(deliveries, <void *>core)
     cdef list follow, raised = None   # made when there is something to put there
-    while at != NULL:
-        if at.core == <PyObject *>core:
-            if at.follow == NULL:
-                follow = []
-                Py_INCREF(<PyObject *>follow)
-                at.follow = <PyObject *>follow
-            (<list>at.follow).append((subscriptions, event))
-            return
-        at = at.outer
-    now.core = <PyObject *>core
-    now.follow = NULL
-    now.outer = outer
-    rc_direct_set(&now)
+    if now != NULL:
+        if now.follow == NULL:
+            follow = []
+            Py_INCREF(<PyObject *>follow)
+            now.follow = <PyObject *>follow
+        (<list>now.follow).append((subscriptions, event))
+        return
+    now = rc_place_enter(deliveries, <void *>core)
+    if now == NULL:
+        raise MemoryError
     try:
         raised = call_direct(core, subscriptions, event, raised)
         while now.follow != NULL:
@@ -62,7 +95,7 @@ cdef deliver_direct(Core core, tuple subscriptions, event):
             for later in follow:
                 raised = call_direct(core, <tuple>later[0], later[1], raised)
     finally:
-        rc_direct_set(outer)
+        rc_place_leave(deliveries, now)
     if raised is not None:
         for first, _, _ in raised:
             if not isinstance(first, Exception):
@@ -77,6 +110,13 @@ cdef deliver_direct(Core core, tuple subscriptions, event):
         raise first
 
 
+cdef inline int64_t sample_call(subscription_t *sub) noexcept nogil:
+    """Returns the time if this call is one of those that are timed, else 0: two looks at the clock take as long as a
+    quick handler does. Several threads may be here."""
+    cdef uint64_t calls = rc_u64_load(&sub.calls)
+    return rc_clock_now() if calls % TIMED == 0 and sub.topic.timing else 0
+
+
 cdef list call_direct(Core core, tuple subscriptions, event, list raised):
     """Calls the handlers. Returns what was raised and is for the publisher, with what was before: a list of (exception,
     event, Subscription)."""
@@ -89,10 +129,11 @@ cdef list call_direct(Core core, tuple subscriptions, event, list raised):
         if rc_u32_load(&sub.c.discarded):   # perhaps by a handler before it
             rc_u64_count(&sub.c.unheard, 1)
             continue
-        started = time_turn(&sub.c, 0)
+        started = sample_call(&sub.c)
         result = sub.c.call(sub.c.callee, &arguments[1], 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
         if started != 0:
-            end_timing(&sub.c, started, 1)
+            rc_u64_count(&sub.c.time, <uint64_t>(rc_clock_now() - started))
+            rc_u64_count(&sub.c.timed, 1)
         rc_u64_count(&sub.c.calls, 1)
         if result != NULL:
             Py_DECREF(result)

@@ -1,22 +1,21 @@
 # Dispatchers: from a class or id to its topic; publish, subscribe, close.
 
-class ClassReference(weakref.ref):
-    """A dispatcher's knowledge of an event class: gone with the class, so that another class at the same address
-    is not taken for it."""
-    __slots__ = ("address", "core_reference", "topics")
+@cython.final
+@cython.no_gc_clear
+cdef class ClassEntry:
+    """What a dispatcher knows of an event class. It is the callback of a weak reference to the class, and so goes with
+    the class: another class at the same address is not taken for it."""
+    cdef uint64_t address
+    cdef object core_reference
+    cdef tuple topics           # that are bound to the class
 
-    def __init__(self, event_class, _callback):
-        super().__init__(event_class, _callback)
-        self.address = id(event_class)
-        self.topics = []   # that are bound to the class
-
-
-def forget_class(reference):
-    core = reference.core_reference()
-    if core is not None:
-        (<Core>core).forget(reference)
+    def __call__(self, reference):
+        core = self.core_reference()
+        if core is not None:
+            (<Core>core).forget(self, reference)
 
 
+@cython.no_gc_clear
 cdef class Core:
     """The compiled base of Dispatcher, which documents it."""
     cdef rc_registry by_class   # address of the class -> topic_t, or by_instance
@@ -36,7 +35,7 @@ cdef class Core:
     cdef object starting        # held by whoever starts the threads
     cdef object lock            # of what follows; re-entrant, because finalizers may come in anywhere
     cdef dict topics            # type id -> Topic
-    cdef dict classes           # address -> ClassReference
+    cdef dict classes           # address -> weak reference to the class, whose callback is a ClassEntry
     cdef dict routes            # address of a class -> Route
     cdef list wide              # Topics of the subclasses' events of some class
     cdef list companions        # Topics of other topics' events, with contexts
@@ -63,8 +62,8 @@ cdef class Core:
         self.companions = []
 
     def __init__(
-        self, uint64_t max_queue, uint32_t max_workers, uint32_t parallel, uint32_t cpus, str name, bint raises,
-        bint timing
+        self, uint64_t max_queue, uint32_t max_workers, uint32_t spare, uint32_t parallel, uint32_t cpus, str name,
+        bint raises, bint timing
     ):
         if self.pool is not None:
             raise RuntimeError("a dispatcher is initialised once")
@@ -73,25 +72,32 @@ cdef class Core:
         self.name = name
         self.raises = raises
         self.timing = timing
-        self.pool = Pool(name, max_workers, parallel)
-        self.native_pool = NativePool(self.pool, max_workers, min(cpus, max_workers))
+        self.pool = Pool.__new__(Pool, name, max_workers, spare, parallel)
+        self.native_pool = NativePool.__new__(NativePool, self.pool, max_workers, spare, min(cpus, max_workers))
         rc_u32_store(&self.closing, 0)
 
     def __del__(self):
-        # nothing is scheduled, or the task would hold a reference: only idle threads are left
-        if self.pool is not None:
+        # Nothing is scheduled, or the task would hold a reference: only idle threads are left. Another finalizer may
+        # keep the dispatcher all the same: it is closed then.
+        if self.native_pool is not None:   # else it was never made
+            Core._begin_close(self)
+
+    def __dealloc__(self):
+        if self.native_pool is not None:   # again, as a subclass may have a __del__ of its own
             rc_pool_stop(&self.pool.c)
-        if self.native_pool is not None:
             rc_pool_stop(&self.native_pool.c)
             # what a publisher has scheduled that had just left: there is nothing to do for it, but it has no reference
             with nogil:
                 await_tasks(&self.native_pool.c, &self.pool.c.progress)
-
-    def __dealloc__(self):
+            self.pool.threads.clear()   # subscriptions that others keep have the pools, and need no thread
+            self.native_pool.threads.clear()
         if self.made >= 1:
             rc_registry_destroy(&self.by_class)
         if self.made >= 2:
             rc_registry_destroy(&self.by_id)
+
+    def __reduce__(self):
+        raise TypeError(f"a {type(self).__name__} has threads of its own: it is not copied or pickled")
 
     # --- publish ---
 
@@ -125,8 +131,8 @@ cdef class Core:
                 past `max_queue`.
             PublishTimeoutError: there was no room in time.
             KeyboardInterrupt: Ctrl-C ended the wait for room.
-            MemoryError: no memory for the queue. (An event that is also for base classes, or for handlers that want the
-                publisher's context, may have reached some of them.)
+            MemoryError: no memory for the queue. (Without the GIL an event that is also for base classes, or for
+                handlers that want the publisher's context, may have reached some of them.)
             StartError: the first publish to a queued handler could start no thread.
             After each of these the event has reached nobody.
             ExceptionGroup: what direct handlers have raised, with `on_error="raise"`, when all have run. What they
@@ -232,7 +238,7 @@ cdef class Core:
                         self.check_open()
                         return
                     done += self.copy_records(c, records + done * layout.size, count - done, &claim)
-                    if done < count:   # no room, or closed: one the long way, which waits
+                    if claim != RC_CLAIMED:   # no room, or closed: one the long way, which waits
                         self.publish_rare(new_record(layout, records + done * layout.size), time_left(deadline))
                         done += 1
             while done < count:   # they also go where events are objects
@@ -242,12 +248,17 @@ cdef class Core:
             error.published = done + getattr(error, "published", 0)   # see deliver_direct
             raise
 
-    cdef uint64_t copy_records(self, topic_t *c, const char *records, uint64_t count, rc_claim *claim):
+    cdef uint64_t copy_records(self, topic_t *c, const char *records, uint64_t count, rc_claim *claim) noexcept:
+        """Publishes the first of these, CHUNK_BYTES at most. Returns how many."""
         cdef uint64_t done, limit = rc_u64_load(&c.limit)
         if count * c.ring.record_size < MANY_BYTES:
-            return try_publish_records(c, records, count, limit, claim)
-        with nogil:   # others may run while much is copied
-            done = try_publish_records(c, records, count, limit, claim)
+            done = store_records(c, records, count, limit, claim)
+        else:
+            count = min(count, <uint64_t>(CHUNK_BYTES // c.ring.record_size))
+            with nogil:   # others may run while much is copied
+                done = store_records(c, records, count, limit, claim)
+        if done:
+            wake(c)
         return done
 
     cdef uint64_t publish_events(self, tuple events, uint64_t before, int64_t deadline) except? <uint64_t>-1:
@@ -325,8 +336,9 @@ cdef class Core:
         """Publishes in several topics: in all of them, or in none."""
         cdef Topic topic, companion
         cdef list targets = []   # (topic, what to publish there)
+        cdef list unqueued = []   # topics that have direct handlers only
         cdef tuple direct = ()
-        cdef Py_ssize_t reached = 0, stored = 0
+        cdef Py_ssize_t reached = 0, stored = 0, at
         cdef uint32_t subscribers
         cdef rc_claim claim = RC_CLAIMED
         cdef int64_t deadline = timeout if timeout < 0 else time.monotonic_ns() + timeout
@@ -339,8 +351,10 @@ cdef class Core:
                 targets.append((companion, envelop(event)))
             members = topic.direct_members()
             if len(<tuple>members) != 0 and subscribers == 0:
-                rc_u64_count(&topic.c.only_direct, 1)
+                unqueued.append(topic)
             direct += members
+        if direct and len(topics) > 1:
+            direct = tuple(sorted(direct, key=direct_rank_of_all))
         for topic, _ in targets:
             self.prepare(topic)
             self.await_room(topic, deadline)
@@ -348,6 +362,14 @@ cdef class Core:
         if rc_u32_load_seq(&self.shut):
             claim = RC_CLOSED
         else:   # no Python code runs in here: close waits for the end of it
+            # Looked at before anything is stored: with the GIL nobody takes the room or the memory from the claims. A
+            # publisher in C may, but it leaves the reserve.
+            for topic, what in targets:
+                claim = rc_ring_look(&topic.c.ring, self.max_queue + RESERVE)
+                if claim != RC_CLAIMED:
+                    break
+        # from here to the wake nothing is allocated, as that may fail
+        if claim == RC_CLAIMED:
             for topic, what in targets:
                 reached += rc_u32_load(&topic.c.subscribers)
                 # there was room; if others came in between, this goes a little past it rather than to stay half done
@@ -356,13 +378,13 @@ cdef class Core:
                     break
                 stored += 1
         rc_u32_add_seq(&self.sharing, <uint32_t>-1)
-        for each, _ in targets[:stored]:
-            wake((<Topic>each).c)
+        for at in range(stored):
+            wake((<Topic>(<tuple>targets[at])[0]).c)
         if claim != RC_CLAIMED:
-            self.claimed(targets[stored][0] if stored < len(targets) else None, claim)
+            self.claimed(topic, claim)   # where it stopped
+        for topic in unqueued:
+            rc_u64_count(&topic.c.only_direct, 1)
         if direct:
-            if len(topics) > 1:
-                direct = tuple(sorted(direct, key=direct_rank_of_all))
             deliver_direct(self, direct, event)
         return reached + len(direct)
 
@@ -537,29 +559,47 @@ cdef class Core:
         companions = [topic.find_companion() for topic in topics]
         return topics + [companion for companion in companions if companion is not None]
 
-    # --- topics and event classes: all under self.lock, but for find_class and find_event_id, which take it ---
+    # --- topics and event classes: all under self.lock, but for find_class, wide_topic, own_topic and find_event_id.
+    # What asks classes (their ids, issubclass) may be anybody's code, and take locks that another thread holds when it
+    # publishes: it is never run under self.lock. ---
 
     cdef topic_t *find_class(self, event_class) except NULL:
-        """The topic of a class, which is made known if it is not, or &by_instance."""
+        """The topic of a class, which is made known if it is not, or &by_instance. Not under self.lock."""
         cdef topic_t *found = <topic_t *>rc_registry_find_locked(&self.by_class, class_key(<PyTypeObject *>event_class))
-        cdef Topic topic
+        cdef list unknown, wide
+        cdef dict answers = {}   # wide topic -> whether the class is one of its
+        identity = layout = None
         if found != NULL:
             return found
-        with self.lock:
-            self.check_open()
-            identity = identify(event_class)
-            if identity.type_id is None:
-                found = &by_instance
-            else:
-                topic = self.topic(identity.type_id, identity.automatic, layout_of(identity.owner))
-                self.bind(topic, identity.owner)
-                found = topic.c
-            self.reference(event_class)
-            wide = [each for each in self.wide if is_subclass(event_class, (<Topic>each).wide_class)]
-            if wide:
-                found = self.route(event_class, found, wide)
-            if rc_registry_put(&self.by_class, class_key(<PyTypeObject *>event_class), found) != 0:
-                raise MemoryError
+        while True:
+            with self.lock:
+                self.check_open()
+                found = <topic_t *>rc_registry_find_locked(&self.by_class, class_key(<PyTypeObject *>event_class))
+                if found != NULL:   # by another thread, meanwhile
+                    return found
+                unknown = [each for each in self.wide if each not in answers]
+                if identity is not None and not unknown:
+                    wide = [each for each in self.wide if answers[each]]
+                    return self.make_known(event_class, identity, <Layout>layout, wide)
+            if identity is None:
+                identity = identify(event_class)
+                layout = None if identity.type_id is None else layout_of(identity.owner)
+            for each in unknown:
+                answers[each] = is_subclass(event_class, (<Topic>each).wide_class)
+
+    cdef topic_t *make_known(self, event_class, identity, Layout layout, list wide) except NULL:
+        """The topic of a class that is new, which belongs to these wide topics too."""
+        cdef topic_t *found = &by_instance
+        cdef Topic topic
+        if identity.type_id is not None:
+            topic = self.topic(identity.type_id, identity.automatic, layout)
+            self.bind(topic, identity.owner)
+            found = topic.c
+        self.entry_of(event_class)
+        if wide:
+            found = self.route(event_class, found, wide)
+        if rc_registry_put(&self.by_class, class_key(<PyTypeObject *>event_class), found) != 0:
+            raise MemoryError
         return found
 
     cdef topic_t *route(self, event_class, topic_t *found, list wide) except NULL:
@@ -568,7 +608,7 @@ cdef class Core:
         if found.kind == ROUTE:
             route = <Route>found.topic
         else:
-            route = Route(<Topic>found.topic if found.kind == TOPIC else None)
+            route = Route.__new__(Route, <Topic>found.topic if found.kind == TOPIC else None)
             self.routes[id(event_class)] = route
             if route.own is not None:
                 (<Topic>route.own).set_routed()
@@ -577,18 +617,29 @@ cdef class Core:
         return route.c
 
     cdef Topic wide_topic(self, event_class):
-        """The topic of all events of a class and its subclasses."""
+        """The topic of all events of a class and its subclasses. Not under self.lock."""
         cdef Topic topic
+        cdef list known, unknown
+        cdef dict answers = {}   # id of a class -> (the class, whether it is a subclass)
+        while True:
+            with self.lock:
+                self.check_open()
+                for topic in self.wide:
+                    if topic.wide_class is event_class:
+                        return topic
+                known = [reference() for reference in self.classes.values()]
+                unknown = [one for one in known if one is not None and id(one) not in answers]
+                if not unknown:
+                    return self.make_wide_topic(event_class, [one for one, belongs in answers.values() if belongs])
+            for one in unknown:
+                answers[id(one)] = (one, is_subclass(one, event_class))
+
+    cdef Topic make_wide_topic(self, event_class, list subclasses):
+        """The same where there is none yet. `subclasses`: those of the classes that are known."""
+        cdef Topic topic = Topic.__new__(Topic, self, 0, False)
         cdef topic_t *found
-        for topic in self.wide:
-            if topic.wide_class is event_class:
-                return topic
-        topic = Topic(self, 0, False)
         topic.wide_class = event_class
-        known = [reference() for reference in self.classes.values()]
-        for one in known:
-            if one is None or not is_subclass(one, event_class):
-                continue
+        for one in subclasses:
             found = <topic_t *>rc_registry_find_locked(&self.by_class, class_key(<PyTypeObject *>one))
             if found == NULL:
                 continue
@@ -602,7 +653,7 @@ cdef class Core:
         """The topic of the same events, each with the context of its publisher."""
         cdef Topic companion
         if topic.companion is None:
-            companion = Topic(self, topic.type_id, topic.automatic)
+            companion = Topic.__new__(Topic, self, topic.type_id, topic.automatic)
             companion.wide_class = topic.wide_class
             self.companions.append(companion)
             rc_mutex_lock(&topic.c.lock)
@@ -630,26 +681,33 @@ cdef class Core:
     cdef Topic topic(self, uint32_t type_id, bint automatic, Layout layout=None):
         cdef Topic topic = self.topics.get(type_id)
         if topic is None:
-            topic = Topic(self, type_id, automatic, layout)
+            topic = Topic.__new__(Topic, self, type_id, automatic, layout)
             # an automatic id goes with its class, and then its topic; so only publish finds it without the lock
             if not automatic and rc_registry_put(&self.by_id, id_key(type_id), topic.c) != 0:
                 raise MemoryError
             self.topics[type_id] = topic
         return topic
 
-    cdef reference(self, event_class):
+    cdef ClassEntry entry_of(self, event_class):
+        cdef ClassEntry entry = None
         reference = self.classes.get(id(event_class))
-        if reference is None:
-            reference = ClassReference(event_class, forget_class)
-            reference.core_reference = weakref.ref(self)
-            self.classes[reference.address] = reference
-        return reference
+        if reference is not None:
+            entry = reference.__callback__
+        if entry is None:
+            entry = ClassEntry.__new__(ClassEntry)
+            entry.address = id(event_class)
+            entry.core_reference = weakref.ref(self)
+            entry.topics = ()
+            self.classes[entry.address] = weakref.ref(event_class, entry)
+        return entry
 
     cdef bind(self, Topic topic, event_class):
         """Makes the topic that of the class, if it is still open."""
         cdef uint64_t key = class_key(<PyTypeObject *>event_class), bound = rc_u64_load(&topic.c.event_class)
+        cdef ClassEntry entry
         if bound == 0:
-            self.reference(event_class).topics.append(topic)
+            entry = self.entry_of(event_class)
+            entry.topics += (topic,)
             rc_u64_store(&topic.c.event_class, key)
         elif bound != key:
             owner = self.class_of(topic)
@@ -671,15 +729,15 @@ cdef class Core:
         if owner is None or not PyType_IsSubtype(<PyTypeObject *>event_class, <PyTypeObject *>owner):
             self.bind(topic, event_class)
 
-    cdef forget(self, reference):
-        """The class is about to be freed."""
+    cdef forget(self, ClassEntry entry, reference):
+        """The class is about to be freed, to which this was the reference."""
         cdef Topic topic
         with self.lock:
-            rc_registry_remove(&self.by_class, reference.address)
-            if self.classes.get(reference.address) is reference:
-                del self.classes[reference.address]
-                self.routes.pop(reference.address, None)
-            for topic in reference.topics:
+            rc_registry_remove(&self.by_class, entry.address)
+            if self.classes.get(entry.address) is reference:
+                del self.classes[entry.address]
+                self.routes.pop(entry.address, None)
+            for topic in entry.topics:
                 rc_u64_store(&topic.c.event_class, 0)
                 if topic.automatic:
                     self.topics.pop(topic.type_id, None)
@@ -691,18 +749,15 @@ cdef class Core:
     # --- subscribe and count: the checks of the handler are Dispatcher's ---
 
     def _subscribe_class(self, event_class, handler, Options options):
-        cdef topic_t *topic
         cdef Topic found
+        if options.wide:
+            found = self.wide_topic(event_class)
+            with self.lock:
+                self.check_open()
+                return self.join(found, handler, event_class, options)
+        found = self.own_topic(event_class)
         with self.lock:
             self.check_open()
-            if options.wide:
-                return self.join(self.wide_topic(event_class), handler, event_class, options)
-            topic = self.find_class(event_class)
-            found = None
-            if topic.kind == ROUTE:
-                found = (<Route>topic.topic).own
-            elif topic.kind == TOPIC:
-                found = <Topic>topic.topic
             if found is None:
                 raise TypeIdError(
                     f"the instances of {class_name(event_class)} compute their type ids: use "
@@ -721,26 +776,36 @@ cdef class Core:
 
     def _subscribe_id(self, type_id, event_class, handler, Options options):
         cdef Topic topic
+        cdef uint32_t checked = check_type_id(type_id)
+        layout = None if event_class is None else layout_of(event_class)
         with self.lock:
             self.check_open()
-            topic = self.topic(check_type_id(type_id), False, None if event_class is None else layout_of(event_class))
+            topic = self.topic(checked, False, <Layout>layout)
             if event_class is not None:
                 self.bind(topic, event_class)
             return self.join(topic, handler, event_class, options)
 
+    cdef Topic own_topic(self, event_class):
+        """The topic of a class, which is made known if it is not; None where its instances compute their ids. Not under
+        self.lock."""
+        cdef topic_t *found
+        while True:
+            self.find_class(event_class)
+            with self.lock:   # under which no topic goes
+                found = <topic_t *>rc_registry_find_locked(&self.by_class, class_key(<PyTypeObject *>event_class))
+                if found != NULL:
+                    return (
+                        <Topic>found.topic if found.kind == TOPIC
+                        else (<Route>found.topic).own if found.kind == ROUTE else None
+                    )
+                self.check_open()   # which takes all out: or its class of the id has just gone
+
     cdef Topic record_topic(self, record_type):
         """The topic of a record type."""
-        cdef topic_t *c
-        cdef Topic topic = None
+        cdef Topic topic
         if not isinstance(record_type, type) or layout_of(record_type) is None:
             raise RecordError(f"a record type is needed, not {shown(record_type)}: make one with ringcast.record")
-        with self.lock:
-            self.check_open()
-            c = self.find_class(record_type)
-            if c.kind == TOPIC:
-                topic = <Topic>c.topic
-            elif c.kind == ROUTE:
-                topic = (<Route>c.topic).own
+        topic = self.own_topic(record_type)
         if topic is None or topic.layout is None:
             raise RecordError(
                 f"the events of {class_name(record_type)} are kept as objects, since its type id was used before it "
@@ -751,7 +816,7 @@ cdef class Core:
     def _subscribe_native(self, record_type, handler, userdata, Options options):
         cdef Topic topic
         cdef uintptr_t address = address_of(handler)
-        data = Userdata(userdata)
+        data = Userdata.__new__(Userdata, userdata)
         topic = self.record_topic(record_type)
         self.native_pool.start()   # without the lock: whoever starts a thread waits until it runs
         with self.lock:
@@ -798,21 +863,27 @@ cdef class Core:
     def _class_of(self, type_id):
         """The class that a type id belongs to, or None."""
         cdef Topic topic
+        cdef uint32_t checked = type_id
         with self.lock:
-            topic = self.topics.get(type_id)
+            topic = self.topics.get(checked)
             return None if topic is None else self.class_of(topic)
 
     def _count(self, type_id, event_class):
         """How many subscriptions there are to the id, and to base classes of the class."""
         cdef Topic topic
+        cdef uint32_t checked = type_id
+        cdef Py_ssize_t count
+        cdef list wide
         with self.lock:
             if rc_u32_load(&self.closing):
                 return 0
-            topic = self.topics.get(type_id)
-            wide = [] if event_class is None else [
-                each for each in self.wide if is_subclass(event_class, (<Topic>each).wide_class)
-            ]
-        return (0 if topic is None else topic.reach()) + sum([(<Topic>each).reach() for each in wide])
+            topic = self.topics.get(checked)
+            wide = [] if event_class is None else list(self.wide)
+        count = 0 if topic is None else topic.reach()
+        for topic in wide:
+            if is_subclass(event_class, topic.wide_class):
+                count += topic.reach()
+        return count
 
     # --- close ---
 

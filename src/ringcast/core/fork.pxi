@@ -46,6 +46,8 @@ def after_fork_in_child(Core core, bint locked):
         rc_u32_store(&core.pool.listening, 0)
         core.native_pool.threads = []
         rc_u32_store(&core.native_pool.started, 0)
+        rc_u32_store(&core.native_pool.watched, 0)
+        rc_u32_store(&core.pool.watched, 0)
         worker = rc_pool_current(&core.pool.c)
         core.pool.threads = [] if worker == NULL else [threading.current_thread()]
         rc_u32_store(&core.started, 0)
@@ -87,6 +89,7 @@ cdef disown_topic(Topic topic, rc_worker *worker):
         rc_u64_store(&c.native_end, tail)
     rc_u64_store(&c.end, tail)
     c.disowned = tail
+    rc_task_settle(&c.task)   # a token that stood on a publisher's lease has gone with the queue
     if worker == NULL or worker.task != &c.task:
         rc_task_release(&c.task, RC_IDLE)
     keep_for_good(topic.waiters)   # for event loops of the parent
@@ -149,7 +152,7 @@ cdef disown_subscription(Subscription sub, uint64_t tail, bint here, uint64_t in
         rc_u64_store(&c.end, tail)
     if not here:   # in the parent a worker, or another thread, may have been at it
         rc_u32_store(&c.running, 0)
-    c.slow = c.calm = 0
+    c.heat = 0
     if c.mode == LOOP:   # not released: the loop's tasks and the handlers in them would be ended by that
         sub.orphaned = True
         keep_for_good(sub.waker)

@@ -4,7 +4,7 @@
 # mailbox. That is done before each event that is taken out, so the policy decides as if it stood at `publish`: what
 # has been published since is judged by what was waiting then.
 
-cdef void absorb(subscription_t *sub) noexcept nogil:
+cdef void absorb(subscription_t *sub) noexcept:
     """Moves the events that the ring has for the subscription to its mailbox. Any thread."""
     cdef rc_ring *ring = &sub.topic.ring
     cdef PyObject *dropped[BATCH]
@@ -38,7 +38,7 @@ cdef void absorb(subscription_t *sub) noexcept nogil:
             break
 
 
-cdef void absorb_records(subscription_t *sub) noexcept with gil:
+cdef void absorb_records(subscription_t *sub) noexcept:
     """The same for records, whose objects are made before the lock is taken."""
     cdef PyObject *event
     cdef bint more = True
@@ -62,13 +62,13 @@ cdef PyObject *blank(topic_t *c) noexcept:
     """A new object for a record, or NULL without memory."""
     try:
         record = blank_record((<Topic>c.topic).layout)
-    except MemoryError:
+    except BaseException:   # also where its class was robbed of its layout
         return NULL
     Py_INCREF(<PyObject *>record)
     return <PyObject *>record
 
 
-cdef bint read_next(subscription_t *sub, PyObject **event) noexcept nogil:
+cdef bint read_next(subscription_t *sub, PyObject **event) noexcept:
     """Gives the event at the cursor, with a reference; a record in the blank object that is given (NULL: it is lost).
     Returns whether there is one. Under its mailbox's mutex. The caller moves the cursor."""
     cdef uint64_t cursor = rc_u64_load(&sub.cursor)
@@ -90,7 +90,7 @@ cdef inline uint64_t find_end(subscription_t *sub, uint64_t cursor, uint64_t mos
     return find_published(sub.topic, cursor, min(most, end - cursor))
 
 
-cdef PyObject *take_mail(subscription_t *sub) noexcept nogil:
+cdef PyObject *take_mail(subscription_t *sub) noexcept:
     """The next event for the handler, with a reference, or NULL. For whoever runs the subscription. It counts as taken
     before it leaves the mailbox: see Subscription.waiting."""
     cdef PyObject *event
@@ -108,7 +108,7 @@ cdef PyObject *take_mail(subscription_t *sub) noexcept nogil:
     return event
 
 
-cdef void empty_mail(subscription_t *sub) noexcept nogil:
+cdef void empty_mail(subscription_t *sub) noexcept:
     """Drops what is waiting, after its end was set to its cursor. Any thread."""
     cdef PyObject *event = take_mail(sub)
     while event != NULL:
@@ -125,42 +125,25 @@ cdef inline uint64_t mail_size(subscription_t *sub) noexcept nogil:
 # --- with a `where` or a `key` ---
 
 @cython.final
+@cython.no_gc_clear
 cdef class Latest:
     """The newest event of one key."""
     cdef object event
     cdef uint64_t missed   # events of the key that it has replaced
 
 
-cdef extern from *:
-    """
-    /* The picking that this thread is at, and the one that it is inside of. */
-    typedef struct rc_picking { void *pool; struct rc_picking *outer; } rc_picking;
-    static _Thread_local rc_picking *rc_picking_now;
-    static inline rc_picking *rc_picking_get(void) { return rc_picking_now; }
-    static inline void rc_picking_set(rc_picking *now) { rc_picking_now = now; }
-    """
-    ctypedef struct rc_picking:
-        void *pool
-        rc_picking *outer
-    rc_picking *rc_picking_get() nogil
-    void rc_picking_set(rc_picking *now) nogil
-
-
 cdef inline bint is_waited_for(rc_pool *pool) noexcept nogil:
     """Whether this thread is at something that whoever waits for all deliveries waits for: it must not wait itself."""
-    cdef rc_picking *at = rc_picking_get()
-    while at != NULL and at.pool != pool:
-        at = at.outer
-    return at != NULL or rc_pool_current(pool) != NULL
+    return rc_place_find(rc_pickings(), pool) != NULL or rc_pool_current(pool) != NULL
 
 
-cdef void absorb_picked(subscription_t *c, double seconds) noexcept with gil:
+cdef void absorb_picked(subscription_t *c, double seconds) noexcept:
     """The same where the user's code says what goes to the mailbox. That code may take long, raise, and publish: so no
     C lock is held while it runs, and a thread that finds another one here does not wait for longer than `seconds`: it
     looks again later."""
     cdef Subscription sub = <Subscription>c.subscription
     cdef rc_pool *pool = c.topic.pool
-    cdef rc_picking now
+    cdef rc_place *now
     cdef bint picked = False
     core = sub.core_reference()
     picking = sub.picking   # a fork replaces it
@@ -169,15 +152,17 @@ cdef void absorb_picked(subscription_t *c, double seconds) noexcept with gil:
     if not picking.acquire(timeout=seconds):
         rc_u32_store(&c.pick_lasts, 1)
         return
-    now.pool = pool
-    now.outer = rc_picking_get()
+    now = rc_place_enter(rc_pickings(), pool)
+    if now == NULL:   # no memory: as if another thread were here
+        picking.release()
+        rc_u32_store(&c.pick_lasts, 1)
+        return
     rc_pool_hold(pool)   # as long as an event is neither in the ring nor in the mailbox, close waits for it
-    rc_picking_set(&now)
     try:
         while pick_next(sub, <Core>core):
             picked = True
     finally:
-        rc_picking_set(now.outer)
+        rc_place_leave(rc_pickings(), now)
         picking.release()
         if picked:
             schedule(c.topic, &c.topic.task, c.topic.topic)   # whoever looked meanwhile has found nothing
@@ -281,7 +266,7 @@ cdef put_by_key(Subscription sub, key, event):
         rc_u64_store(&sub.c.high_water, max(rc_u64_load(&sub.c.high_water), <uint64_t>len(sub.by_key)))
 
 
-cdef PyObject *take_by_key(subscription_t *c) noexcept with gil:
+cdef PyObject *take_by_key(subscription_t *c) noexcept:
     cdef Subscription sub = <Subscription>c.subscription
     cdef Latest latest
     with sub.keyed_lock:

@@ -19,6 +19,7 @@ native_dispatchers = set()   # Cores that have native subscriptions
 
 
 @cython.final
+@cython.no_gc_clear
 cdef class NativePool:
     """The threads of a dispatcher that run native handlers. They hold the NativePool only."""
     cdef rc_pool c
@@ -29,10 +30,11 @@ cdef class NativePool:
     cdef list released        # Cores that need not be kept any more, once nothing is scheduled
     cdef rc_u32 has_released
     cdef rc_u32 started
+    cdef rc_u32 watched       # whether the watch runs
     cdef uint32_t patience    # 0 with one CPU, where a pause would be the producer's time
 
-    def __cinit__(self, Pool main, uint32_t max_workers, uint32_t parallel):
-        if rc_pool_init(&self.c, max_workers, parallel, TICK, LINGER):
+    def __cinit__(self, Pool main, uint32_t max_workers, uint32_t spare, uint32_t parallel):
+        if rc_pool_init(&self.c, max_workers, spare, parallel, TICK, LINGER):
             raise MemoryError
         self.made = True
         self.main = main
@@ -48,12 +50,14 @@ cdef class NativePool:
         """Starts the watch and a first worker, unless they are there."""
         if rc_u32_exchange(&self.started, 1):
             return
-        try:
-            self.start_worker()
+        try:   # what is not there yet, as in Pool.start
+            if not rc_pool_is_staffed(&self.c):
+                self.start_worker()
+            if not rc_u32_load(&self.watched):
+                start_thread(self.threads, ringcast_watch, self.watch, f"{self.main.name}-native-watch")
         except BaseException:
             rc_u32_store(&self.started, 0)
             raise
-        start_thread(self.threads, ringcast_watch, self.watch, f"{self.main.name}-native-watch")
 
     cdef start_worker(self):
         self.number += 1
@@ -77,8 +81,10 @@ cdef class NativePool:
 
     def watch(self):
         """The watch's thread."""
-        name_thread()
         cdef int found = 0
+        if rc_u32_exchange(&self.watched, 1):
+            return
+        name_thread()
         while not found & RC_WATCH_STOP:
             with nogil:
                 found = rc_pool_watch(&self.c)
@@ -193,11 +199,10 @@ cdef void run_native_topic(rc_worker *worker, topic_t *c, uint32_t patience) noe
             elif rc_u64_load(&sub.cursor) < min(found, rc_u64_load(&sub.end)):
                 how = run_native_turn(worker, c, sub, found)
                 if how == TURN_SPLIT:
-                    sub.calm = 0
+                    sub.heat = RC_HOTTEST
                     run_native_lane(worker, sub)
                     return
-                if how == TURN_CUT and sub.slow >= SLOW_TURNS:
-                    sub.calm = 0
+                if rc_heat_is_slow(sub.heat) and c.native_pool.max_workers > 1:
                     rc_task_release(&sub.lane, RC_IDLE)
                     if has_native_work(sub, found):
                         rc_pool_schedule(c.native_pool, &sub.lane)
@@ -236,13 +241,11 @@ cdef void run_native_lane(rc_worker *worker, subscription_t *sub) noexcept nogil
     """Runs the slow subscription whose lane the worker holds until it has caught up with its topic."""
     cdef topic_t *c = sub.topic
     cdef uint64_t found
-    cdef bint calm = True
     while True:
         advance_records(c)   # at first for the turn that was split
         found = look_for_events(c, NATIVE_RUN)
         while rc_u64_load(&sub.cursor) < min(found, rc_u64_load(&sub.end)):
-            if run_native_turn(worker, c, sub, found) == TURN_CUT:
-                calm = False
+            run_native_turn(worker, c, sub, found)
             advance_records(c)
             if rc_pool_short_of_workers(c.native_pool):
                 rc_pool_yield(c.native_pool, worker)
@@ -251,8 +254,7 @@ cdef void run_native_lane(rc_worker *worker, subscription_t *sub) noexcept nogil
         if rc_u64_load_seq(&sub.cursor) >= rc_u64_load_seq(&sub.end):
             retire_native_lane(worker, sub)
             return
-        sub.calm = sub.calm + 1 if calm else 0
-        if sub.calm >= CALM_RUNS:
+        if sub.heat == 0:
             rc_task_release(&sub.lane, RC_SHARED)
             schedule_native(c)   # it may have published meanwhile without looking at this one
             break
@@ -287,13 +289,12 @@ cdef turn_t run_native_turn(rc_worker *worker, topic_t *c, subscription_t *sub, 
             rc_u32_store_seq(&sub.running, 1)
             stop = min(stop, rc_u64_load_seq(&sub.end))
             ticks += 1
-            if ticks == 2:
+            if is_to_be_cut(ticks, started, calls):
                 how = TURN_CUT
                 break
     if started != 0:
-        end_timing(sub, started, calls)
+        end_timing(sub, started, calls, how)
     rc_u32_store(&sub.running, 0)
-    sub.slow = sub.slow + 1 if how == TURN_CUT else 0
     return TURN_SPLIT if rc_turn_end(c.native_pool, worker) else how
 
 
@@ -343,7 +344,14 @@ cdef uintptr_t address_of(what) except? 0:
     )
 
 
-HANDLER_SIGNATURE = b"void (const void *, size_t, size_t, void *)"
+cdef extern from *:
+    """
+    #define RC_HANDLER_SIGNATURE "void (const void *, size_t, size_t, void *)"
+    """
+    const char *RC_HANDLER_SIGNATURE   # a capsule keeps the pointer: no object is to own these bytes
+
+
+HANDLER_SIGNATURE = <bytes>RC_HANDLER_SIGNATURE
 # as C writes the type of a pointer to one, as Cython names the capsules in __pyx_capi__, with and without noexcept
 # nogil
 HANDLER_NAMES = {
@@ -358,6 +366,7 @@ HANDLER_NAMES = {
 
 
 @cython.final
+@cython.no_gc_clear
 cdef class Userdata:
     """The pointer that a native handler is given, and what keeps it good."""
     cdef void *pointer

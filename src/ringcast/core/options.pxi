@@ -4,6 +4,7 @@
 # cost the others nothing.
 
 @cython.final
+@cython.no_gc_clear
 cdef class Envelope:
     """An event together with the context in which it was published: what is in the ring of a topic's companion."""
     cdef readonly object event
@@ -37,6 +38,8 @@ cdef object guarded_call(PyObject *callee, PyObject **arguments, size_t count, P
         rc_u64_count(&sub.c.heard, 1)
 
 
+@cython.final
+@cython.no_gc_clear
 cdef class Options:
     """What `subscribe` was told, checked by ringcast.options: made there, read here."""
     cdef readonly mode_t mode
@@ -51,7 +54,7 @@ cdef class Options:
     cdef readonly bint with_context
     cdef readonly int64_t priority
 
-    def __init__(
+    def __cinit__(
         self, str mode, str policy, max_queue, *, key=None, where=None, bint once=False, bint weak=False,
         bint wide=False, bint with_context=False, priority=0, batch=0,
     ):

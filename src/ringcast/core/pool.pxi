@@ -1,21 +1,28 @@
 # The pool: the threads of a dispatcher.
 
 cdef start_thread(list threads, target, loop, str name):
-    """Starts a thread, adds it to the list and takes out those that have ended."""
+    """Starts a thread, adds it to the list and takes out those that have ended. Where it raises anything but an
+    Exception (an interrupt), the thread may be started all the same."""
+    for old in list(threads):
+        if old.ident is not None and not old.is_alive():
+            threads.remove(old)
     # daemon: a handler that never returns must not keep the interpreter; Dispatcher closes at exit
     thread = threading.Thread(target=target, args=(loop,), name=name, daemon=True)
-    thread.start()
-    threads.append(thread)
-    for old in list(threads):
-        if not old.is_alive():
-            threads.remove(old)
+    threads.append(thread)   # first: an interrupt may come in as soon as it runs
+    try:
+        thread.start()
+    except Exception:
+        threads.remove(thread)
+        raise
 
 
 @cython.final
+@cython.no_gc_clear
 cdef class Pool:
     """The threads of one dispatcher. They hold the Pool and, only while they run a task, the Core."""
     cdef rc_pool c
     cdef bint made
+    cdef rc_u32 watched       # whether the watch runs
     cdef str name
     cdef list threads
     cdef int number
@@ -23,8 +30,8 @@ cdef class Pool:
     cdef object listeners_lock   # re-entrant, because finalizers may come in anywhere
     cdef rc_u32 listening        # whether there are listeners
 
-    def __cinit__(self, str name, uint32_t max_workers, uint32_t parallel):
-        if rc_pool_init(&self.c, max_workers, parallel, TICK, LINGER):
+    def __cinit__(self, str name, uint32_t max_workers, uint32_t spare, uint32_t parallel):
+        if rc_pool_init(&self.c, max_workers, spare, parallel, TICK, LINGER):
             raise MemoryError
         self.made = True
         self.name = name
@@ -50,9 +57,11 @@ cdef class Pool:
                 self.listeners.remove(listener)
 
     cdef start(self):
-        """Starts the watch and a first worker."""
-        self.start_worker()
-        start_thread(self.threads, ringcast_watch, self.watch, f"{self.name}-watch")
+        """Starts the watch and a first worker; after an interrupted call, what is not there yet."""
+        if not rc_pool_is_staffed(&self.c):
+            self.start_worker()
+        if not rc_u32_load(&self.watched):
+            start_thread(self.threads, ringcast_watch, self.watch, f"{self.name}-watch")
 
     cdef start_worker(self):
         self.number += 1
@@ -76,6 +85,8 @@ cdef class Pool:
                 if task == NULL:
                     return
             if task.kind == RC_TOPIC:
+                if rc_task_is_lent(task):
+                    own_token(<topic_t *>task.owner)
                 run_topic(worker, <topic_t *>task.owner)
             else:
                 run_lane(worker, <Subscription>(<subscription_t *>task.owner).subscription)
@@ -83,6 +94,8 @@ cdef class Pool:
     def watch(self):
         """The watch's thread: sees which workers are stuck, and starts those that are wanted."""
         cdef int found = 0
+        if rc_u32_exchange(&self.watched, 1):   # an interrupted start was made up for by another
+            return
         name_thread()
         while not found & RC_WATCH_STOP:
             with nogil:

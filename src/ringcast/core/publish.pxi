@@ -1,4 +1,8 @@
 # Publish: claim a slot, store the event, schedule the topic.
+#
+# Whoever stores an event takes a reference to it, and a token owns references (see _core.pyx): so all this is for
+# attached threads. Records are bytes: a thread that is not attached may store these (store_records) and wake those who
+# wait for them (wake_detached).
 
 cdef inline uint32_t subscribers_of(topic_t *c) noexcept nogil:
     """How many subscriptions an event reaches that is published now. Where one is just being added, after that: a
@@ -10,14 +14,14 @@ cdef inline uint32_t subscribers_of(topic_t *c) noexcept nogil:
     return rc_u32_load(&c.subscribers)
 
 
-cdef inline rc_claim try_publish(topic_t *topic, PyObject *event, uint64_t limit) noexcept nogil:
+cdef inline rc_claim try_publish(topic_t *topic, PyObject *event, uint64_t limit) noexcept:
     cdef rc_claim claim = put(topic, event, limit)
     if claim == RC_CLAIMED:
         wake(topic)
     return claim
 
 
-cdef inline rc_claim put(topic_t *topic, PyObject *event, uint64_t limit) noexcept nogil:
+cdef inline rc_claim put(topic_t *topic, PyObject *event, uint64_t limit) noexcept:
     """Claims a slot and stores the event in it; the caller has to wake the topic."""
     cdef rc_slot *slot
     cdef rc_claim claim
@@ -30,15 +34,18 @@ cdef inline rc_claim put(topic_t *topic, PyObject *event, uint64_t limit) noexce
     return claim
 
 
-cdef inline void wake(topic_t *topic) noexcept nogil:
+cdef inline void wake(topic_t *topic) noexcept:
     """Has the topic's tasks run that are idle, after something was stored."""
+    cdef bint idle
     if topic.ring.record_size != 0:
-        wake_for_records(topic)
-    elif rc_task_now(&topic.task) == RC_IDLE:
+        idle = wake_natives(topic)
+    else:
+        idle = rc_task_now(&topic.task) == RC_IDLE
+    if idle:
         schedule(topic, &topic.task, topic.topic)
 
 
-cdef rc_claim put_record(topic_t *topic, PyObject *event, uint64_t limit) noexcept nogil:
+cdef rc_claim put_record(topic_t *topic, PyObject *event, uint64_t limit) noexcept:
     cdef rc_run run
     cdef rc_claim claim = rc_ring_claim_run(&topic.ring, limit, 1, &run)
     if claim == RC_CLAIMED:
@@ -49,7 +56,7 @@ cdef rc_claim put_record(topic_t *topic, PyObject *event, uint64_t limit) noexce
 
 cdef uint64_t try_publish_run(
     topic_t *topic, PyObject **events, uint64_t count, uint64_t limit, rc_claim *claim
-) noexcept nogil:
+) noexcept:
     """Publishes the first of these events, as many as there is room for, with a claim for each run of free slots.
     Returns how many; *claim says why not all."""
     cdef rc_run run
@@ -75,10 +82,11 @@ cdef uint64_t try_publish_run(
     return done
 
 
-cdef uint64_t try_publish_records(
+cdef uint64_t store_records(
     topic_t *topic, const char *records, uint64_t count, uint64_t limit, rc_claim *claim
 ) noexcept nogil:
-    """The same for records, which stand side by side. Any thread, attached or not."""
+    """Stores the first of these records, which stand side by side, and wakes native handlers. Any thread, attached or
+    not; the caller then has to wake the other ones. Returns how many; *claim says why not all."""
     cdef size_t size = topic.ring.record_size
     cdef rc_run run
     cdef uint64_t done = 0
@@ -90,22 +98,60 @@ cdef uint64_t try_publish_records(
         rc_record_write(&run, records + done * size, size)
         rc_record_publish(&run)
         done += run.count
-        wake_for_records(topic)
+        schedule_native(topic)
     return done
 
 
-cdef void wake_for_records(topic_t *topic) noexcept nogil:
+cdef bint wake_natives(topic_t *topic) noexcept nogil:
+    """Has the native subscriptions of a topic of records run. Returns whether there are others, and their task is idle.
+    Any thread, attached or not."""
     schedule_native(topic)
     # seq: after the claim, with Topic.join. Either this sees the new member, or it begins after this run
-    if rc_u32_load_seq(&topic.task.members) != 0 and rc_task_now(&topic.task) == RC_IDLE:
-        schedule(topic, &topic.task, topic.topic)
+    return rc_u32_load_seq(&topic.task.members) != 0 and rc_task_now(&topic.task) == RC_IDLE
 
 
-cdef void schedule(topic_t *topic, rc_task *task, PyObject *owner) noexcept nogil:
+cdef void wake_detached(topic_t *topic) noexcept nogil:
+    """As `wake`, for a publisher in C, on whose lease the topic and its Core live (see api_topic_new). A token that is
+    made here owns nothing, because nothing may be counted here: it stands on the lease, until the worker that takes
+    it takes its references (own_token), or the lease ends and leaves its own to it (api_topic_free)."""
+    if not wake_natives(topic):
+        return
+    if has_workers(topic):
+        rc_pool_schedule_lent(topic.pool, &topic.task)
+    elif rc_u32_load(&topic.pooled) != 0 or has_idle_lane(topic):
+        run_here_attaching(topic)
+
+
+cdef void own_token(topic_t *topic) noexcept:
+    """Takes the references of a token that a publisher in C has made, for the worker that has taken it."""
+    Py_INCREF(topic.core)   # first: up to here the lease keeps both
+    Py_INCREF(topic.topic)
+    if not rc_task_settle(&topic.task):   # the lease has just ended, and has left its own
+        Py_DECREF(topic.topic)
+        Py_DECREF(topic.core)
+
+
+cdef inline bint has_workers(topic_t *topic) noexcept nogil:
+    """Whether one of its subscriptions runs on the pool's workers, and these are started."""
+    return rc_u32_load(&topic.pooled) != 0 and rc_u32_load(&(<Core>topic.core).started) != 0
+
+
+cdef bint has_idle_lane(topic_t *topic) noexcept nogil:
+    """Whether an event loop is to be told of records: not while it is at what it was told of before."""
+    cdef bint found = False
+    cdef uint32_t at
+    rc_mutex_lock(&topic.lock)
+    for at in range(topic.cursor_count):
+        found = found or (topic.cursors[at].mode == LOOP and rc_task_now(&topic.cursors[at].lane) == RC_IDLE)
+    rc_mutex_unlock(&topic.lock)
+    return found
+
+
+cdef void schedule(topic_t *topic, rc_task *task, PyObject *owner) noexcept:
     """Has the topic's task, or the lane of one of its subscriptions, run if it is idle."""
     if rc_task_now(task) != RC_IDLE:
         return
-    if task.kind == RC_TOPIC and (rc_u32_load(&topic.pooled) == 0 or rc_u32_load(&(<Core>topic.core).started) == 0):
+    if task.kind == RC_TOPIC and not has_workers(topic):
         run_here(topic)
     elif task.kind == RC_LANE and (<subscription_t *>task.owner).mode == LOOP:
         wake_consumer(owner)
@@ -113,7 +159,7 @@ cdef void schedule(topic_t *topic, rc_task *task, PyObject *owner) noexcept nogi
         enqueue(topic, task, owner)
 
 
-cdef void enqueue(topic_t *topic, rc_task *task, PyObject *owner) noexcept nogil:
+cdef void enqueue(topic_t *topic, rc_task *task, PyObject *owner) noexcept:
     """Gives a task to the workers."""
     rc_share(topic.core)   # before it is queued: the worker may be done with it at once
     rc_share(owner)
@@ -122,7 +168,11 @@ cdef void enqueue(topic_t *topic, rc_task *task, PyObject *owner) noexcept nogil
         Py_DECREF(topic.core)
 
 
-cdef void run_here(topic_t *c) noexcept with gil:
+cdef void run_here_attaching(topic_t *c) noexcept with gil:
+    run_here(c)
+
+
+cdef void run_here(topic_t *c) noexcept:
     """Runs a topic in the thread that has something for it: none of its subscriptions needs a worker, or there are no
     workers yet. What there is to do is to wake event loops, and to start workers for the others if they have events.
     The caller holds a reference to the Core."""
@@ -153,7 +203,7 @@ cdef void start_workers(Topic topic) noexcept:
         set_aside(exception, "while starting workers")
 
 
-cdef void wake_consumer(PyObject *owner) noexcept with gil:
+cdef void wake_consumer(PyObject *owner) noexcept:
     """Tells an event loop that there are events, once for as long as it has not taken them all."""
     cdef Subscription sub = <Subscription>owner
     rc_share(sub.c.topic.core)   # the lane's token: nothing is freed before its consumer rests, which may be at once

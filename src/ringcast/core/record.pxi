@@ -4,15 +4,22 @@
 cdef enum:
     SMALL = 40        # bytes of a record that are part of the object itself
 
+# Bytes of a field, by the characters of the module `struct`; 0: as many as it says.
+cdef dict SIZES = {**dict.fromkeys("?bB", 1), **dict.fromkeys("hHe", 2), **dict.fromkeys("iIf", 4),
+                   **dict.fromkeys("qQd", 8), "s": 0}
+
 cdef Py_ssize_t ONE = 1   # the shape of every record's buffer: never written, as several threads may read it
 
 
 layout_numbers = count_from(1)
+cdef object laid_out = weakref.WeakSet()   # record classes that have a layout: each gets one, once
+cdef object binding = threading.RLock()    # held while one is added; re-entrant, as finalizers may come in anywhere
 
 
 @cython.final
+@cython.no_gc_clear
 cdef class Layout:
-    """Where the fields of a record class are. Made by ringcast.records."""
+    """Where the fields of a record class are. Made by ringcast.records; does not change once it is bound."""
     cdef readonly Py_ssize_t size        # bytes
     cdef readonly bytes format           # of the whole, as in PEP 3118
     cdef readonly tuple fields           # RecordFields
@@ -21,8 +28,16 @@ cdef class Layout:
     cdef object _dtype                   # NumPy's, once it was asked for; guarded by the object's critical section
     cdef uint64_t number                 # no other has had it
 
-    def __init__(self, Py_ssize_t size, bytes format, tuple fields, tuple defaults):
+    def __cinit__(self, Py_ssize_t size, bytes format, tuple fields, tuple defaults):
         cdef RecordField field
+        if len(defaults) > len(fields):
+            raise ValueError(f"{len(fields)} fields cannot have {len(defaults)} defaults")
+        for each in fields:
+            field = <RecordField?>each
+            if field.layout_number != 0:
+                raise ValueError(f"{field!r} belongs to another layout")
+            if not 0 <= field.offset <= size - field.size:
+                raise ValueError(f"{field!r} is not within the {size} bytes of a record")
         self.size = size
         self.format = format
         self.fields = fields
@@ -32,7 +47,22 @@ cdef class Layout:
             field.layout_number = self.number
 
     def bind(self, record_class):
-        self.record_class = record_class
+        """Says whose layout this is. Records rely on it for as long as they live, so that is said once.
+
+        Raises:
+            TypeError: this is no class of records with this layout, or one of both is bound already."""
+        if (
+            not PyType_Check(<PyObject *>record_class)
+            or not PyType_IsSubtype(<PyTypeObject *>record_class, <PyTypeObject *>Record)
+            or record_class.__dict__.get("__layout__") is not self
+            or "__class__" in record_class.__dict__   # Record's says that the class of a record does not change
+        ):
+            raise TypeError(f"{shown(record_class)} is no class of records with this layout")
+        with binding:
+            if self.record_class is not None or record_class in laid_out:
+                raise TypeError("a layout is bound to one class, once")
+            laid_out.add(record_class)
+            self.record_class = record_class
 
     @property
     def dtype(self):
@@ -46,13 +76,20 @@ cdef class Layout:
 
 
 cdef Layout layout_of(event_class):
-    """The layout of a record class, or None where it is none."""
+    """The layout of a record class, or None where it is none.
+
+    Raises:
+        RecordError: it is derived from Record, but none that `ringcast.record` has made, or robbed of its layout."""
     if not PyType_IsSubtype(<PyTypeObject *>event_class, <PyTypeObject *>Record) or event_class is Record:
         return None
-    return <Layout?>event_class.__layout__
+    layout = getattr(event_class, "__layout__", None)
+    if not isinstance(layout, Layout) or (<Layout>layout).record_class is not event_class:
+        raise RecordError(f"{event_class.__name__} is no record type: it has no layout of its own")
+    return <Layout>layout
 
 
 @cython.final
+@cython.no_gc_clear
 cdef class RecordField:
     """A field of a record class. `Trade.price` tells where it is, `trade.price` what it holds.
 
@@ -73,7 +110,9 @@ cdef class RecordField:
     cdef object low, high      # the least and the greatest int
     cdef uint64_t layout_number
 
-    def __init__(self, str name, Py_ssize_t offset, Py_ssize_t size, str format, str kind="", str unit=None):
+    def __cinit__(self, str name, Py_ssize_t offset, Py_ssize_t size, str format, str kind="", str unit=None):
+        if len(format) != 1 or format not in SIZES or size != (SIZES[format] or size) or size < 1:
+            raise ValueError(f"no field of a record has {size} bytes of format {format!r}")
         self.name = name
         self.offset = offset
         self.size = size
@@ -155,7 +194,7 @@ cdef class Record:
 
     A buffer of its bytes, read-only; equal to another of its class that has equal fields. Any thread may read it.
     """
-    cdef PyObject *layout      # not owned: the class owns it, and the record its class
+    cdef PyObject *layout      # a reference; as a `Layout` it would have the garbage collector look at each record
     cdef char *data            # `small`, or memory of its own
     cdef char small[SMALL]
     cdef bint made             # whether its fields have been written
@@ -164,8 +203,6 @@ cdef class Record:
         cdef Layout layout = layout_of(type(self))
         if layout is None:
             return
-        if layout.record_class is not type(self):
-            raise TypeError(f"{type(self).__name__} is no record type: none is derived from another")
         if layout.size <= SMALL:
             self.data = self.small
         else:
@@ -174,6 +211,7 @@ cdef class Record:
                 raise MemoryError
         memset(self.data, 0, layout.size)   # the padding too
         self.layout = <PyObject *>layout
+        Py_INCREF(self.layout)
 
     def __init__(self, *values, **named):
         cdef Layout layout = layout_of(type(self))
@@ -222,6 +260,8 @@ cdef class Record:
     def __dealloc__(self):
         if self.data != self.small:
             PyMem_Free(self.data)
+        if self.layout != NULL:
+            Py_DECREF(self.layout)
 
     def __getbuffer__(self, Py_buffer *buffer, int flags):
         cdef Layout layout = self.known_layout()
@@ -263,7 +303,7 @@ cdef class Record:
 
 cdef Record blank_record(Layout layout):
     """A record whose bytes are still to be written."""
-    cdef Record record = <Record>rc_new((<PyObject *>layout.record_class), ())
+    cdef Record record = <Record>rc_new(Record, layout.record_class, ())
     record.made = True
     return record
 
@@ -299,6 +339,7 @@ cdef show(
 
 
 @cython.final
+@cython.no_gc_clear
 cdef class RecordBatch:
     """Records side by side in memory: what a handler of batches is given of a record class. Read-only, for good.
 
@@ -311,9 +352,6 @@ cdef class RecordBatch:
     cdef rc_record_page *page    # held
     cdef const char *data
     cdef Py_ssize_t count
-
-    def __init__(self, *_):
-        raise TypeError("batches of records are made by dispatchers")
 
     __class_getitem__ = classmethod(GenericAlias)   # RecordBatch[Trade]: for annotations
 
@@ -330,7 +368,7 @@ cdef class RecordBatch:
         if isinstance(item, str):
             for field in self.layout.fields:
                 if field.name == item:
-                    return memoryview(RecordColumn(self, field))
+                    return memoryview(new_column(self, field))
             raise KeyError(item)
         if isinstance(item, slice):
             start, stop, step = item.indices(self.count)
@@ -409,16 +447,12 @@ cdef RecordBatch batch_of(Layout layout, list records):
 
 
 @cython.final
+@cython.no_gc_clear
 cdef class RecordColumn:
     """The values of one field of a batch: what its memoryview is of."""
     cdef RecordBatch batch
     cdef RecordField field
     cdef bytes format
-
-    def __init__(self, RecordBatch batch, RecordField field):
-        self.batch = batch
-        self.field = field
-        self.format = (field.format if field.code != u"s" else f"{field.size}s").encode()
 
     def __getbuffer__(self, Py_buffer *buffer, int flags):
         cdef RecordBatch batch = self.batch
@@ -426,3 +460,11 @@ cdef class RecordColumn:
             buffer, flags, self, batch.data + self.field.offset, batch.count * self.field.size, self.field.size,
             self.format, &batch.count, &batch.layout.size,
         )
+
+
+cdef RecordColumn new_column(RecordBatch batch, RecordField field):
+    cdef RecordColumn column = RecordColumn.__new__(RecordColumn)
+    column.batch = batch
+    column.field = field
+    column.format = (field.format if field.code != u"s" else f"{field.size}s").encode()
+    return column

@@ -5,13 +5,14 @@
 # the class to a Route instead of to its topic. A topic's companion is the same for the context of the publisher.
 
 @cython.final
+@cython.no_gc_clear
 cdef class Route:
     """Where the events of one class go besides their own topic."""
     cdef topic_t *c            # what the registry has; only its lock, kind and topic are used
     cdef readonly object own   # the class's Topic, or None where its instances compute their ids
     cdef tuple wide            # the Topics; replaced, never changed; guarded by c.lock
 
-    def __cinit__(self, Topic own):
+    def __cinit__(self, Topic own=None):
         self.own = own
         self.wide = ()
         self.c = <topic_t *>rc_aligned_zalloc(sizeof(topic_t))

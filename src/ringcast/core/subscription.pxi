@@ -1,6 +1,7 @@
 # Subscriptions: what `subscribe` returns.
 
 @cython.final
+@cython.no_gc_clear
 cdef class Subscription:
     """What `subscribe` returns: one handler's place among the events of one type.
 
@@ -34,15 +35,22 @@ cdef class Subscription:
     cdef list waits            # for each of these that waits for room: in which Topics. Guarded by the Core's lock
     cdef object __weakref__
 
-    def __init__(self, *_, **__):
-        raise TypeError("subscriptions are made by Dispatcher.subscribe")
-
     __class_getitem__ = classmethod(GenericAlias)   # Subscription[Tick]: for annotations
 
     def __dealloc__(self):
-        if self.c.mail != NULL:   # empty, or the subscription would still be in its topic
-            rc_mail_destroy(self.c.mail)
-            rc_aligned_free(self.c.mail)
+        cdef uint64_t missed
+        cdef PyObject *event
+        if self.c.mail == NULL:
+            return
+        event = <PyObject *>rc_mail_take(self.c.mail, &missed)   # of a consumer that never came
+        while event != NULL:
+            Py_DECREF(event)
+            event = <PyObject *>rc_mail_take(self.c.mail, &missed)
+        rc_mail_destroy(self.c.mail)
+        rc_aligned_free(self.c.mail)
+
+    def __reduce__(self):
+        raise TypeError("a Subscription is its dispatcher's: it is not copied or pickled")
 
     # --- for whoever runs it ---
 
@@ -243,17 +251,26 @@ cdef class Subscription:
         Py_DECREF(core)
 
     cdef PyObject *take(self) noexcept:
-        """The event at the cursor, with a reference, or NULL. It counts as taken before it leaves the ring: see waiting
-        and is_over."""
+        """The event at the cursor, with a reference, or NULL. Records for which there is no memory are lost."""
+        cdef PyObject *event = NULL
+        while self.take_one(&event):
+            if event != NULL:
+                return event
+            rc_u64_count(&self.c.calls, 1)
+            report_lost_record(&self.c)
+        return NULL
+
+    cdef bint take_one(self, PyObject **event) noexcept:
+        """Takes the event at the cursor (NULL: a record, and no memory for its object). It counts as taken before it
+        leaves the ring: see waiting and is_over. Returns whether there is one."""
         cdef topic_t *topic = self.c.topic
         cdef uint64_t cursor = rc_u64_load(&self.c.cursor), waiting, end
-        cdef PyObject *event
         cdef unsigned spins = 0
         rc_u32_store_seq(&self.c.running, 1)   # seq: before the look at its end, with holds_gate and is_over
         end = min(rc_u64_load_seq(&self.c.end), rc_ring_tail(&topic.ring))
         if cursor >= end:
             rc_u32_store(&self.c.running, 0)
-            return NULL
+            return False
         waiting = end - cursor
         if waiting > rc_u64_load(&self.c.high_water):
             rc_u64_store(&self.c.high_water, waiting)
@@ -263,16 +280,13 @@ cdef class Subscription:
             while find_published(topic, cursor, 1) == cursor:
                 rc_ring_pause(spins)
                 spins += 1
-        event = event_at(topic, cursor)
+        event[0] = event_at(topic, cursor)
         rc_u64_count(&self.c.taken, 1)
-        if event == NULL:   # no memory for the object of a record: it is lost
-            rc_u64_count(&self.c.calls, 1)
-            report_lost_record(&self.c)
         rc_u64_store_seq(&self.c.cursor, cursor + 1)
         rc_u32_store_seq(&self.c.running, 0)   # seq: before look_away, for the end that a cancel has moved meanwhile
         if waiting == 1 or cursor % 64 == 63 or rc_u32_load(&topic.limited) != 0:
             advance(self.topic)
-        return event if event != NULL else self.take()
+        return True
 
     def _is_stream(self):
         """Whether its events are taken by a stream."""
@@ -601,7 +615,10 @@ def is_interrupt(exception):
 cdef Subscription new_subscription(
     Core core, Topic topic, handler, event_class, Options options, uintptr_t native, Userdata userdata
 ):
-    cdef Subscription sub = Subscription.__new__(Subscription)
+    cdef Subscription sub
+    if (options.mode == NATIVE) != (native != 0):
+        raise OptionError("a native handler, and no other, is an address")
+    sub = Subscription.__new__(Subscription)
     sub.core_reference = weakref.ref(core)
     sub.topic = topic
     sub.target = handler

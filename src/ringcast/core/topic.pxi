@@ -27,9 +27,9 @@ cdef uint64_t find_published(topic_t *c, uint64_t position, uint64_t most) noexc
     return min(end, position + most) if end > position else position
 
 
-cdef PyObject *event_at(topic_t *c, uint64_t position) noexcept nogil:
+cdef PyObject *event_at(topic_t *c, uint64_t position) noexcept:
     """The event at a position that is published and that the caller holds the gate back from; with a reference. NULL
-    where there is no memory for the object of a record. Attached threads only."""
+    where there is no memory for the object of a record."""
     cdef PyObject *event
     if c.ring.record_size == 0:
         event = <PyObject *>rc_slot_event(rc_ring_slot(&c.ring, position))
@@ -38,10 +38,10 @@ cdef PyObject *event_at(topic_t *c, uint64_t position) noexcept nogil:
     return record_at(c, position)
 
 
-cdef PyObject *record_at(topic_t *c, uint64_t position) noexcept with gil:
+cdef PyObject *record_at(topic_t *c, uint64_t position) noexcept:
     try:
         record = new_record((<Topic>c.topic).layout, rc_record_at(&c.ring, position))
-    except MemoryError:
+    except BaseException:   # also where its class was robbed of its layout
         return NULL
     Py_INCREF(<PyObject *>record)
     return <PyObject *>record
@@ -149,6 +149,8 @@ cdef class Topic:
     cdef readonly uint32_t type_id
     cdef readonly bint automatic   # the id goes with its class
     cdef object wide_class     # for a topic of subclasses' events: the class; else None
+    cdef Pool pool             # what c.pool and c.native_pool point into
+    cdef NativePool native_pool
 
     def __cinit__(self, Core core, uint32_t type_id, bint automatic, Layout layout=None):
         cdef int failed
@@ -157,6 +159,8 @@ cdef class Topic:
         self.layout = layout
         self.type_id = type_id
         self.automatic = automatic
+        self.pool = core.pool
+        self.native_pool = core.native_pool
         self.c = <topic_t *>rc_aligned_zalloc(sizeof(topic_t))
         failed = self.c == NULL
         if not failed and layout is None:
@@ -189,7 +193,7 @@ cdef class Topic:
         if self.c == NULL:
             return
         # only what a publisher left behind that a close overtook: see Core.close
-        if self.layout is None:
+        if self.c.ring.record_size == 0:
             for position in range(rc_ring_gate(&self.c.ring), rc_ring_tail(&self.c.ring)):
                 Py_DECREF(<PyObject *>rc_ring_take(&self.c.ring, position))
             rc_ring_move_gate(&self.c.ring, rc_ring_tail(&self.c.ring))
@@ -199,6 +203,19 @@ cdef class Topic:
         rc_mutex_destroy(&self.c.lock)
         PyMem_RawFree(self.c.cursors)
         rc_aligned_free(self.c)
+
+    cdef void let_go(self) noexcept:
+        """For the garbage collector: lets go of the subscriptions, through which circles go. Only finalizers can still
+        use the topic; for these it is one that all subscriptions have left."""
+        cdef tuple members, direct
+        rc_mutex_lock(&self.c.lock)
+        members = self.subscriptions   # released after the lock
+        direct = self.direct
+        self.direct = ()
+        self.set_members(())
+        rc_u32_store(&self.c.subscribers, 0)
+        rc_u32_store(&self.c.plain, 0)   # not set_plain: the Core may be gone
+        rc_mutex_unlock(&self.c.lock)
 
     cdef tuple members(self):
         cdef tuple subscriptions
@@ -300,7 +317,7 @@ cdef class Topic:
         rc_u32_store(&self.c.limited, limited)
         rc_u32_store(&self.c.particular, particular)
         rc_u64_store(&self.c.limit, limit)
-        # seq: before join reads the tail, with try_publish_records
+        # seq: before join reads the tail, with wake_natives
         rc_u32_store_seq(&self.c.task.members, <uint32_t>len(members) - native)
         rc_u32_store_seq(&self.c.native_task.members, native)
 

@@ -93,10 +93,10 @@ static inline size_t ringcast_record_size(const ringcast_topic *topic)
 
 /* Publishes records that stand side by side, in order; others may publish between runs of up to 512.
  *
- * Any thread, also one that Python does not know, any number at once; without the GIL or with it. (With it, it may wait for
- * room that only a Python handler can make: release it.) It takes the GIL by itself where that has to be: to wake Python
- * handlers that are idle, and where the type has direct handlers, or subscriptions to its base classes or with
- * policies that drop, or when there is no room for these.
+ * Any thread, also one that Python does not know, any number at once; without the GIL or with it. (With it, it may wait
+ * for room that only a Python handler can make: release it.) It takes the GIL by itself where that has to be: to tell an
+ * event loop that is idle, to start the first worker, and where the type has direct handlers, or subscriptions to its base
+ * classes or with policies that drop, or when there is no room for these.
  *
  * It waits for room `timeout` nanoseconds at most, RINGCAST_FOREVER as long as it takes. Inside a native handler it never waits
  * but goes past max_queue by 65,536 records at most, and then says RINGCAST_FULL.

@@ -1,0 +1,53 @@
+"""`${env.NAME}`: environment variables, put into the text of a file before it is parsed."""
+
+import re
+from collections.abc import Mapping
+
+from ringcast_router.config.tree import Node
+
+_VARIABLE = re.compile(r"\$\{env\.([a-zA-Z_][a-zA-Z0-9_]*)\}")
+
+
+def occurs_in(text: str) -> bool:
+    """Return whether a text names a variable, be it in a comment."""
+    return _VARIABLE.search(text) is not None
+
+
+def names_in(root: Node) -> dict[str, Node]:
+    """Return the variables that are named in a tree, which has no comments, with the place where each is first."""
+    found: dict[str, Node] = {}
+    waiting = [root]
+    while waiting:
+        node = waiting.pop()
+        for name in _VARIABLE.findall(node.text):
+            found.setdefault(name, node)
+        for key, member in node.members().items():
+            waiting.append(member)
+            waiting.append(Node(key, key, member.file, member.line))
+        waiting.extend(node.items())
+    return found
+
+
+def replace(text: str, names: Mapping[str, Node], environ: Mapping[str, str]) -> str:
+    r"""Return the text with the values of variables in it.
+
+    `\` and `"` of a value are escaped: right within double quotes, where secrets should stand.
+
+    Args:
+        text: The text of the file.
+        names: The variables to replace; others (in comments) stay as they are.
+        environ: The environment variables.
+
+    Raises:
+        ConfigError: A variable is not set, or its value has a line break, which would change the file's structure.
+    """
+    values = {}
+    for name, node in names.items():
+        if name not in environ:
+            node.fail("", f"the environment variable {name} is not set; set it, or do not name ${{env.{name}}}")
+        if any(character in environ[name] for character in "\n\r\0"):
+            node.fail(
+                "", f"the environment variable {name} has a line break or a null character, which cannot stand here"
+            )
+        values[name] = environ[name].replace("\\", "\\\\").replace('"', '\\"')
+    return _VARIABLE.sub(lambda found: values.get(found[1], found[0]), text)

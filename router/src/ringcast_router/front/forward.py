@@ -1,0 +1,317 @@
+"""Passes a request on to a model's server, and its answer back, as the bytes come.
+
+aiohttp's defaults are those of a client that wants whole documents: 100 connections, 5 minutes in all, answers
+decompressed, redirects followed, cookies kept. All that would break a router is set by name here.
+"""
+
+import asyncio
+import contextlib
+import logging
+import socket
+import struct
+from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
+from typing import Any
+
+import aiohttp
+from aiohttp import hdrs, web
+from multidict import CIMultiDict, istr
+from yarl import URL
+
+from ringcast_router.config.model import NOTHING, Model, Timeouts
+from ringcast_router.errors import Refused
+from ringcast_router.front.body import Outgoing
+from ringcast_router.front.keys import ROUTER
+
+log = logging.getLogger(__name__)
+
+Sent = bytes | Outgoing | aiohttp.StreamReader | None
+"""What is sent as the body of a request: all of it, from a file, as it comes from the client, or nothing."""
+
+# What belongs to one connection and is not passed on, in either direction (RFC 9110, 7.6.1). Expect is answered by
+# this server: its client is told to go on before the body is read. The length is set anew.
+_OF_CONNECTION = (
+    hdrs.CONNECTION,
+    hdrs.KEEP_ALIVE,
+    hdrs.PROXY_AUTHENTICATE,
+    hdrs.PROXY_AUTHORIZATION,
+    istr("Proxy-Connection"),
+    hdrs.TE,
+    hdrs.TRAILER,
+    hdrs.TRANSFER_ENCODING,
+    hdrs.UPGRADE,
+)
+_ADDED_BY_CLIENT = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
+_FOR_EVER = 30 * 86400.0  # seconds that stand for a time-out of 0, which means none
+
+_BROKEN = (aiohttp.ClientError, OSError, TimeoutError)
+
+
+class Connections:
+    """The connections to the models' servers: a client session for each set of time-outs. Event loop's thread only."""
+
+    def __init__(self) -> None:
+        self._sessions: dict[Timeouts, aiohttp.ClientSession] = {}
+
+    def session(self, timeouts: Timeouts) -> aiohttp.ClientSession:
+        """Return the session whose connections have these time-outs."""
+        session = self._sessions.get(timeouts)
+        if session is None:
+            session = self._sessions[timeouts] = _make_session(timeouts)
+        return session
+
+    async def close(self) -> None:
+        """Close all connections."""
+        sessions = list(self._sessions.values())
+        self._sessions.clear()
+        await asyncio.gather(*(session.close() for session in sessions))
+
+
+_CONNECTIONS = web.AppKey("connections", Connections)
+
+
+def install(app: web.Application) -> None:
+    """Give an application its connections; they are closed when the application is."""
+
+    async def close(app: web.Application) -> None:
+        await app[_CONNECTIONS].close()
+
+    app[_CONNECTIONS] = Connections()
+    app.on_cleanup.append(close)
+
+
+def body_of(request: web.Request) -> Sent:
+    """Return the body of a request that is passed on as it comes, unread."""
+    return request.content if request.body_exists else None
+
+
+async def forward(request: web.Request, model: Model, path: str, body: Sent) -> web.StreamResponse:
+    """Pass a request on to a model's server, and its answer to the client.
+
+    Where the server breaks off in the middle of its answer, the client's connection is closed without the end that
+    its protocol asks for, so that no client takes the half for the whole. Where the client leaves, the caller's task is
+    cancelled (or the next write fails), and with it the connection to the server is closed.
+
+    Args:
+        request: The client's request.
+        model: The model; its server must be ready.
+        path: The path and query to ask the server for, encoded.
+        body: What to send.
+
+    Returns:
+        The answer, which is sent already.
+
+    Raises:
+        Refused: The server cannot be reached or broke off before its answer began (502), or took longer than
+            `timeouts.responseHeader` for its head (504).
+    """
+    upstream = await ask(request, model, path, body)
+    try:
+        return await answer_with(request, model, upstream)
+    finally:
+        upstream.release()
+
+
+async def ask(
+    request: web.Request, model: Model, path: str, body: Sent, *, change: Mapping[str, str | None] = NOTHING
+) -> aiohttp.ClientResponse:
+    """Send a request to a model's server, and return its answer as soon as its head is here. See `forward`.
+
+    The caller must call the answer's `release` in every case. An answer that is not read to its end closes its
+    connection then, which tells the server that nobody wants the rest.
+
+    Args:
+        request: The client's request.
+        model: The model; its server must be ready.
+        path: The path and query to ask the server for, encoded.
+        body: What to send.
+        change: Headers of the client that become others, or (None) are not passed on.
+
+    Raises:
+        Refused: As `forward` does.
+    """
+    session = request.app[_CONNECTIONS].session(model.timeouts)
+    url = URL(model.proxy.rstrip("/") + path, encoded=True)
+    send = partial(
+        session.request,
+        request.method,
+        url,
+        headers=_request_headers(request, body, change),
+        allow_redirects=False,
+    )
+    try:
+        if model.timeouts.response_header:
+            return await _ask_within(model.timeouts.response_header, send, body)
+        return await send(data=body)
+    except _BROKEN as error:
+        raise _unreachable(model, error) from None
+
+
+async def answer_with(request: web.Request, model: Model, upstream: aiohttp.ClientResponse) -> web.StreamResponse:
+    """Answer a client with what a model's server answers. Returns when the client has it, or has left."""
+    if upstream.content.is_eof() and (body := upstream.content.read_nowait()):
+        # All of it came with its head: it goes out with its head, in one write.
+        whole = web.Response(
+            status=upstream.status, reason=upstream.reason, headers=_passed(upstream.headers), body=body
+        )
+        with contextlib.suppress(ConnectionError):
+            await whole.prepare(request)
+            await whole.write_eof()
+        return whole
+    response = response_like(upstream)
+    if is_event_stream(upstream):
+        response.headers["X-Accel-Buffering"] = "no"  # or nginx holds the chunks back
+    with contextlib.suppress(ConnectionError):  # the client has left: nobody is there to be told
+        await response.prepare(request)
+        await relay(request, model, upstream, response)
+    return response
+
+
+def response_like(upstream: aiohttp.ClientResponse) -> web.StreamResponse:
+    """Return an answer with the status and the headers of a model server's, still to be sent."""
+    return web.StreamResponse(status=upstream.status, reason=upstream.reason, headers=_passed(upstream.headers))
+
+
+async def relay(
+    request: web.Request, model: Model, upstream: aiohttp.ClientResponse, response: web.StreamResponse
+) -> None:
+    """Pass the body of an answer on, chunk by chunk as they come.
+
+    Raises:
+        ConnectionError: The client has left.
+    """
+    content = upstream.content
+    while True:
+        try:
+            chunk = await content.readany()
+        except _BROKEN as error:
+            log.warning("%s: its server broke off in the middle of an answer: %s", model.id, error)
+            cut_off(request)
+            return
+        if not chunk:
+            return
+        await response.write(chunk)
+
+
+def cut_off(request: web.Request) -> None:
+    """Close a client's connection so that an answer that has begun cannot be taken for a whole one."""
+    transport = request.transport
+    if transport is None:
+        return
+    if request.version >= aiohttp.HttpVersion11:
+        transport.close()  # what is written goes out; the last chunk, or the rest of the length, is missing
+        return
+    # For an older client the end of the connection is the end of the answer; only a reset tells it of a break.
+    if (connection := transport.get_extra_info("socket")) is not None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
+
+
+def is_event_stream(upstream: aiohttp.ClientResponse) -> bool:
+    """Say whether an answer is a stream of server-sent events."""
+    return upstream.headers.get("Content-Type", "").startswith("text/event-stream")
+
+
+async def _ask_within(seconds: int, send: Callable[..., Any], body: Sent) -> aiohttp.ClientResponse:
+    """Send a request; the head of its answer must be here `seconds` after the last byte of the body has gone."""
+    try:
+        async with asyncio.timeout(None) as until_head:
+
+            def begin() -> None:
+                with contextlib.suppress(RuntimeError):  # the head was here before the body was sent
+                    until_head.reschedule(asyncio.get_running_loop().time() + seconds)
+
+            if body is None or isinstance(body, bytes):
+                begin()
+                data: Any = body
+            else:
+                data = _followed_by(begin, body)
+            answer: aiohttp.ClientResponse = await send(data=data)
+            return answer
+    except TimeoutError:
+        if until_head.expired():
+            message = f"the model's server sent no answer within {seconds} s"
+            raise Refused(504, message, type="server_error", code="upstream_timeout") from None
+        raise
+
+
+async def _followed_by(end: Callable[[], None], body: Outgoing | aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    async for chunk in body if isinstance(body, Outgoing) else body.iter_any():
+        yield chunk
+    end()
+
+
+def _request_headers(request: web.Request, body: Sent, change: Mapping[str, str | None]) -> CIMultiDict[str]:
+    headers = _passed(request.headers)
+    headers.popall(hdrs.EXPECT, None)
+    headers.popall(hdrs.CONTENT_LENGTH, None)
+    if request.app[ROUTER].config.keys:  # the credentials are the router's own
+        headers.popall(hdrs.AUTHORIZATION, None)
+        headers.popall("x-api-key", None)
+    for name, value in change.items():
+        headers.popall(name, None)
+        if value is not None:
+            headers[name] = value
+    if isinstance(body, Outgoing):
+        headers[hdrs.CONTENT_LENGTH] = str(body.size)
+    elif isinstance(body, aiohttp.StreamReader) and hdrs.CONTENT_LENGTH in request.headers:
+        headers[hdrs.CONTENT_LENGTH] = request.headers[hdrs.CONTENT_LENGTH]
+    if remote := request.remote:
+        before = headers.get(hdrs.X_FORWARDED_FOR)
+        headers[hdrs.X_FORWARDED_FOR] = f"{before}, {remote}" if before else remote
+    headers.setdefault(hdrs.X_FORWARDED_PROTO, request.scheme)
+    return headers
+
+
+def _passed(headers: Mapping[str, str]) -> CIMultiDict[str]:
+    """Return a copy of headers without those of the connection, and without those that `Connection` names."""
+    passed = CIMultiDict(headers)
+    if (options := passed.get(hdrs.CONNECTION)) is not None:
+        for option in options.split(","):
+            if (name := option.strip()) and name.lower() not in ("keep-alive", "close"):
+                passed.popall(name, None)
+    for name in _OF_CONNECTION:
+        passed.popall(name, None)
+    return passed
+
+
+def _unreachable(model: Model, error: BaseException) -> Refused:
+    log.warning("%s: its server did not answer: %s: %s", model.id, type(error).__name__, error)
+    if isinstance(error, aiohttp.ClientConnectorError):
+        what = "cannot be reached"
+    elif isinstance(error, TimeoutError):
+        what = "took too long to accept the connection"
+    else:
+        what = "broke off before it answered"
+    return Refused(502, f"{model.id}: its server {what}", type="server_error", code="upstream_error")
+
+
+def _make_session(timeouts: Timeouts) -> aiohttp.ClientSession:
+    def make_socket(address: aiohttp.AddrInfoType) -> socket.socket:
+        family, kind, protocol, _name, _address = address
+        made = socket.socket(family, kind, protocol)
+        made.setblocking(False)
+        if timeouts.keepalive:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for option in ("TCP_KEEPIDLE", "TCP_KEEPALIVE", "TCP_KEEPINTVL"):  # macOS has TCP_KEEPALIVE for KEEPIDLE
+                if hasattr(socket, option):
+                    made.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), timeouts.keepalive)
+        return made
+
+    # aiohttp counts the TLS handshake into the time to connect.
+    connect = timeouts.connect + timeouts.tls_handshake if timeouts.connect else None
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(
+            limit=0,
+            limit_per_host=0,
+            keepalive_timeout=timeouts.idle_conn or _FOR_EVER,
+            socket_factory=make_socket,
+        ),
+        timeout=aiohttp.ClientTimeout(total=None, connect=None, sock_connect=connect, sock_read=None),
+        auto_decompress=False,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        skip_auto_headers=_ADDED_BY_CLIENT,
+        trust_env=False,
+        max_line_size=65536,
+        max_field_size=65536,
+    )

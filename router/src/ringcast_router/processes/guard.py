@@ -1,0 +1,176 @@
+"""No orphans: a small process that ends what the router started when the router itself is killed.
+
+SIGKILL leaves the router no time to stop anything. The guard reads a pipe whose other end the router alone holds. The
+kernel closes that end when the router dies, however it dies; the guard then runs the stop commands of the servers that
+are left, kills their process groups, and ends. This needs neither polling nor a parent-death signal, which macOS does
+not have and which on Linux follows the thread, not the process.
+
+The guard is this very file, run by its path: it imports little, and nothing of the router. It has a session of its own
+and ignores the signals that end the router. What it does not reach: a descendant that has left its process group, and
+a server of a router that is killed within the fraction of a millisecond between its start and its entry here. Windows
+has job objects that kill on close for this; they are not used in this version, which starts servers on POSIX only.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+
+STOP_COMMAND_FIRST = 1.0  # seconds that a stop command has before its server is killed
+STOP_COMMAND_IN_ALL = 60.0  # seconds after which the guard waits for stop commands no longer
+CLOSE = 5.0  # seconds that the guard has to end when the router closes it
+
+log = logging.getLogger("ringcast_router.processes.guard")
+
+
+class Guard:
+    """The router's end of the guard. Event loop's thread only.
+
+    Where the guard dies, the next `watch` or `forget` starts another and tells it all.
+    """
+
+    def __init__(self) -> None:
+        self._popen: subprocess.Popen[bytes] | None = None
+        self._watched: dict[int, bytes] = {}
+
+    @property
+    def pid(self) -> int | None:
+        """The process id of the guard, None while there is none."""
+        return None if self._popen is None else self._popen.pid
+
+    async def start(self) -> None:
+        """Start the guard process. Returns at once: what it is told meanwhile waits in its pipe."""
+        if self._popen is None:
+            self._spawn()
+
+    def watch(self, pgid: int, stop: Sequence[str] = (), environment: Mapping[str, str] | None = None) -> None:
+        """Have a process group killed when the router dies.
+
+        Args:
+            pgid: The id of the group.
+            stop: A command to run then: program and arguments.
+            environment: What the command's environment has; None: the router's.
+        """
+        message = {"watch": pgid, "stop": list(stop), "environment": environment and dict(environment)}
+        self._watched[pgid] = json.dumps(message).encode() + b"\n"
+        self._tell(self._watched[pgid])
+
+    def forget(self, pgid: int) -> None:
+        """Leave a process group alone from now on: its leader is reaped, and another process may get its id."""
+        if self._watched.pop(pgid, None) is not None:
+            self._tell(json.dumps({"forget": pgid}).encode() + b"\n")
+
+    async def close(self) -> None:
+        """End the guard process, and with it what is still watched. Idempotent."""
+        popen, self._popen = self._popen, None
+        if popen is None:
+            return
+        assert popen.stdin is not None
+        with contextlib.suppress(OSError):
+            popen.stdin.close()
+        try:
+            await asyncio.to_thread(popen.wait, CLOSE)
+        except subprocess.TimeoutExpired:  # a stop command takes longer: the guard goes on alone
+            log.warning("the guard still runs stop commands")
+        self._watched.clear()
+
+    def _spawn(self) -> None:
+        # -I and -S: neither the user's environment nor site-packages are read.
+        self._popen = subprocess.Popen(
+            [sys.executable, "-I", "-S", __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            bufsize=0,
+        )
+        for message in self._watched.values():
+            self._write(message)
+
+    def _tell(self, message: bytes) -> None:
+        if self._popen is None:
+            return  # not started: `start` tells all
+        try:
+            self._write(message)
+        except BrokenPipeError:
+            log.warning("the guard process has died; another is started")
+            self._popen.wait()
+            self._close_pipe()
+            self._spawn()
+
+    def _write(self, message: bytes) -> None:
+        assert self._popen is not None
+        assert self._popen.stdin is not None
+        view = memoryview(message)
+        while view:  # a raw pipe may take a part of a long message
+            view = view[self._popen.stdin.write(view) or 0 :]
+
+    def _close_pipe(self) -> None:
+        assert self._popen is not None
+        assert self._popen.stdin is not None
+        with contextlib.suppress(OSError):
+            self._popen.stdin.close()
+
+
+# From here on: the guard process itself.
+
+
+def serve() -> None:
+    """Read what is to be watched until the router is gone, then end it."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    watched: dict[int, tuple[list[str], dict[str, str] | None]] = {}
+    for line in sys.stdin.buffer:
+        if not line.endswith(b"\n"):
+            break  # the router died in the middle of a message
+        message = json.loads(line)
+        if "watch" in message:
+            watched[message["watch"]] = (message["stop"], message["environment"])
+        else:
+            watched.pop(message["forget"], None)
+    end(watched)
+
+
+def end(watched: Mapping[int, tuple[list[str], dict[str, str] | None]]) -> None:
+    """Run the stop commands, and kill all groups: at once where there is no command, else soon."""
+    commands: dict[int, subprocess.Popen[bytes]] = {}
+    for group, (stop, environment) in watched.items():
+        if stop:
+            with contextlib.suppress(OSError, ValueError):
+                commands[group] = subprocess.Popen(
+                    stop,
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    start_new_session=True,
+                )
+    kill(group for group in watched if group not in commands)
+    wait(commands.values(), STOP_COMMAND_FIRST)
+    kill(commands)
+    wait(commands.values(), STOP_COMMAND_IN_ALL - STOP_COMMAND_FIRST)
+
+
+def kill(groups: Iterable[int]) -> None:
+    """Kill process groups."""
+    for group in groups:
+        with contextlib.suppress(OSError):
+            os.killpg(group, signal.SIGKILL)
+
+
+def wait(commands: Iterable[subprocess.Popen[bytes]], seconds: float) -> None:
+    """Wait for commands, together no longer than so many seconds."""
+    deadline = time.monotonic() + seconds
+    for command in commands:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            command.wait(max(0.0, deadline - time.monotonic()))
+
+
+if __name__ == "__main__":
+    serve()

@@ -1,0 +1,171 @@
+"""The administrative endpoints: unload, load, plan, reload, ending a request, health, version."""
+
+import asyncio
+
+import pytest
+
+from ringcast_router import __version__
+
+
+@pytest.fixture
+async def served(serve, responder):
+    """Three models, of which one may be loaded at a time; C ignores SIGTERM."""
+    return await serve(
+        f"""
+unloadTimeout: 1
+models:
+  A: {{cmd: "{responder("A")}", aliases: [first]}}
+  B: {{cmd: "{responder("B")}"}}
+  C: {{cmd: "{responder("C", ignore_term=True)}"}}
+groups: {{all: {{swap: false, members: [A, B, C]}}}}
+"""
+    )
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "text"),
+    [
+        ("GET", "/unload", "OK"),
+        ("POST", "/api/models/unload", '{"msg": "ok"}'),
+        ("POST", "/api/models/unload/A", "OK"),
+        ("POST", "/api/models/unload/first", "OK"),
+    ],
+)
+async def test_unload_answers_when_the_servers_are_stopped(served, method, path, text):
+    await asyncio.gather(*(served.ask(model) for model in "AB"))
+    answer = await served.request(method, path)
+    assert (answer.status, answer.text) == (200, text)
+    assert served.state("A") == "stopped"
+    assert served.state("B") == ("ready" if "unload/" in path else "stopped")
+
+
+async def test_unload_of_a_stubborn_server_answers_when_it_is_killed_and_delays_nobody(served):
+    await asyncio.gather(*(served.ask(model) for model in "AC"))
+    unload = asyncio.create_task(served.post("/api/models/unload/C"))
+    await served.until("C", "stopping")
+    answer = await served.ask("A")
+    assert answer.status == 200
+    assert served.state("C") == "stopping"  # A was answered meanwhile
+    assert (await unload).status == 200
+    assert served.state("C") == "stopped"
+
+
+async def test_load_answers_when_the_model_is_ready(served):
+    answer = await served.post("/api/models/load/first")
+    assert (answer.status, answer.text) == (200, "OK")
+    assert served.state("A") == "ready"
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/api/models/unload/nobody"),
+        ("POST", "/api/models/load/nobody"),
+        ("GET", "/api/plan?model=nobody"),
+    ],
+)
+async def test_an_unknown_model_is_a_404_that_names_it(served, method, path):
+    answer = await served.request(method, path)
+    assert answer.status == 404
+    assert answer.json["error"]["code"] == "model_not_found"
+    assert "'nobody'" in answer.json["error"]["message"]
+
+
+async def test_plan_says_what_a_request_would_meet_and_changes_nothing(served):
+    assert (await served.get("/api/plan?model=first")).json["action"] == "start"
+    assert served.state("A") == "stopped"
+    await served.ask("A")
+    answer = await served.get("/api/plan?model=A")
+    assert answer.json["model"] == "A"
+    assert answer.json["action"] == "serve"
+    assert answer.json["evict"] == []
+
+
+async def test_plan_without_a_model_says_how_to_ask(served):
+    answer = await served.get("/api/plan")
+    assert answer.status == 400
+    assert "/api/plan?model=" in answer.json["error"]["message"]
+
+
+async def test_reload_keeps_unchanged_models_and_says_so(served):
+    await served.ask("A")
+    pid = served.router.processes["A"].pid
+    served.file.write_text(served.file.read_text() + "\n# a comment\n")
+    answer = await served.post("/api/reload")
+    assert answer.status == 200
+    assert set(answer.json["kept"]) == {"A", "B", "C"}
+    assert answer.json["drained"] == []
+    assert served.router.processes["A"].pid == pid
+
+
+async def test_reload_of_a_bad_file_changes_nothing_and_says_why(served):
+    await served.ask("A")
+    before = served.router.config
+    served.file.write_text("models: [this, is, no, mapping]\n")
+    answer = await served.post("/api/reload")
+    assert answer.status == 422
+    assert served.file.name in answer.json["error"]["message"]
+    assert served.router.config is before
+    assert (await served.ask("A")).status == 200
+
+
+async def test_a_waiting_request_is_ended_with_an_answer(serve, responder, until):
+    served = await serve(f"models: {{A: {{cmd: '{responder('A', load=600)}'}}}}\nunloadTimeout: 1")
+    waiting = served.begin("A")
+    await until(lambda: served.router.owner.pending())
+    (pending,) = served.router.owner.pending()
+    assert (await served.post(f"/api/inflight/{pending.id}/cancel")).json == {"msg": "ok"}
+    answer = await waiting
+    assert answer.status == 503
+    assert answer.json["error"]["code"] == "request_cancelled"
+    assert served.router.owner.pending() == []
+
+
+async def test_a_request_that_is_being_served_is_ended_by_closing_its_connection(served, until):
+    import aiohttp
+
+    serving = served.begin("A", wait=600)
+    await until(lambda: any(pending.is_granted for pending in served.router.owner.pending()))
+    (pending,) = served.router.owner.pending()
+    assert (await served.post(f"/api/inflight/{pending.id}/cancel")).status == 200
+    with pytest.raises(aiohttp.ClientError):
+        await serving
+    await until(lambda: served.router.owner.pending() == [])
+
+
+async def test_ending_a_request_that_is_not_there_is_a_404(served):
+    answer = await served.post("/api/inflight/12345/cancel")
+    assert answer.status == 404
+    assert "12345" in answer.json["error"]["message"]
+
+
+@pytest.mark.parametrize("path", ["/health", "/wol-health"])
+async def test_health_is_ok_also_without_a_loaded_model(served, path):
+    answer = await served.get(path)
+    assert (answer.status, answer.text) == (200, "OK")
+
+
+async def test_version_has_the_shape_of_the_original(served):
+    assert (await served.get("/api/version")).json == {"version": __version__, "commit": "", "build_date": ""}
+
+
+async def test_the_root_says_what_there_is(served):
+    answer = await served.get("/")
+    assert answer.status == 200
+    assert __version__ in answer.text
+    for line in ("/v1/models", "/running", "/unload", "/logs/stream"):
+        assert line in answer.text
+
+
+async def test_browsers_get_no_icon_and_no_error(served):
+    assert (await served.get("/favicon.ico")).status == 204
+
+
+async def test_a_key_without_admin_may_not_administer(serve, responder):
+    served = await serve(
+        f"ringcast: {{keys: [{{key: k, admin: false}}]}}\nmodels: {{A: {{cmd: '{responder('A')}'}}}}\n"
+    )
+    key = {"Authorization": "Bearer k"}
+    assert (await served.get("/unload", headers=key)).status == 403
+    assert (await served.get("/v1/models", headers=key)).status == 200
+    assert (await served.get("/health")).status == 200

@@ -1,0 +1,124 @@
+"""Where the bytes of a request are kept, and what happens where they cannot be."""
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from ringcast_router.errors import Refused
+from ringcast_router.front.body import IN_MEMORY, Body, Outgoing
+
+
+@pytest.fixture
+def files(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
+    """The temporary files that a test makes."""
+    made: list[Any] = []
+    original = tempfile.TemporaryFile
+
+    def make() -> Any:
+        made.append(original())
+        return made[-1]
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", make)
+    yield made
+    assert all(file.closed for file in made)
+
+
+async def filled(*chunks: bytes) -> Body:
+    body = Body()
+    for chunk in chunks:
+        await body._append(chunk)
+    return body
+
+
+async def all_of(sent: bytes | Outgoing) -> bytes:
+    return sent if isinstance(sent, bytes) else b"".join([chunk async for chunk in sent])
+
+
+@pytest.mark.parametrize("size", [0, 1, IN_MEMORY, IN_MEMORY + 1, 3 * IN_MEMORY + 5])
+async def test_what_is_sent_is_what_came(files: list[Any], size: int) -> None:
+    data = bytes(range(256)) * (size // 256 + 1)
+    data = data[:size]
+    with await filled(*(data[at : at + 70_000] for at in range(0, size, 70_000))) as body:
+        assert body.size == size
+        assert len(files) == (size > IN_MEMORY)
+        assert await all_of(body.outgoing()) == data
+        parts = [b"<", (size // 3, size // 2), b">", (size // 2, size)]
+        assert await all_of(body.outgoing(parts)) == b"<" + data[size // 3 : size // 2] + b">" + data[size // 2 :]
+        for start, end in ((0, min(10, size)), (max(0, size - 10), size), (size // 2, size // 2)):
+            assert body.read(start, end) == data[start:end]
+
+
+@pytest.mark.parametrize("across", [-5, 0, 5])
+async def test_a_piece_can_lie_on_both_sides_of_the_files_end(files: list[Any], across: int) -> None:
+    data = bytes(range(256)) * (IN_MEMORY // 256) + b"tail!"
+    with await filled(data, b"not yet in the file") as body:
+        whole = data + b"not yet in the file"
+        start, end = len(data) + across - 5, len(data) + across + 5
+        assert body.read(start, end) == whole[start:end]
+        assert await all_of(body.outgoing()) == whole
+
+
+async def test_what_has_to_be_read_at_once_may_not_be_long() -> None:
+    with await filled(bytes(2 * IN_MEMORY)) as body, pytest.raises(Refused) as caught:
+        body.read(0, IN_MEMORY + 1)
+    assert caught.value.status == 413
+
+
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Temporary files have no room."""
+    with Path("/dev/full").open("r+b", buffering=0) as full:
+        monkeypatch.setattr(tempfile, "TemporaryFile", lambda: full)
+        yield
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.usefixtures("full_disk")
+async def test_a_full_disk_is_told() -> None:
+    with Body() as body, pytest.raises(Refused, match="No space left") as caught:
+        await body._append(bytes(IN_MEMORY + 1))
+    assert (caught.value.status, caught.value.code) == (507, "no_space")
+
+
+@pytest.mark.parametrize("how", ["refused", "broken off"])
+async def test_a_body_that_is_not_taken_leaves_no_file(files: list[Any], how: str) -> None:
+    """Over a real connection: the scanner refuses after 2 MiB, or the client leaves after that."""
+    came: list[BaseException] = []
+    reached: list[int] = []
+
+    def scan(chunk: bytes) -> None:
+        reached.append(len(chunk))
+        if how == "refused" and sum(reached) > 2 * IN_MEMORY:
+            raise Refused(400, "enough")
+
+    async def handle(request: web.Request) -> web.Response:
+        try:
+            await Body.receive(request, scan)
+        except BaseException as error:
+            came.append(error)
+            raise
+        return web.Response()
+
+    async def send() -> Any:
+        for _ in range(5):
+            yield bytes(IN_MEMORY)
+        if how == "broken off":
+            raise RuntimeError("the client has no more")
+
+    app = web.Application()
+    app.router.add_post("/", handle)
+    runner = web.AppRunner(app, handler_cancellation=True)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    async with aiohttp.ClientSession() as session:
+        with contextlib.suppress(aiohttp.ClientError, RuntimeError):
+            await session.post(f"http://127.0.0.1:{runner.addresses[0][1]}/", data=send())
+    await runner.cleanup()
+    assert came
+    assert files

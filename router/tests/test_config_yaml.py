@@ -1,0 +1,197 @@
+"""What YAML means here: scalars, anchors, merge keys, duplicates, and environment variables in the text."""
+
+import math
+from itertools import pairwise
+
+import pytest
+
+from ringcast_router.config import loads, scalars
+from ringcast_router.errors import ConfigError
+
+# Each line is eight times the line before.
+BOMB = "a: &a [0, 0, 0, 0, 0, 0, 0, 0]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 8)}]\n" for before, name in pairwise("abcdefghi")
+)
+
+
+def metadata(text, environ=None):
+    """Return the metadata of a model, which may be anything, from flow YAML or an indented block."""
+    head = "models:\n  m:\n    cmd: x ${PORT}\n    metadata:"
+    return loads(f"{head} {text}\n", environ=environ or {}).models["m"].metadata
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("12", 12),
+        ("-5", -5),
+        ("+1", 1),
+        ("0x1F", 31),
+        ("0o17", 15),
+        ("010", 8),
+        ("-010", -8),
+        ("08", 8.0),
+        ("0b101", 5),
+        ("1_000", 1000),
+        ("18446744073709551615", 2**64 - 1),
+        ("18446744073709551616", float(2**64)),
+        ("0.5", 0.5),
+        (".5", 0.5),
+        ("5.", 5.0),
+        ("1e3", 1000.0),
+        ("1.5E-3", 0.0015),
+        (".inf", math.inf),
+        ("-.INF", -math.inf),
+        ("true", True),
+        ("FALSE", False),
+        ("~", None),
+        ("null", None),
+        ("", None),
+        ("2026-01-02", "2026-01-02T00:00:00Z"),
+        ("2026-1-2", "2026-01-02T00:00:00Z"),
+        ("2026-01-02 3:04:05.60 +01:30", "2026-01-02T03:04:05.6+01:30"),
+        ("2026-01-02T03:04:05Z", "2026-01-02T03:04:05Z"),
+        *(
+            (word, word)
+            for word in ("on", "yes", "No", "y", "12:30", "tRUE", "nUll", "1.2.3", "0x", "1e", "-", ".", "_1")
+        ),
+    ],
+)
+def test_plain_scalar(text, value):
+    resolved = scalars.resolve(text)
+    assert resolved == value
+    assert type(resolved) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (True, "true"),
+        (42, "42"),
+        (0.5, "0.5"),
+        (100000.0, "100000"),
+        (1000000.0, "1e+06"),
+        (1234567.5, "1.2345675e+06"),
+        (-0.0001, "-0.0001"),
+        (0.00001, "1e-05"),
+        (1e100, "1e+100"),
+        (0.0, "0"),
+        (math.inf, "+Inf"),
+        ("as it is", "as it is"),
+    ],
+)
+def test_a_macro_is_written_as_go_writes_it(value, text):
+    assert scalars.write(value) == text
+
+
+def test_quotes_and_tags_decide_before_the_looks_do():
+    assert metadata("{a: '1', b: \"true\", c: !!str 5, d: !!float 5, e: !own x}") == {
+        "a": "1", "b": "true", "c": "5", "d": 5, "e": "x",
+    }  # fmt: skip
+
+
+def test_a_tag_that_the_value_does_not_fit_is_an_error():
+    with pytest.raises(ConfigError, match="no !!int"):
+        metadata("{a: !!int x}")
+
+
+def test_anchors_stand_for_their_value():
+    assert metadata("{a: &a {x: [1, 2]}, b: *a}") == {"a": {"x": [1, 2]}, "b": {"x": [1, 2]}}
+
+
+@pytest.mark.parametrize(
+    ("merged", "expected"),
+    [
+        ("{<<: *one, own: 3}", {"x": 1, "y": 1, "own": 3}),
+        ("{x: 3, <<: *one}", {"x": 3, "y": 1}),
+        ("{<<: *one, x: 3}", {"x": 3, "y": 1}),
+        ("{<<: [*two, *one]}", {"x": 2, "y": 1}),
+        ("{<<: [*one, *two]}", {"x": 1, "y": 1}),
+        ("{<<: *nested}", {"x": 1, "y": 1, "z": 4}),
+        ("{'<<': 7}", {"<<": 7}),
+    ],
+)
+def test_merge_keys(merged, expected):
+    text = "{one: &one {x: 1, y: 1}, two: &two {x: 2}, nested: &nested {<<: *one, z: 4}, m: " + merged + "}"
+    assert metadata(text)["m"] == expected
+
+
+def test_models_may_share_settings_by_a_merge_key():
+    config = loads(
+        "x-common: &common\n  cmd: srv --name ${MODEL_ID} --port ${PORT}\n  ttl: 60\n"
+        "models:\n  a:\n    <<: *common\n  b:\n    <<: *common\n    ttl: 5\n"
+    )
+    assert [(model.cmd, model.ttl) for model in config.models.values()] == [
+        ("srv --name a --port 5800", 60),
+        ("srv --name b --port 5801", 5),
+    ]
+    assert ["x-common" in warning for warning in config.warnings] == [True]
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        ("models:\n  a: {cmd: x}\n  a: {cmd: y}\n", 3, "twice, first in line 2"),
+        ("startPort: 1\nlogLevel: info\nstartPort: 1\n", 3, "twice, first in line 1"),
+        ("a: &a [*a]\n", 1, "contains itself"),
+        ("models: {\n", 2, "not YAML"),
+        ("a: b: c\n", 1, "not YAML"),
+        ("a: *nowhere\n", 1, "undefined alias"),
+        ("a: {<<: 5}\n", 1, "takes a mapping"),
+        ("[a]: 1\n", 1, "a key must be a word"),
+        ("- a\n", 1, "must hold a mapping"),
+        ("just words\n", 1, "must hold a mapping"),
+        ("a: b\nc: \x01\n", 2, "not YAML"),
+        (BOMB, 1, "more than"),
+    ],
+)  # fmt: skip
+def test_errors_of_the_text_name_the_line(text, line, words):
+    with pytest.raises(ConfigError, match=words) as caught:
+        loads(text, file="c.yaml")
+    assert (caught.value.file, caught.value.line) == ("c.yaml", line)
+
+
+@pytest.mark.parametrize("depth", [101, 400, 5_000, 50_000])
+def test_deep_nesting_is_an_error_and_no_crash(depth):
+    with pytest.raises(ConfigError, match="nest"):
+        loads("a: " + "[" * depth + "]" * depth)
+
+
+def test_reasonable_nesting_is_fine():
+    assert metadata("{a: " + "[" * 90 + "]" * 90 + "}")
+
+
+@pytest.mark.parametrize("text", ["", "\n", "# only a comment\n", "---\n", "~\n"])
+def test_an_empty_file_is_a_configuration_of_defaults(text):
+    assert loads(text).resolved() == loads("models: {}").resolved()
+
+
+def test_of_several_documents_the_first_counts():
+    assert loads("startPort: 7\n---\nstartPort: 8\n").resolved()["startPort"] == 7
+
+
+class TestEnvironment:
+    def test_is_put_in_before_parsing(self):
+        environ = {"N": "5", "L": "a, b", "K": "name"}
+        assert metadata("{n: ${env.N}, l: [${env.L}], ${env.K}: 1}", environ) == {"n": 5, "l": ["a", "b"], "name": 1}
+
+    def test_quotes_and_backslashes_are_right_within_double_quotes(self):
+        assert metadata('{a: "${env.V}"}', {"V": r'C:\x "y"'}) == {"a": r'C:\x "y"'}
+
+    def test_comments_need_no_variable(self):
+        assert loads("# ${env.MISSING}\nstartPort: 7 # ${env.MISSING}\n", environ={}).resolved()["startPort"] == 7
+
+    def test_a_value_is_not_searched_again(self):
+        assert metadata("{a: '${env.A}'}", {"A": "${env.B}", "B": "x"}) == {"a": "${env.B}"}
+
+    @pytest.mark.parametrize(
+        ("environ", "words"),
+        [({}, "HOME_OF is not set"), ({"HOME_OF": "a\nb"}, "line break"), ({"HOME_OF": "\0"}, "null")],
+    )
+    def test_a_variable_that_cannot_be_put_in_is_an_error_with_its_line(self, environ, words):
+        with pytest.raises(ConfigError, match=words) as caught:
+            loads("startPort: 7\napiKeys:\n  - ${env.HOME_OF}\n", environ=environ, file="c.yaml")
+        assert caught.value.line == 3
+
+    def test_names_with_a_dot_are_no_macros(self):
+        assert metadata("{a: '${env.} ${other.x}'}") == {"a": "${env.} ${other.x}"}

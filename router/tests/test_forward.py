@@ -1,0 +1,554 @@
+"""How requests and answers pass: headers, bodies, streams, breaks on either side, time-outs, upgrades.
+
+The model's server is a script of each test's own, which sees and sends exact bytes.
+"""
+
+import asyncio
+import socket
+import struct
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import aiohttp
+import pytest
+from conftest import wait_until
+
+Script = Callable[["Link"], Awaitable[None]]
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+IDLE = f"{sys.executable} -c 'import time; time.sleep(3600)'"  # the model's process; its port is the test's own
+
+
+class Link:
+    """The connection on which the router asks for one thing: what came, and the means to answer in bytes."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+        self.first = ""
+        self.headers: dict[str, str] = {}
+        self.body = b""
+
+    async def read_head(self) -> None:
+        head = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        self.first = head[0]
+        self.headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:] if line)}
+
+    async def read(self) -> None:
+        await self.read_head()
+        if "content-length" in self.headers:
+            self.body = await self.reader.readexactly(int(self.headers["content-length"]))
+        elif "transfer-encoding" in self.headers:
+            while size := int(await self.reader.readline(), 16):
+                self.body += await self.reader.readexactly(size)
+                await self.reader.readline()
+            await self.reader.readline()
+
+    async def send(self, data: bytes) -> None:
+        self.writer.write(data)
+        await self.writer.drain()
+
+    async def send_chunk(self, data: bytes) -> None:
+        await self.send(b"%x\r\n%b\r\n" % (len(data), data))
+
+
+class Upstream:
+    """A model's server that runs a script for each request, and keeps the links."""
+
+    def __init__(self) -> None:
+        self.links: list[Link] = []
+        self.script: Script = self.answer_ok
+        self.port = 0
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def answer_ok(self, link: Link) -> None:
+        await link.read()
+        await link.send(OK)
+
+    async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        try:
+            while not reader.at_eof():
+                link = Link(reader, writer)
+                self.links.append(link)
+                await self.script(link)
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            pass  # the router has closed the connection, or the test is over
+        finally:
+            writer.close()
+            self._tasks.discard(task)
+
+    async def end(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[Upstream]:
+    """A model's server; set its `script`."""
+    made = Upstream()
+    server = await asyncio.start_server(made.take, "127.0.0.1", 0)
+    made.port = server.sockets[0].getsockname()[1]
+    yield made
+    server.close()
+    await made.end()
+
+
+@pytest.fixture
+async def front(serve: Any, upstream: Upstream) -> Any:
+    """`await front()` starts a router whose model `m` is the upstream; further lines of its settings may be given."""
+
+    async def start(*lines: str, top: str = "") -> Any:
+        settings = "".join(f"    {line}\n" for line in lines)
+        return await serve(
+            f"models:\n  m:\n    cmd: {IDLE}\n    proxy: http://127.0.0.1:{upstream.port}\n"
+            f"    checkEndpoint: none\n{settings}{top}"
+        )
+
+    return start
+
+
+async def raw(served: Any, data: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Send bytes to the router."""
+    port = int(served.url.rpartition(":")[2])
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(data)
+    return reader, writer
+
+
+def post(body: bytes, *headers: str, path: str = "/v1/completions", version: str = "1.1") -> bytes:
+    lines = [f"POST {path} HTTP/{version}", "Host: router", f"Content-Length: {len(body)}", *headers]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+BODY = b'{"model":"m","stream":true}'
+
+
+# What reaches the server
+
+
+async def test_a_body_without_filters_reaches_the_server_byte_by_byte(front: Any, upstream: Upstream) -> None:
+    served = await front()
+    body = b'\xef\xbb\xbf { "model" : "m", "x":1.50, "x":[ 1,2 ] }\n'
+    assert (await served.post("/v1/completions?a=b%20c", data=body)).body == b"ok"
+    (link, *_) = upstream.links
+    assert link.first == "POST /v1/completions?a=b%20c HTTP/1.1"
+    assert link.body == body
+    assert link.headers["content-length"] == str(len(body))
+
+
+async def test_headers_of_the_connection_stay_and_the_others_pass(front: Any, upstream: Upstream) -> None:
+    served = await front()
+    reader, writer = await raw(
+        served,
+        post(
+            BODY,
+            "Connection: close, X-Hop",
+            "X-Hop: 1",
+            "Keep-Alive: timeout=5",
+            "TE: trailers",
+            "Proxy-Authorization: secret",
+            "X-Passed: a",
+            "X-Passed: b",
+            "Accept-Encoding: gzip",
+            "Authorization: Bearer of-the-server",
+            "Cookie: a=b",
+            "X-Forwarded-For: 10.0.0.1",
+        ),
+    )
+    await reader.read()
+    writer.close()
+    headers = upstream.links[0].headers
+    assert not headers.keys() & {"x-hop", "keep-alive", "te", "proxy-authorization", "user-agent", "accept"}
+    assert headers["x-passed"] == "b"
+    assert headers["host"] == "router"
+    assert headers["accept-encoding"] == "gzip"
+    assert headers["authorization"] == "Bearer of-the-server"
+    assert headers["cookie"] == "a=b"
+    assert headers["x-forwarded-for"] == "10.0.0.1, 127.0.0.1"
+    assert headers["x-forwarded-proto"] == "http"
+
+
+async def test_a_key_of_the_routers_does_not_reach_the_server(front: Any, upstream: Upstream) -> None:
+    served = await front(top="apiKeys: [secret]\n")
+    for headers in ({"Authorization": "Bearer secret"}, {"x-api-key": "secret"}):
+        assert (await served.post("/v1/completions", data=BODY, headers=headers)).status == 200
+    assert (await served.post("/v1/completions", data=BODY)).status == 401
+    assert len([link for link in upstream.links if link.first]) == 2
+    assert not any("secret" in str(link.headers) for link in upstream.links)
+
+
+async def test_a_client_that_waits_for_100_is_told_to_go_on(front: Any, upstream: Upstream) -> None:
+    served = await front()
+    reader, writer = await raw(served, post(b"", "Expect: 100-continue").replace(b"Length: 0", b"Length: 13"))
+    assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+    writer.write(b'{"model":"m"}')
+    assert await reader.readuntil(b"ok")
+    writer.close()
+    assert "expect" not in upstream.links[0].headers
+    assert upstream.links[0].body == b'{"model":"m"}'
+
+
+@pytest.mark.parametrize("length_known", [True, False])
+async def test_a_body_on_the_way_straight_to_a_server_passes_as_it_comes(
+    front: Any, upstream: Upstream, length_known: bool
+) -> None:
+    served = await front()
+    first_came = asyncio.Event()
+
+    async def script(link: Link) -> None:
+        await link.read_head()
+        await link.reader.readuntil(b"first")
+        first_came.set()
+        await link.reader.readuntil(b"second")
+        await link.send(OK)
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"first"
+        await first_came.wait()  # the first piece is there before the second is sent
+        yield b"second"
+
+    upstream.script = script
+    headers = {"Content-Length": "11"} if length_known else {}
+    answer = await served.request("PUT", "/upstream/m/files/x?y=1", data=body(), headers=headers)
+    assert answer.status == 200
+    assert upstream.links[0].first == "PUT /files/x?y=1 HTTP/1.1"
+    expected = {"content-length": "11"} if length_known else {"transfer-encoding": "chunked"}
+    assert expected.items() <= upstream.links[0].headers.items()
+
+
+@pytest.mark.parametrize("path", ["/v1/completions", "/upstream/m/x"])
+async def test_an_offer_of_http_2_is_left_unanswered(front: Any, upstream: Upstream, path: str) -> None:
+    served = await front()
+    offer = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAAP__")
+    reader, writer = await raw(served, post(BODY, *offer, path=path))
+    assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200 OK\r\n")
+    writer.close()
+    assert upstream.links[0].body == BODY
+    assert not upstream.links[0].headers.keys() & {"upgrade", "http2-settings"}
+
+
+# What reaches the client
+
+
+async def test_chunks_pass_as_they_come(front: Any, upstream: Upstream) -> None:
+    served = await front()
+    seen = asyncio.Event()
+
+    async def script(link: Link) -> None:
+        await link.read()
+        await link.send(STREAM)
+        for number in range(3):
+            await link.send_chunk(b"data: %d\n\n" % number)
+            await seen.wait()  # the next is not sent before the client has this one
+            seen.clear()
+        await link.send(b"0\r\n\r\n")
+
+    upstream.script = script
+    async with served.session.post(served.url + "/v1/completions", data=BODY) as response:
+        assert response.headers["X-Accel-Buffering"] == "no"
+        chunks = []
+        while chunk := await response.content.readany():
+            chunks.append(chunk)
+            seen.set()
+    assert chunks == [b"data: 0\n\n", b"data: 1\n\n", b"data: 2\n\n"]
+
+
+@pytest.mark.parametrize(
+    ("method", "answer", "status", "headers", "body"),
+    [
+        ("GET", b"204 No Content\r\nX-A: 1\r\n\r\n", 204, {"X-A": "1"}, b""),
+        ("GET", b'304 Not Modified\r\nETag: "x"\r\nContent-Length: 9\r\n\r\n', 304, {"ETag": '"x"'}, b""),
+        ("HEAD", b"200 OK\r\nContent-Length: 12345\r\n\r\n", 200, {"Content-Length": "12345"}, b""),
+        ("GET", b"200 OK\r\nContent-Length: 0\r\n\r\n", 200, {"Content-Length": "0"}, b""),
+        (
+            "GET",
+            b"302 Found\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n",
+            302,
+            {"Location": "/elsewhere"},
+            b"",
+        ),
+        ("GET", b"418 I'm a teapot\r\nContent-Length: 3\r\n\r\ntea", 418, {}, b"tea"),
+        ("GET", b"200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\n\x1f\x8b!", 200, {}, b"\x1f\x8b!"),
+        ("GET", b"200 OK\r\nSet-Cookie: a=1\r\nContent-Length: 1\r\n\r\nx", 200, {"Set-Cookie": "a=1"}, b"x"),
+        ("GET", b"200 OK\r\nConnection: close\r\n\r\nuntil the end", 200, {}, b"until the end"),
+        (
+            "GET",
+            b"200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-T\r\n\r\n2\r\nab\r\n0\r\nX-T: 1\r\n\r\n",
+            200,
+            {"Content-Length": "2"},  # all of it came at once
+            b"ab",
+        ),
+        ("GET", b"200 OK\r\nConnection: X-Hop\r\nX-Hop: 1\r\nContent-Length: 0\r\n\r\n", 200, {}, b""),
+        ("GET", b"103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx", 200, {}, b"x"),
+    ],
+)
+async def test_answers_of_every_form_pass(
+    front: Any, upstream: Upstream, method: str, answer: bytes, status: int, headers: dict[str, str], body: bytes
+) -> None:
+    served = await front()
+
+    async def script(link: Link) -> None:
+        await link.read()
+        if "/second" in link.first:
+            await link.send(OK)
+            return
+        await link.send(b"HTTP/1.1 " + answer)
+        if b"Connection: close" in answer:
+            link.writer.close()
+            raise ConnectionError
+
+    upstream.script = script
+    async with aiohttp.ClientSession(auto_decompress=False) as session:
+        async with session.request(method, served.url + "/upstream/m/x", allow_redirects=False) as response:
+            got = await response.read()
+            assert (response.status, got) == (status, body)
+            assert {name: response.headers.get(name) for name in headers} == headers
+            assert "X-Hop" not in response.headers
+            assert "Trailer" not in response.headers
+        # The connection is good for another request.
+        async with session.get(served.url + "/upstream/m/second") as response:
+            assert await response.read() == b"ok"
+
+
+async def test_an_http_1_0_client_gets_a_stream_that_ends_with_the_connection(front: Any, upstream: Upstream) -> None:
+    served = await front()
+
+    async def script(link: Link) -> None:
+        await link.read()
+        await link.send(STREAM + b"2\r\nab\r\n0\r\n\r\n")
+
+    upstream.script = script
+    reader, writer = await raw(served, post(BODY, version="1.0"))
+    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+    assert b"chunked" not in head
+    assert body == b"ab"
+
+
+# Breaks
+
+
+def reset(writer: asyncio.StreamWriter) -> None:
+    """Close a connection as a process does that dies with unread data."""
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
+@pytest.mark.parametrize("end", [lambda writer: writer.close(), reset], ids=["closed", "reset"])
+@pytest.mark.parametrize("head", [STREAM + b"2\r\nab\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nab"])
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+async def test_an_answer_that_breaks_off_does_not_end_in_order(
+    front: Any, upstream: Upstream, end: Callable[[asyncio.StreamWriter], None], head: bytes, version: str
+) -> None:
+    served = await front()
+    seen = asyncio.Event()
+
+    async def script(link: Link) -> None:
+        await link.read()
+        await link.send(head)
+        await seen.wait()
+        end(link.writer)
+        raise ConnectionError
+
+    upstream.script = script
+    reader, writer = await raw(served, post(BODY, version=version))
+    got = await reader.readuntil(b"ab")
+    seen.set()
+    try:
+        rest = await reader.read()
+    except ConnectionResetError:
+        rest = None  # the plainest of failures
+    writer.close()
+    if rest is not None:
+        assert b"0\r\n\r\n" not in rest
+        assert b"chunked" in got or b"Content-Length: 10" in got, "an end by closing would look whole"
+    await wait_for_no_request(served)
+    assert (await served.get("/health")).status == 200
+
+
+async def wait_for_no_request(served: Any) -> None:
+    await wait_until(lambda: not served.router.owner.pending(), what="the end of all requests")
+
+
+@pytest.mark.parametrize("end", [lambda writer: writer.close(), reset], ids=["closed", "reset"])
+async def test_a_server_that_breaks_off_before_its_answer_is_a_502_that_says_so(
+    front: Any, upstream: Upstream, end: Callable[[asyncio.StreamWriter], None]
+) -> None:
+    served = await front()
+
+    async def script(link: Link) -> None:
+        await link.read()
+        end(link.writer)
+        raise ConnectionError
+
+    upstream.script = script
+    answer = await served.post("/v1/completions", data=BODY)
+    assert answer.status == 502
+    assert answer.json["error"]["code"] == "upstream_error"
+    assert answer.json["src"] == "ringcast-router"
+
+
+async def test_a_server_that_nobody_reaches_is_a_502_that_says_so(serve: Any, free_port: Any) -> None:
+    proxy = f"http://127.0.0.1:{free_port()}"
+    served = await serve(f"models:\n  m:\n    cmd: {IDLE}\n    proxy: {proxy}\n    checkEndpoint: none\n")
+    answer = await served.post("/v1/completions", data=BODY)
+    assert (answer.status, answer.json["error"]["message"]) == (502, "m: its server cannot be reached")
+
+
+@pytest.mark.parametrize("began", [False, True], ids=["before the answer", "in mid-stream"])
+async def test_a_client_that_leaves_ends_the_request_to_the_server(front: Any, upstream: Upstream, began: bool) -> None:
+    served = await front()
+    came, left = asyncio.Event(), asyncio.Event()
+
+    async def script(link: Link) -> None:
+        await link.read()
+        if began:
+            await link.send(STREAM + b"2\r\nab\r\n")
+        came.set()
+        assert await link.reader.read() == b""
+        left.set()
+
+    upstream.script = script
+    reader, writer = await raw(served, post(BODY))
+    await came.wait()
+    if began:
+        await reader.readuntil(b"ab")
+    writer.close()
+    await asyncio.wait_for(left.wait(), 20)
+    await wait_for_no_request(served)
+
+
+async def test_a_server_that_is_late_with_its_head_is_a_504(front: Any, upstream: Upstream) -> None:
+    served = await front("timeouts: {responseHeader: 1}")
+    left = asyncio.Event()
+
+    async def script(link: Link) -> None:
+        await link.read()
+        assert await link.reader.read() == b""
+        left.set()
+
+    upstream.script = script
+    began = time.monotonic()
+    answer = await served.post("/v1/completions", data=BODY)
+    assert (answer.status, answer.json["error"]["code"]) == (504, "upstream_timeout")
+    assert 0.9 < time.monotonic() - began < 10
+    await asyncio.wait_for(left.wait(), 20)
+
+
+async def test_the_time_for_the_head_begins_after_the_body_and_ends_with_the_head(
+    front: Any, upstream: Upstream
+) -> None:
+    served = await front("timeouts: {responseHeader: 1}")
+
+    async def script(link: Link) -> None:
+        await link.read()
+        await link.send(STREAM)
+        await asyncio.sleep(1.2)  # longer than the time for the head
+        await link.send(b"2\r\nab\r\n0\r\n\r\n")
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"first"
+        await asyncio.sleep(1.2)
+        yield b"second"
+
+    upstream.script = script
+    answer = await served.post("/upstream/m/x", data=body())
+    assert (answer.status, answer.body) == (200, b"ab")
+
+
+# Upgrades
+
+
+async def websocket_server(upstream: Upstream) -> str:
+    """Start a websocket server that echoes text and closes as it is asked to; return its URL."""
+    from aiohttp import web
+
+    async def echo(request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse(protocols=("chat",), max_msg_size=0)
+        await socket.prepare(request)
+        async for message in socket:
+            if message.type is aiohttp.WSMsgType.TEXT and message.data.startswith("close "):
+                await socket.close(code=int(message.data[6:]), message=b"as asked")
+            elif message.type is aiohttp.WSMsgType.TEXT:
+                await socket.send_str(message.data)
+            elif message.type is aiohttp.WSMsgType.BINARY:
+                await socket.send_bytes(message.data)
+        closed.append(socket.close_code)
+        return socket
+
+    closed: list[int | None] = []
+    app = web.Application()
+    app.router.add_get("/ws", echo)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    upstream.runner, upstream.closed = runner, closed  # type: ignore[attr-defined]
+    return f"http://127.0.0.1:{runner.addresses[0][1]}"
+
+
+@pytest.fixture
+async def websockets(serve: Any, upstream: Upstream) -> AsyncIterator[Any]:
+    """`await websockets()` starts a router whose model `m` is a websocket server."""
+    url = await websocket_server(upstream)
+
+    async def start(compat: str = "{}") -> Any:
+        return await serve(
+            f"models:\n  m:\n    cmd: {IDLE}\n    proxy: {url}\n    checkEndpoint: none\n    compat: {compat}\n"
+        )
+
+    yield start
+    await upstream.runner.cleanup()  # type: ignore[attr-defined]
+
+
+async def test_frames_pass_both_ways_with_subprotocol_and_close_code(websockets: Any, upstream: Upstream) -> None:
+    served = await websockets()
+    async with served.session.ws_connect(
+        served.url + "/upstream/m/ws", protocols=("chat",), compress=15, max_msg_size=0
+    ) as connection:
+        assert connection.protocol == "chat"
+        assert connection.compress == 15
+        await connection.send_str("hällo")
+        assert await connection.receive_str() == "hällo"
+        large = bytes(range(256)) * 20_000
+        await connection.send_bytes(large)
+        assert await connection.receive_bytes() == large
+        await connection.ping(b"x")
+        await connection.send_str("close 4321")
+        message = await connection.receive()
+        assert (message.type, message.data, message.extra) == (aiohttp.WSMsgType.CLOSE, 4321, "as asked")
+    await wait_for_no_request(served)
+
+
+async def test_the_clients_close_code_reaches_the_server(websockets: Any, upstream: Upstream, until: Any) -> None:
+    served = await websockets()
+    async with served.session.ws_connect(served.url + "/upstream/m/ws") as connection:
+        await connection.close(code=4000)
+    await until(lambda: upstream.closed == [4000])  # type: ignore[attr-defined]
+    await wait_for_no_request(served)
+
+
+async def test_an_upgrade_that_the_server_declines_is_an_ordinary_answer(websockets: Any) -> None:
+    served = await websockets()
+    with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
+        await served.session.ws_connect(served.url + "/upstream/m/none")
+    assert caught.value.status == 404
+
+
+async def test_ignored_websockets_neither_load_a_model_nor_count(websockets: Any) -> None:
+    served = await websockets("{ignoreWebsockets: true}")
+    with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
+        await served.session.ws_connect(served.url + "/upstream/m/ws")
+    assert (caught.value.status, served.state("m")) == (409, "stopped")
+    await served.router.load("m")
+    async with served.session.ws_connect(served.url + "/upstream/m/ws") as connection:
+        await connection.send_str("a")
+        assert await connection.receive_str() == "a"
+        assert served.router.owner.scheduler.in_flight("m") == 0
