@@ -1,5 +1,6 @@
 """Where the bytes of a request are kept, and what happens where they cannot be."""
 
+import asyncio
 import contextlib
 import tempfile
 from collections.abc import Iterator
