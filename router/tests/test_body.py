@@ -1,5 +1,6 @@
 """Where the bytes of a request are kept, and what happens where they cannot be."""
 
+import asyncio
 import contextlib
 import tempfile
 from collections.abc import Iterator
@@ -92,8 +93,12 @@ async def test_a_body_that_is_not_taken_leaves_no_file(files: list[Any], how: st
     came: list[BaseException] = []
     reached: list[int] = []
 
+    some_is_stored = asyncio.Event()
+
     def scan(chunk: bytes) -> None:
         reached.append(len(chunk))
+        if sum(reached) > 2 * IN_MEMORY:
+            some_is_stored.set()
         if how == "refused" and sum(reached) > 2 * IN_MEMORY:
             raise Refused(400, "enough")
 
@@ -109,6 +114,7 @@ async def test_a_body_that_is_not_taken_leaves_no_file(files: list[Any], how: st
         for _ in range(5):
             yield bytes(IN_MEMORY)
         if how == "broken off":
+            await some_is_stored.wait()
             raise RuntimeError("the client has no more")
 
     app = web.Application()

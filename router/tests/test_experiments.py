@@ -139,7 +139,8 @@ async def test_b_with_fifo_it_does_as_in_the_original(serve, models, priority):
     async with kept_busy(served, "A", 1.5) as answers:
         b = await served.ask("B")
     assert b.status == 200
-    assert b.at > max(answer.at for answer in answers)
+    assert b.seconds > 1.0  # all the while A was kept busy
+    assert len(answers) > 1
 
 
 async def test_k_fourteen_requests_for_a_cold_model_are_all_served(serve, models):

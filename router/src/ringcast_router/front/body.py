@@ -1,6 +1,7 @@
 """The bytes of a request: in memory while they are few, beyond that in a temporary file."""
 
 import asyncio
+import contextlib
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
@@ -57,9 +58,10 @@ class Body:
 
     def close(self) -> None:
         """Forget the bytes. Further calls do nothing."""
-        self._buffer.clear()
+        self._buffer = bytearray()  # not cleared: a thread may be writing the old one
         if self._file is not None:
-            self._file.close()
+            with contextlib.suppress(OSError):  # what could not be stored is not wanted any more
+                self._file.close()
             self._file = None
 
     @property
@@ -102,7 +104,8 @@ class Body:
         if len(self._buffer) > IN_MEMORY:
             try:
                 if self._file is None:
-                    self._file = await asyncio.to_thread(tempfile.TemporaryFile)
+                    # in this thread: a reader that is cancelled meanwhile could not close it
+                    self._file = tempfile.TemporaryFile()  # noqa: SIM115
                 await asyncio.to_thread(self._file.write, self._buffer)
             except OSError as error:
                 message = f"the router cannot store a body of this size: {error.strerror}"

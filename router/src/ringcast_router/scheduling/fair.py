@@ -51,6 +51,11 @@ class FairScheduler(BaseScheduler):
             message = f"{server.id} did not start; the next try is in {left:.0f} s: {server.error}"
             self._effects.append(Reject(request, 503, "backoff", message, math.ceil(left)))
             return self._done()
+        if not self._waiters and self._linger_ends is None and not len(server.queue) and self._has_place(server):
+            # the usual case, in short: nobody waits who could be passed, or for whom time would do something
+            self._measures.asked(request.model, now)
+            self._grant(Waiter(next(self._seqs), request.arrival, 0, request), server)
+            return self._done()
         self._new_pass(now)
         queue = self._config.queue
         if (full := self._full(server)) and not self._serves_at_once(server, now):
@@ -252,8 +257,10 @@ class FairScheduler(BaseScheduler):
 
     def _serves_at_once(self, server: Server, now: float) -> bool:
         """Whether a request that comes now would be granted now."""
-        free = server.is_ready and server.in_flight < self._config.models[server.id].limit and not len(server.queue)
-        return free and self._gate(server, now) is None
+        return not len(server.queue) and self._has_place(server) and self._gate(server, now) is None
+
+    def _has_place(self, server: Server) -> bool:
+        return server.is_ready and server.in_flight < self._config.models[server.id].limit
 
     def _outlook(self, server: Server, now: float) -> tuple[str, Plan, list[Blocker]]:
         if now < server.retry_at:
