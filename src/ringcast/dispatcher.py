@@ -330,6 +330,7 @@ class Dispatcher(Core):
             HandlerTypeError: there is no address in `handler`.
             OptionError: `userdata`, `max_queue` or `policy` is not as above.
             ClosedError: the dispatcher is closed.
+            StartError: no thread can be started.
         """
         if not is_class(record_type):
             raise EventClassError(f"an event class is a class, not {record_type!r}")

@@ -110,9 +110,11 @@ class LoopClosedError(RingcastError, RuntimeError):
 
 
 class StartError(RingcastError, RuntimeError):
-    """No worker thread can be started: the system has no more, or the interpreter is shutting down.
+    """No worker thread can be started.
 
-    Raised by the first `publish` to a queued handler. The event has reached nobody.
+    The system has no more, the interpreter is shutting down, or gevent or eventlet has patched `threading`, so that
+    there are only greenlets. Raised by the first `publish` to a queued handler, after which the event has reached
+    nobody, and by `subscribe_native`.
     """
 
 

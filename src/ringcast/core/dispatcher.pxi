@@ -78,8 +78,9 @@ cdef class Core:
 
     def __del__(self):
         # Nothing is scheduled, or the task would hold a reference: only idle threads are left. Another finalizer may
-        # keep the dispatcher all the same: it is closed then.
-        if self.native_pool is not None:   # else it was never made
+        # keep the dispatcher all the same: it is closed then. One that is closed already takes no lock: at the very end
+        # of a program the locks of gevent and eventlet, which are Python code, work no more.
+        if self.native_pool is not None and not self.ended:   # None: it was never made
             Core._begin_close(self)
 
     def __dealloc__(self):
@@ -408,8 +409,6 @@ cdef class Core:
             if not rc_u32_load(&self.started):
                 self.pool.start()
                 rc_u32_store(&self.started, 1)
-        except RuntimeError as error:   # Python's own is "can't start new thread", or "... at interpreter shutdown"
-            raise StartError(f"{self!r} cannot start its worker threads: {error}") from error
         finally:
             starting.release()
 

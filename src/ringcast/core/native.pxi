@@ -96,7 +96,7 @@ cdef class NativePool:
             while rc_pool_wants_worker(&self.c):
                 try:
                     self.start_worker()
-                except RuntimeError:   # no more threads: those there are go on; try again in a while
+                except StartError:   # no more threads: those there are go on; try again in a while
                     with nogil:
                         rc_park_wait(&self.c.watch, rc_park_prepare(&self.c.watch), TICK)
 

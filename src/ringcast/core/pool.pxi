@@ -3,6 +3,12 @@
 cdef start_thread(list threads, target, loop, str name):
     """Starts a thread, adds it to the list and takes out those that have ended. Where it raises anything but an
     Exception (an interrupt), the thread may be started all the same."""
+    if threading.get_ident() != PyThread_get_thread_ident():
+        raise StartError(
+            f"{name} cannot be started: gevent or eventlet has patched `threading`, and a greenlet would stop the "
+            "thread that it runs in. Leave threads unpatched, by gevent.monkey.patch_all(thread=False) or "
+            "eventlet.monkey_patch(thread=False); or subscribe with mode='direct', which needs no threads"
+        )
     for old in list(threads):
         if old.ident is not None and not old.is_alive():
             threads.remove(old)
@@ -11,6 +17,9 @@ cdef start_thread(list threads, target, loop, str name):
     threads.append(thread)   # first: an interrupt may come in as soon as it runs
     try:
         thread.start()
+    except RuntimeError as error:   # "can't start new thread", or "... at interpreter shutdown"
+        threads.remove(thread)
+        raise StartError(f"{name} cannot be started: {error}") from error
     except Exception:
         threads.remove(thread)
         raise
@@ -107,7 +116,7 @@ cdef class Pool:
             while rc_pool_wants_worker(&self.c):
                 try:
                     self.start_worker()
-                except RuntimeError:   # no more threads: those there are go on; try again in a while
+                except StartError:   # no more threads: those there are go on; try again in a while
                     if self.c.stopping:   # at the end of a program there will be none: this one helps out
                         rc_pool_hire(&self.c)
                         self.work()
