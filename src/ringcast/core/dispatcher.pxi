@@ -964,11 +964,13 @@ cdef class Core:
     def _listen(self, listener):
         """Has `listener()` called once, from any thread, when something has ended that others wait for. The caller
         looks once more right after this returns."""
-        self.pool.listen(listener)
+        if self.native_pool is not None:
+            self.pool.listen(listener)
 
     def _forget(self, listener):
         """Takes back what _listen was told, if it has not been called."""
-        self.pool.forget(listener)
+        if self.native_pool is not None:
+            self.pool.forget(listener)
 
     def _subscriptions(self):
         """All subscriptions that have not had their last event, a list."""
