@@ -6,6 +6,7 @@ Each case is a program of its own, as Python's allocations fail in all of it.
 
 import ctypes
 import importlib.util
+import sys
 
 import pytest
 
@@ -151,8 +152,11 @@ def run_case(run_python, case, fail):
 
 
 # Python itself does not stand these: Thread.start waits for ever for a thread that has found no memory to begin with;
-# and copy_context() crashes in 3.11, so no case publishes for a subscription that wants the publisher's context.
+# and copy_context() crashes in 3.11, so no case publishes for a subscription that wants the publisher's context. 3.12
+# crashes where it makes a function, such as that of a generator expression, or enters one with keyword arguments.
 BEYOND_PYTHON = {"first publish"}
+if sys.version_info[:2] == (3, 12):
+    BEYOND_PYTHON |= {"make a dispatcher", "stats", "count"}
 
 
 @pytest.mark.skipif(importlib.util.find_spec("_testcapi") is None, reason="this Python has no _testcapi")
