@@ -4,6 +4,7 @@ Every wait has a deadline, so that a deadlock is a failure and not a hang. Nothi
 something happen: a test waits for the thing itself. No test may leave a thread behind.
 """
 
+import asyncio
 import functools
 import gc
 import os
@@ -18,8 +19,11 @@ from typing import Any
 
 import pytest
 from limits import DEADLINE
+from loops import LOOPS, loop_factory_of, prologue, use
 
 from ringcast import Dispatcher, _core
+
+LOOP = os.environ.get("RINGCAST_LOOP")
 
 
 class Gate:
@@ -95,6 +99,9 @@ def pytest_configure() -> None:
     # the same where positions are near their end: RINGCAST_FIRST_POSITION=9223372035781033984 python -m pytest
     if position := os.environ.get("RINGCAST_FIRST_POSITION"):
         _core._start_positions_at(int(position))
+    # the same on another kind of event loop: RINGCAST_LOOP=eager python -m pytest
+    if LOOP:
+        use(LOOP)
 
 
 @pytest.fixture
@@ -207,6 +214,22 @@ def recorder() -> Recorder:
     return Recorder()
 
 
+@pytest.fixture(params=LOOPS)
+def loop_source(request: pytest.FixtureRequest) -> str:
+    """Source of Python that makes a function `new_event_loop`: of each kind in turn."""
+    if request.param == "uvloop":
+        pytest.importorskip("uvloop")
+    if request.param == "eager" and sys.version_info < (3, 12):
+        pytest.skip("eager tasks came with Python 3.12")
+    return LOOPS[request.param]
+
+
+@pytest.fixture
+def loop_factory(loop_source: str) -> Callable[[], asyncio.AbstractEventLoop]:
+    """Makes event loops of each kind in turn."""
+    return loop_factory_of(loop_source)
+
+
 @pytest.fixture
 def collected_classes() -> None:
     """Skips a test where classes are never freed."""
@@ -219,7 +242,7 @@ def run_python() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs a program in an interpreter of its own, with warnings as errors."""
 
     def run(program: str, timeout: float = 2 * DEADLINE) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-W", "error", "-c", program]
+        command = [sys.executable, "-W", "error", "-c", (prologue(LOOP) if LOOP else "") + program]
         return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
 
     return run

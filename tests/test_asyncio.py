@@ -78,35 +78,6 @@ async def some_turns():
         await asyncio.sleep(0.001)
 
 
-LOOPS = {
-    "asyncio": "from asyncio import new_event_loop",
-    "uvloop": "from uvloop import new_event_loop",
-    "eager": """
-def new_event_loop():
-    loop = asyncio.new_event_loop()
-    loop.set_task_factory(asyncio.eager_task_factory)
-    return loop
-""",
-}
-
-
-@pytest.fixture(params=LOOPS)
-def loop_source(request):
-    """Python source that makes a function `new_event_loop`."""
-    if request.param == "uvloop":
-        pytest.importorskip("uvloop")
-    if request.param == "eager" and sys.version_info < (3, 12):
-        pytest.skip("tasks begin at once from Python 3.12 on")
-    return LOOPS[request.param]
-
-
-@pytest.fixture
-def loop_factory(loop_source):
-    names = {"asyncio": asyncio}
-    exec(loop_source, names)
-    return names["new_event_loop"]
-
-
 @pytest.fixture
 def run(loop_factory, deadline):
     """Runs a coroutine function on a new loop, within the deadline."""

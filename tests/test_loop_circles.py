@@ -25,12 +25,9 @@ class Pong:
     left: int
 
 
-@pytest.fixture(params=["asyncio", "uvloop"])
-def run(request, deadline):
+@pytest.fixture
+def run(loop_factory, deadline):
     """Runs a coroutine function with a dispatcher of a short queue, within the deadline."""
-    new_event_loop = asyncio.new_event_loop
-    if request.param == "uvloop":
-        new_event_loop = pytest.importorskip("uvloop").new_event_loop
 
     def start(main):
         async def limited():
@@ -39,7 +36,7 @@ def run(request, deadline):
                 await main(bus)
                 await bus.aclose()
 
-        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
             runner.run(limited())
 
     return start
