@@ -48,7 +48,7 @@ def suite(pytester):
     def run(tests):
         pytester.makeconftest('pytest_plugins = ["ringcast.testing"]')
         pytester.makepyfile(PROLOGUE + tests)
-        return pytester.runpytest_subprocess("-W", "error", "-p", "no:cacheprovider", timeout=60)
+        return pytester.runpytest_subprocess("-W", "error", "-p", "no:cacheprovider", "-p", "no:randomly", timeout=60)
 
     return run
 
