@@ -129,12 +129,16 @@ def run(case, fail, stop_failing):
 def main(case, fail, stop_failing):
     refused = run(case, fail, stop_failing)
     run(case, fail, stop_failing)
-    gc.collect()
-    before = sys.getallocatedblocks()
-    run(case, fail, stop_failing)
-    gc.collect()
-    grown = sys.getallocatedblocks() - before
-    assert grown < 40 + refused / 4, f"{grown} blocks for {refused} failures"   # less than one for each
+    for _ in range(3):   # what leaks does so each time; what Python keeps of threads that overlapped stays as it is
+        gc.collect()
+        before = sys.getallocatedblocks()
+        run(case, fail, stop_failing)
+        gc.collect()
+        grown = sys.getallocatedblocks() - before
+        if grown < 40 + refused / 4:   # less than one for each
+            break
+    else:
+        raise AssertionError(f"{grown} blocks for {refused} failures")
     assert all("MemoryError" in each for each in unraisable), unraisable
     bus.close(10)
     print("refused", refused)
