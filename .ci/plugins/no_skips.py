@@ -16,8 +16,9 @@ CANNOT_BE = [
     "the core was not built with FAIL_ALLOC=1",  # the stage no-memory
     "this Python has no _testcapi",  # the stages with PYTHON, which has it
     "this interpreter never used an address again",
-    "eager tasks came with Python 3.12",  # the stages gil and free-threaded
-    "type parameters came with Python 3.12",  # the stages gil and free-threaded
+    "Python 3.12 starts no thread at its end: StartError",  # all other stages
+    "eager tasks came with Python 3.12",  # the stages python-3.12, gil and free-threaded
+    "type parameters came with Python 3.12",  # the stages python-3.12, gil and free-threaded
 ]
 
 
@@ -35,7 +36,7 @@ class NoSkips:
         self._refused: list[str] = []
 
     def _look(self, report: pytest.CollectReport | pytest.TestReport) -> None:
-        if report.skipped and isinstance(report.longrepr, tuple) and not hasattr(report, "wasxfail"):
+        if report.skipped and isinstance(report.longrepr, tuple | list) and not hasattr(report, "wasxfail"):
             reason = report.longrepr[2]
             if not is_allowed(reason, self._may_skip):
                 self._refused.append(f"{report.nodeid}: {reason}")
