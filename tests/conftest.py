@@ -8,6 +8,7 @@ import asyncio
 import functools
 import gc
 import os
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -93,6 +94,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_configure() -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background, for what tests start as well
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     # the whole suite under stress: RINGCAST_SWITCH_INTERVAL=1e-6 python -m pytest
     if interval := os.environ.get("RINGCAST_SWITCH_INTERVAL"):
         sys.setswitchinterval(float(interval))
