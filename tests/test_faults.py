@@ -164,14 +164,14 @@ def test_an_extra_worker_that_cannot_be_started_is_started_later(bus, gate, reco
     start, failed = threading.Thread.start, []
 
     def fail(thread):
-        if "-worker-" in thread.name and len(failed) < 5:
+        if "-worker-" in thread.name and not thread.name.endswith("-worker-1") and len(failed) < 5:
             failed.append(thread.name)
             raise RuntimeError("can't start new thread")
         start(thread)
 
+    monkeypatch.setattr(threading.Thread, "start", fail)  # first: an extra one is started as soon as it is wanted
     bus.publish(Tick(0))
     gate.wait_until_held()
-    monkeypatch.setattr(threading.Thread, "start", fail)
     for number in range(1, 10):
         bus.publish(Tick(number))
     assert [tick.number for tick in recorder.wait_for(10)] == list(range(10))

@@ -314,22 +314,29 @@ cdef class Core:
         """Publishes in a topic (NULL: nobody has used its id) and in wide ones."""
         cdef uint32_t subscribers
         cdef Topic own = None
+        cdef tuple direct, refused
         if topic != NULL:
             own = <Topic>topic.topic
             subscribers = subscribers_of(topic)
             if not wide and own.find_companion() is None:
-                direct = own.direct_members()   # before the claim: while that succeeds, no close has cancelled any
-                if subscribers == 0:
-                    self.check_open()
-                else:
-                    self.prepare(own)
-                    if try_publish(topic, <PyObject *>event, rc_u64_load(&topic.limit)) != RC_CLAIMED:
-                        direct = self.publish_when_room(own, event, timeout)
-                if len(<tuple>direct) != 0:
+                direct = own.take_direct()   # before the claim: while that succeeds, no close has cancelled any
+                try:
+                    if subscribers == 0:
+                        self.check_open()
+                    else:
+                        self.prepare(own)
+                        if try_publish(topic, <PyObject *>event, rc_u64_load(&topic.limit)) != RC_CLAIMED:
+                            refused, direct = direct, ()
+                            give_back(refused, 0, forks)
+                            direct = self.publish_when_room(own, event, timeout)
+                except:
+                    give_back(direct, 0, forks)
+                    raise
+                if len(direct) != 0:
                     if subscribers == 0:
                         rc_u64_count(&topic.only_direct, 1)
-                    deliver_direct(self, <tuple>direct, event)
-                return subscribers + len(<tuple>direct)
+                    deliver_direct(self, direct, event)
+                return subscribers + len(direct)
         return self.publish_to_all([own, *wide] if own is not None else list(wide), event, timeout)
 
     cdef publish_to_all(self, list topics, event, int64_t timeout):
@@ -337,51 +344,56 @@ cdef class Core:
         cdef Topic topic, companion
         cdef list targets = []   # (topic, what to publish there)
         cdef list unqueued = []   # topics that have direct handlers only
-        cdef tuple direct = ()
+        cdef list taken = [()] * len(topics)   # of each the direct subscriptions
+        cdef tuple direct
         cdef Py_ssize_t reached = 0, stored = 0, at
-        cdef uint32_t subscribers
         cdef rc_claim claim = RC_CLAIMED
         cdef int64_t deadline = timeout if timeout < 0 else time.monotonic_ns() + timeout
         for topic in topics:
-            subscribers = subscribers_of(topic.c)
-            if subscribers != 0:
+            if subscribers_of(topic.c) != 0:
                 targets.append((topic, event))
             companion = topic.find_companion()
             if companion is not None and subscribers_of(companion.c) != 0:
                 targets.append((companion, envelop(event)))
-            members = topic.direct_members()
-            if len(<tuple>members) != 0 and subscribers == 0:
-                unqueued.append(topic)
-            direct += members
-        if direct and len(topics) > 1:
-            direct = tuple(sorted(direct, key=direct_rank_of_all))
         for topic, _ in targets:
             self.prepare(topic)
             self.await_room(topic, deadline)
-        rc_u32_add_seq(&self.sharing, 1)   # seq: before the look at `shut`, with await_sharing
-        if rc_u32_load_seq(&self.shut):
-            claim = RC_CLOSED
-        else:   # no Python code runs in here: close waits for the end of it
-            # Looked at before anything is stored: with the GIL nobody takes the room or the memory from the claims. A
-            # publisher in C may, but it leaves the reserve.
-            for topic, what in targets:
-                claim = rc_ring_look(&topic.c.ring, self.max_queue + RESERVE)
-                if claim != RC_CLAIMED:
-                    break
-        # from here to the wake nothing is allocated, as that may fail
-        if claim == RC_CLAIMED:
-            for topic, what in targets:
-                reached += rc_u32_load(&topic.c.subscribers)
-                # there was room; if others came in between, this goes a little past it rather than to stay half done
-                claim = put(topic.c, <PyObject *>what, self.max_queue + RESERVE)
-                if claim != RC_CLAIMED:
-                    break
-                stored += 1
-        rc_u32_add_seq(&self.sharing, <uint32_t>-1)
-        for at in range(stored):
-            wake((<Topic>(<tuple>targets[at])[0]).c)
-        if claim != RC_CLAIMED:
-            self.claimed(topic, claim)   # where it stopped
+        try:
+            for at in range(len(topics)):
+                topic = <Topic>topics[at]
+                members = taken[at] = topic.take_direct()
+                if len(<tuple>members) != 0 and subscribers_of(topic.c) == 0:
+                    unqueued.append(topic)
+            direct = tuple(sorted([sub for members in taken for sub in members], key=direct_rank_of_all))
+            rc_u32_add_seq(&self.sharing, 1)   # seq: before the look at `shut`, with await_sharing
+            if rc_u32_load_seq(&self.shut):
+                claim = RC_CLOSED
+            else:   # no Python code runs in here: close waits for the end of it
+                # Looked at before anything is stored: with the GIL nobody takes the room or the memory from the claims.
+                # A publisher in C may, but it leaves the reserve.
+                for topic, what in targets:
+                    claim = rc_ring_look(&topic.c.ring, self.max_queue + RESERVE)
+                    if claim != RC_CLAIMED:
+                        break
+            # from here to the wake nothing is allocated, as that may fail
+            if claim == RC_CLAIMED:
+                for topic, what in targets:
+                    reached += rc_u32_load(&topic.c.subscribers)
+                    # there was room; if others came in between, this goes a little past it rather than to stay half
+                    # done
+                    claim = put(topic.c, <PyObject *>what, self.max_queue + RESERVE)
+                    if claim != RC_CLAIMED:
+                        break
+                    stored += 1
+            rc_u32_add_seq(&self.sharing, <uint32_t>-1)
+            for at in range(stored):
+                wake((<Topic>(<tuple>targets[at])[0]).c)
+            if claim != RC_CLAIMED:
+                self.claimed(topic, claim)   # where it stopped
+        except:
+            for members in taken:
+                give_back(<tuple>members, 0, forks)
+            raise
         for topic in unqueued:
             rc_u64_count(&topic.c.only_direct, 1)
         if direct:
@@ -428,11 +440,13 @@ cdef class Core:
             try:
                 gate = rc_ring_gate(&topic.c.ring)
                 limit = self.max_queue + RESERVE if reserve else topic.room_limit()
-                direct = topic.direct_members()   # before the claim, as in publish_in
+                direct = topic.take_direct()   # before the claim, as in publish_in
                 claim = try_publish(topic.c, <PyObject *>event, limit)
-                if claim != RC_FULL or reserve:
-                    self.claimed(topic, claim)
+                if claim == RC_CLAIMED:
                     return direct
+                give_back(direct, 0, forks)
+                if claim != RC_FULL or reserve:
+                    self.claimed(topic, claim)   # raises
                 reserve = self.wait_for_room(topic, gate, ticket, deadline)
             finally:
                 rc_park_cancel(&topic.c.ring.room)
@@ -916,7 +930,7 @@ cdef class Core:
             rc_ring_close(&topic.c.ring)
             topic.settle()
             topic.tell_room_waiters()
-            for sub in topic.members() + topic.direct_members():
+            for sub in topic.all_members():
                 sub.cancel(discard=discard)
         rc_pool_stop(&self.pool.c)
         rc_pool_stop(&self.native_pool.c)
@@ -965,16 +979,18 @@ cdef class Core:
     def _listen(self, listener):
         """Has `listener()` called once, from any thread, when something has ended that others wait for. The caller
         looks once more right after this returns."""
-        self.pool.listen(listener)
+        if self.native_pool is not None:   # None: of a class that forgot __init__
+            self.pool.listen(listener)
 
     def _forget(self, listener):
         """Takes back what _listen was told, if it has not been called."""
-        self.pool.forget(listener)
+        if self.native_pool is not None:
+            self.pool.forget(listener)
 
     def _subscriptions(self):
         """All subscriptions that have not had their last event, a list."""
         cdef Topic topic
-        return [sub for topic in self.all_topics() for sub in topic.members() + topic.direct_members()]
+        return [sub for topic in self.all_topics() for sub in topic.all_members()]
 
     def _is_run_here(self):
         """Whether events wait for the event loop that runs in this thread."""
@@ -1001,7 +1017,7 @@ cdef class Core:
         cdef Topic topic
         rows = []
         for topic in self.all_topics():
-            subscriptions = [*topic.members(), *topic.direct_members()]
+            subscriptions = [*topic.all_members()]
             event_class = topic.wide_class
             if event_class is None:
                 with self.lock:
