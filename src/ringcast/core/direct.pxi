@@ -105,7 +105,7 @@ cdef deliver_direct(Core core, tuple subscriptions, event):
                 later = <tuple>follow[at]
                 at += 1
                 raised = call_direct(core, <tuple>later[0], later[1], later[2], raised)
-    except:   # no memory to keep what a handler has raised
+    except BaseException:   # no memory to keep what a handler has raised
         give_back_all(follow, at)
         if now.follow != NULL:
             give_back_all(follow_of(now), 0)
@@ -195,7 +195,7 @@ cdef list call_direct(Core core, tuple subscriptions, event, uint64_t taken_at, 
                 raised = call_one(core, sub, event, raised)
             count_direct(sub, taken_at)
             ended += 1
-    except:   # no memory to keep what a handler has raised
+    except BaseException:   # no memory to keep what a handler has raised
         give_back(subscriptions, ended, taken_at)
         raise
     return raised

@@ -329,7 +329,7 @@ cdef class Core:
                             refused, direct = direct, ()
                             give_back(refused, 0, forks)
                             direct = self.publish_when_room(own, event, timeout)
-                except:
+                except BaseException:
                     give_back(direct, 0, forks)
                     raise
                 if len(direct) != 0:
@@ -390,7 +390,7 @@ cdef class Core:
                 wake((<Topic>(<tuple>targets[at])[0]).c)
             if claim != RC_CLAIMED:
                 self.claimed(topic, claim)   # where it stopped
-        except:
+        except BaseException:
             for members in taken:
                 give_back(<tuple>members, 0, forks)
             raise

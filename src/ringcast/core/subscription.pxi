@@ -144,7 +144,8 @@ cdef class Subscription:
     cdef uint64_t unfinished(self) noexcept:
         """How many were taken whose calls have not ended. Where it counts them: see `taken`."""
         cdef uint64_t calls = rc_u64_load_seq(&self.c.calls)   # first: one that ends meanwhile counts
-        return max(rc_u64_load_seq(&self.c.taken), calls) - calls   # several threads count: they can be seen in any order
+        # several threads count: the two can be seen in any order
+        return max(rc_u64_load_seq(&self.c.taken), calls) - calls
 
     cdef object event_loop(self):
         """`loop`: it is set when other threads know the subscription already."""
@@ -459,7 +460,9 @@ cdef class Subscription:
         return self
 
     def __exit__(self, _, exception, __):
-        """Cancels, and waits until all that was accepted is delivered (inside a handler it does not wait).
+        """Cancels, and waits until all that was accepted is delivered and the handler has returned, in all threads.
+        Inside a handler of the dispatcher it does not wait: the handler may be the one that is waited for, or hold what
+        that one needs.
 
         A block that is left by an exception must not hide it: it waits for the dispatcher's `exit_timeout` at most, and
         what is left is delivered later. By an interrupt (KeyboardInterrupt, the cancellation of a task) what its
