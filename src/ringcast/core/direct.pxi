@@ -78,9 +78,10 @@ cdef deliver_direct(Core core, tuple subscriptions, event):
     """
     cdef rc_places *deliveries = rc_deliveries()
     cdef rc_place *now = rc_place_find(deliveries, <void *>core)
-    cdef list follow = [], raised = None   # `raised` is made when there is something to put there
+    cdef list follow = None, raised = None   # made when there is something to put there
     cdef tuple later
-    cdef Py_ssize_t at = 0
+    cdef Py_ssize_t at = 0, ended = 0
+    cdef uint64_t taken_at = forks
     if now != NULL:
         try:
             if now.follow == NULL:
@@ -97,21 +98,24 @@ cdef deliver_direct(Core core, tuple subscriptions, event):
         give_back(subscriptions, 0, forks)
         raise MemoryError
     try:
-        raised = call_direct(core, subscriptions, event, forks, raised)
+        raised = call_direct(core, subscriptions, event, taken_at, raised, &ended)
         while now.follow != NULL:
             follow = follow_of(now)
             at = 0
             while at < len(follow):
                 later = <tuple>follow[at]
                 at += 1
-                raised = call_direct(core, <tuple>later[0], later[1], later[2], raised)
+                subscriptions, taken_at = <tuple>later[0], later[2]
+                raised = call_direct(core, subscriptions, later[1], taken_at, raised, &ended)
     except BaseException:   # no memory to keep what a handler has raised
-        give_back_all(follow, at)
+        give_back(subscriptions, ended, taken_at)
+        if follow is not None:
+            give_back_all(follow, at)
         if now.follow != NULL:
             give_back_all(follow_of(now), 0)
-        raise
-    finally:
         rc_place_leave(deliveries, now)
+        raise
+    rc_place_leave(deliveries, now)
     if raised is not None:
         for first, _, _ in raised:
             if not isinstance(first, Exception):
@@ -177,43 +181,41 @@ cdef void give_back_all(list follow, Py_ssize_t first) noexcept:
         give_back(<tuple>(<tuple>follow[at])[0], 0, (<tuple>follow[at])[2])
 
 
-cdef list call_direct(Core core, tuple subscriptions, event, uint64_t taken_at, list raised):
+cdef list call_direct(Core core, tuple subscriptions, event, uint64_t taken_at, list raised, Py_ssize_t *ended):
     """Calls the handlers. Returns what was raised and is for the publisher, with what was before: a list of (exception,
     event, Subscription).
 
     Args:
         taken_at: `forks` when they were taken. In the child of a handler that forks, and goes on there, nobody waits
             for what it was at: see disown_direct.
+        ended: is set to the number of subscriptions with which this is through, also where it raises.
     """
+    cdef PyObject *arguments[2]
+    cdef PyObject *result
     cdef Subscription sub
-    cdef Py_ssize_t ended = 0
-    try:
-        for sub in subscriptions:
-            if rc_u32_load(&sub.c.discarded):   # perhaps by a handler before it
-                rc_u64_count(&sub.c.unheard, 1)
+    cdef int64_t started
+    arguments[1] = <PyObject *>event
+    ended[0] = 0
+    for sub in subscriptions:
+        if rc_u32_load(&sub.c.discarded):   # perhaps by a handler before it
+            rc_u64_count(&sub.c.unheard, 1)
+        else:
+            started = sample_call(&sub.c)
+            result = sub.c.call(sub.c.callee, &arguments[1], 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
+            if started != 0:
+                rc_u64_count(&sub.c.time, <uint64_t>(rc_clock_now() - started))
+                rc_u64_count(&sub.c.timed, 1)
+            if result != NULL:
+                Py_DECREF(result)
             else:
-                raised = call_one(core, sub, event, raised)
-            count_direct(sub, taken_at)
-            ended += 1
-    except BaseException:   # no memory to keep what a handler has raised
-        give_back(subscriptions, ended, taken_at)
-        raise
+                raised = after_failure(core, sub, event, raised)
+        count_direct(sub, taken_at)
+        ended[0] += 1
     return raised
 
 
-cdef inline list call_one(Core core, Subscription sub, event, list raised):
-    """Calls a handler. Returns what call_direct does."""
-    cdef PyObject *arguments[2]
-    cdef PyObject *result
-    cdef int64_t started = sample_call(&sub.c)
-    arguments[1] = <PyObject *>event
-    result = sub.c.call(sub.c.callee, &arguments[1], 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
-    if started != 0:
-        rc_u64_count(&sub.c.time, <uint64_t>(rc_clock_now() - started))
-        rc_u64_count(&sub.c.timed, 1)
-    if result != NULL:
-        Py_DECREF(result)
-        return raised
+cdef list after_failure(Core core, Subscription sub, event, list raised):
+    """Reports what a handler has just raised, or adds it to what is for the publisher. Returns that, as call_direct."""
     rc_u64_count(&sub.c.failures, 1)
     try:
         raise_current()

@@ -37,9 +37,9 @@ cdef class Core:
     cdef dict topics            # type id -> Topic
     cdef dict classes           # address -> weak reference to the class, whose callback is a ClassEntry
     cdef dict routes            # address of a class -> Route
-    cdef list wide              # Topics of the subclasses' events of some class; where one goes, by a new list:
-                                # a finalizer that cancels may come in while the list is walked
-    cdef list companions        # Topics of other topics' events, with contexts; the same
+    # where a topic goes, by a new list: a finalizer that cancels may come in while the old one is walked
+    cdef list wide              # Topics of the subclasses' events of some class
+    cdef list companions        # Topics of other topics' events, with contexts
     cdef uint64_t subscribed    # subscriptions made
     cdef bint raises            # publish raises what direct handlers have raised
     cdef bint timing
@@ -315,24 +315,21 @@ cdef class Core:
         """Publishes in a topic (NULL: nobody has used its id) and in wide ones."""
         cdef uint32_t subscribers
         cdef Topic own = None
-        cdef tuple direct, refused
+        cdef tuple direct
         if topic != NULL:
             own = <Topic>topic.topic
             subscribers = subscribers_of(topic)
             if not wide and own.find_companion() is None:
+                if subscribers != 0:
+                    self.prepare(own)
                 direct = own.take_direct()   # before the claim: while that succeeds, no close has cancelled any
-                try:
-                    if subscribers == 0:
-                        self.check_open()
-                    else:
-                        self.prepare(own)
-                        if try_publish(topic, <PyObject *>event, rc_u64_load(&topic.limit)) != RC_CLAIMED:
-                            refused, direct = direct, ()
-                            give_back(refused, 0, forks)
-                            direct = self.publish_when_room(own, event, timeout)
-                except BaseException:
+                if subscribers == 0:
+                    if rc_u32_load(&self.closing):
+                        give_back(direct, 0, forks)
+                        self.check_open()   # raises
+                elif try_publish(topic, <PyObject *>event, rc_u64_load(&topic.limit)) != RC_CLAIMED:
                     give_back(direct, 0, forks)
-                    raise
+                    direct = self.publish_when_room(own, event, timeout)
                 if len(direct) != 0:
                     if subscribers == 0:
                         rc_u64_count(&topic.only_direct, 1)
