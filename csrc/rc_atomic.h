@@ -56,6 +56,11 @@ static inline uint32_t rc_u32_add_seq(rc_u32 *word, uint32_t more)
     return atomic_fetch_add_explicit(word, more, memory_order_seq_cst);
 }
 
+static inline uint64_t rc_u64_add_seq(rc_u64 *word, uint64_t more)
+{
+    return atomic_fetch_add_explicit(word, more, memory_order_seq_cst);
+}
+
 /* acq_rel: of several threads one gets the old value, and sees what the others did before */
 static inline uint32_t rc_u32_exchange(rc_u32 *word, uint32_t value)
 {
@@ -75,6 +80,7 @@ static inline void rc_u64_count(rc_u64 *word, uint64_t more) { atomic_fetch_add_
 #define rc_u32_store_seq(word, value) (RC_DELAY, rc_u32_store_seq(word, value))
 #define rc_u64_store_seq(word, value) (RC_DELAY, rc_u64_store_seq(word, value))
 #define rc_u32_add_seq(word, more) (RC_DELAY, rc_u32_add_seq(word, more))
+#define rc_u64_add_seq(word, more) (RC_DELAY, rc_u64_add_seq(word, more))
 #define rc_u32_exchange(word, value) (RC_DELAY, rc_u32_exchange(word, value))
 #define rc_u64_count(word, more) (RC_DELAY, rc_u64_count(word, more))
 #endif

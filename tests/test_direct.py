@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from ringcast import ClosedError, HandlerFailure, OptionError, RingcastError
+from ringcast import ClosedError, HandlerFailure, OptionError, PublishTimeoutError, RingcastError
 
 
 @dataclass(frozen=True, slots=True)
@@ -520,3 +520,42 @@ def test_a_direct_handler_does_not_wait_for_others(make_bus, spawn, gate, call, 
     gate.open()
     bus.close(deadline)
     assert queued.delivered == 1
+
+
+def test_its_block_is_left_when_all_threads_have_left_its_handler(bus, gate, spawn, deadline):
+    subscription = bus.subscribe(Tick, gate.hold, mode="direct")
+    publishing = [spawn(bus.publish, Tick(0)) for _ in range(3)]
+    gate.wait_until_held(3)
+    leaving = spawn(subscription.__exit__, None, None, None)
+    with pytest.raises(TimeoutError):
+        leaving.result(0.01)
+    assert bus.publish(Tick(1)) == 0
+    assert subscription.pending == 3
+    gate.open()
+    leaving.result(deadline)
+    assert (subscription.delivered, subscription.pending) == (3, 0)
+    assert [future.result(deadline) for future in publishing] == [1, 1, 1]
+
+
+def test_a_handler_leaves_its_own_block(bus, recorder):
+    def once(event):
+        with subscription:
+            recorder(event)
+
+    subscription = bus.subscribe(Tick, once, mode="direct")
+    assert [bus.publish(Tick(0)), bus.publish(Tick(1))] == [1, 0]
+    assert (len(recorder.events), subscription.delivered, subscription.pending) == (1, 1, 0)
+    assert bus.stats().topics[0].subscriptions == ()
+
+
+def test_a_publish_that_is_refused_leaves_nothing_to_wait_for(make_bus, gate, recorder, deadline):
+    bus = make_bus(max_queue=1)
+    bus.subscribe(Tick, gate.hold)
+    direct = bus.subscribe(Tick, recorder, mode="direct")
+    bus.publish(Tick(0))
+    gate.wait_until_held()
+    with pytest.raises(PublishTimeoutError):
+        bus.publish(Tick(1), timeout=0.01)
+    with direct:
+        pass
+    assert (direct.delivered, direct.pending, direct.dropped) == (1, 0, 0)

@@ -362,6 +362,46 @@ bus.close(DEADLINE)
 """)
 
 
+def test_after_a_direct_handler_has_forked_no_call_is_waited_for_in_either(run_forking):
+    run_forking("""
+bus, pids, opened = Dispatcher(), [], threading.Event()
+held = threading.Event()
+
+def forking(tick):
+    if tick.number == 0:
+        bus.publish(Tick(1))
+        pids.append(os.fork())
+        signal.alarm(int(2 * DEADLINE))
+        bus.publish(Tick(2))
+    if tick.number == 3:
+        held.set()
+        assert opened.wait(DEADLINE)
+
+sub = bus.subscribe(Tick, forking, mode="direct")
+code = 1
+try:
+    bus.publish(Tick(0))
+    assert numbers(sub) == (3, 0, 0, 0), sub
+    publisher = threading.Thread(target=bus.publish, args=(Tick(3),))
+    publisher.start()
+    assert held.wait(DEADLINE)
+    assert numbers(sub) == (3, 0, 0, 1), sub
+    opened.set()
+    with sub:
+        pass
+    assert numbers(sub) == (4, 0, 0, 0), sub
+    publisher.join()
+    code = 0
+finally:
+    if pids[0] == 0:
+        if code:
+            traceback.print_exc()
+        os._exit(code)
+assert os.waitstatus_to_exitcode(os.waitpid(pids[0], 0)[1]) == 0
+signal.alarm(0)
+""")
+
+
 def test_asyncio_subscriptions_end_in_the_child_as_their_loop_is_the_parents(run_forking):
     run_forking("""
 async def main():

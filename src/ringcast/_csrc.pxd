@@ -16,6 +16,7 @@ cdef extern from "rc_atomic.h" nogil:
     void rc_u32_store_seq(rc_u32 *word, uint32_t value)
     void rc_u64_store_seq(rc_u64 *word, uint64_t value)
     uint32_t rc_u32_add_seq(rc_u32 *word, uint32_t more)
+    uint64_t rc_u64_add_seq(rc_u64 *word, uint64_t more)
     uint32_t rc_u32_exchange(rc_u32 *word, uint32_t value)
     void rc_u64_count(rc_u64 *word, uint64_t more)
 

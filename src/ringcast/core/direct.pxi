@@ -67,6 +67,9 @@ cdef inline bint is_delivering(PyObject *core) noexcept:
 cdef deliver_direct(Core core, tuple subscriptions, event):
     """Calls the handlers, or has them called by the delivery that this thread is in already.
 
+    Args:
+        subscriptions: from Topic.take_direct. Those that are not called, for want of memory, are given back.
+
     Raises:
         ExceptionGroup: what the handlers have raised, by the dispatcher's choice. `published` is 1: the event was.
         BaseException: what is no Exception (KeyboardInterrupt, SystemExit), the first of them.
@@ -75,27 +78,44 @@ cdef deliver_direct(Core core, tuple subscriptions, event):
     """
     cdef rc_places *deliveries = rc_deliveries()
     cdef rc_place *now = rc_place_find(deliveries, <void *>core)
-    cdef list follow, raised = None   # made when there is something to put there
+    cdef list follow = None, raised = None   # made when there is something to put there
+    cdef tuple later
+    cdef Py_ssize_t at = 0, ended = 0
+    cdef uint64_t taken_at = forks
     if now != NULL:
-        if now.follow == NULL:
-            follow = []
-            Py_INCREF(<PyObject *>follow)
-            now.follow = <PyObject *>follow
-        (<list>now.follow).append((subscriptions, event))
+        try:
+            if now.follow == NULL:
+                follow = []
+                Py_INCREF(<PyObject *>follow)
+                now.follow = <PyObject *>follow
+            (<list>now.follow).append((subscriptions, event, forks))
+        except MemoryError:
+            give_back(subscriptions, 0, forks)
+            raise
         return
     now = rc_place_enter(deliveries, <void *>core)
     if now == NULL:
+        give_back(subscriptions, 0, forks)
         raise MemoryError
     try:
-        raised = call_direct(core, subscriptions, event, raised)
+        raised = call_direct(core, subscriptions, event, taken_at, raised, &ended)
         while now.follow != NULL:
-            follow = <list>now.follow
-            Py_DECREF(now.follow)
-            now.follow = NULL
-            for later in follow:
-                raised = call_direct(core, <tuple>later[0], later[1], raised)
-    finally:
+            follow = follow_of(now)
+            at = 0
+            while at < len(follow):
+                later = <tuple>follow[at]
+                at += 1
+                subscriptions, taken_at = <tuple>later[0], later[2]
+                raised = call_direct(core, subscriptions, later[1], taken_at, raised, &ended)
+    except BaseException:   # no memory to keep what a handler has raised
+        give_back(subscriptions, ended, taken_at)
+        if follow is not None:
+            give_back_all(follow, at)
+        if now.follow != NULL:
+            give_back_all(follow_of(now), 0)
         rc_place_leave(deliveries, now)
+        raise
+    rc_place_leave(deliveries, now)
     if raised is not None:
         for first, _, _ in raised:
             if not isinstance(first, Exception):
@@ -110,6 +130,13 @@ cdef deliver_direct(Core core, tuple subscriptions, event):
         raise first
 
 
+cdef list follow_of(rc_place *now):
+    follow = <list>now.follow
+    Py_DECREF(now.follow)
+    now.follow = NULL
+    return follow
+
+
 cdef inline int64_t sample_call(subscription_t *sub) noexcept nogil:
     """Returns the time if this call is one of those that are timed, else 0: two looks at the clock take as long as a
     quick handler does. Several threads may be here."""
@@ -117,35 +144,86 @@ cdef inline int64_t sample_call(subscription_t *sub) noexcept nogil:
     return rc_clock_now() if calls % TIMED == 0 and sub.topic.timing else 0
 
 
-cdef list call_direct(Core core, tuple subscriptions, event, list raised):
+cdef uint64_t forks = 0   # by which this process came about, counted once for each dispatcher
+
+
+cdef inline void end_direct(Subscription sub) noexcept:
+    """After the end of a call was counted, or that there will be none: retires it if it was its last."""
+    # seq: after what was counted, with the end that a cancel moves before its look at that
+    if rc_u64_load_seq(&sub.c.end) != NEVER and sub.is_over():
+        sub.retire()
+
+
+cdef inline void count_direct(Subscription sub, uint64_t taken_at) noexcept:
+    """Counts the end of a call. `taken_at`: see call_direct."""
+    if taken_at != forks:
+        rc_u64_count(&sub.c.taken, 1)
+    rc_u64_add_seq(&sub.c.calls, 1)
+    end_direct(sub)
+
+
+cdef void give_back(tuple subscriptions, Py_ssize_t first, uint64_t taken_at) noexcept:
+    """Says of those from the number `first` on that they are not called with the event that Topic.take_direct has taken
+    for them. `taken_at`: see call_direct."""
+    cdef Subscription sub
+    cdef Py_ssize_t at
+    for at in range(first, len(subscriptions)):
+        sub = <Subscription>subscriptions[at]
+        if taken_at == forks:
+            rc_u64_add_seq(&sub.c.taken, <uint64_t>-1)
+        end_direct(sub)
+
+
+cdef void give_back_all(list follow, Py_ssize_t first) noexcept:
+    """The same of those of what was to follow, from the number `first` on."""
+    cdef Py_ssize_t at
+    for at in range(first, len(follow)):
+        give_back(<tuple>(<tuple>follow[at])[0], 0, (<tuple>follow[at])[2])
+
+
+cdef list call_direct(Core core, tuple subscriptions, event, uint64_t taken_at, list raised, Py_ssize_t *ended):
     """Calls the handlers. Returns what was raised and is for the publisher, with what was before: a list of (exception,
-    event, Subscription)."""
+    event, Subscription).
+
+    Args:
+        taken_at: `forks` when they were taken. In the child of a handler that forks, and goes on there, nobody waits
+            for what it was at: see disown_direct.
+        ended: is set to the number of subscriptions with which this is through, also where it raises.
+    """
     cdef PyObject *arguments[2]
     cdef PyObject *result
     cdef Subscription sub
     cdef int64_t started
     arguments[1] = <PyObject *>event
+    ended[0] = 0
     for sub in subscriptions:
         if rc_u32_load(&sub.c.discarded):   # perhaps by a handler before it
             rc_u64_count(&sub.c.unheard, 1)
-            continue
-        started = sample_call(&sub.c)
-        result = sub.c.call(sub.c.callee, &arguments[1], 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
-        if started != 0:
-            rc_u64_count(&sub.c.time, <uint64_t>(rc_clock_now() - started))
-            rc_u64_count(&sub.c.timed, 1)
-        rc_u64_count(&sub.c.calls, 1)
-        if result != NULL:
-            Py_DECREF(result)
-            continue
-        rc_u64_count(&sub.c.failures, 1)
-        try:
-            raise_current()
-        except BaseException as exception:
-            if isinstance(exception, Exception) and not core.raises:
-                report(core, exception, event, sub)
-            elif raised is None:
-                raised = [(exception, event, sub)]
+        else:
+            started = sample_call(&sub.c)
+            result = sub.c.call(sub.c.callee, &arguments[1], 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
+            if started != 0:
+                rc_u64_count(&sub.c.time, <uint64_t>(rc_clock_now() - started))
+                rc_u64_count(&sub.c.timed, 1)
+            if result != NULL:
+                Py_DECREF(result)
             else:
-                raised.append((exception, event, sub))
+                raised = after_failure(core, sub, event, raised)
+        count_direct(sub, taken_at)
+        ended[0] += 1
+    return raised
+
+
+cdef list after_failure(Core core, Subscription sub, event, list raised):
+    """Reports what a handler has just raised, or adds it to what is for the publisher. Returns that, as call_direct."""
+    rc_u64_count(&sub.c.failures, 1)
+    try:
+        raise_current()
+    except BaseException as exception:
+        if isinstance(exception, Exception) and not core.raises:
+            report(core, exception, event, sub)
+        elif raised is None:
+            raised = [(exception, event, sub)]
+        else:
+            raised.append((exception, event, sub))
     return raised

@@ -37,6 +37,7 @@ cdef class Core:
     cdef dict topics            # type id -> Topic
     cdef dict classes           # address -> weak reference to the class, whose callback is a ClassEntry
     cdef dict routes            # address of a class -> Route
+    # where a topic goes, by a new list: a finalizer that cancels may come in while the old one is walked
     cdef list wide              # Topics of the subclasses' events of some class
     cdef list companions        # Topics of other topics' events, with contexts
     cdef uint64_t subscribed    # subscriptions made
@@ -315,22 +316,26 @@ cdef class Core:
         """Publishes in a topic (NULL: nobody has used its id) and in wide ones."""
         cdef uint32_t subscribers
         cdef Topic own = None
+        cdef tuple direct
         if topic != NULL:
             own = <Topic>topic.topic
             subscribers = subscribers_of(topic)
             if not wide and own.find_companion() is None:
-                direct = own.direct_members()   # before the claim: while that succeeds, no close has cancelled any
-                if subscribers == 0:
-                    self.check_open()
-                else:
+                if subscribers != 0:
                     self.prepare(own)
-                    if try_publish(topic, <PyObject *>event, rc_u64_load(&topic.limit)) != RC_CLAIMED:
-                        direct = self.publish_when_room(own, event, timeout)
-                if len(<tuple>direct) != 0:
+                direct = own.take_direct()   # before the claim: while that succeeds, no close has cancelled any
+                if subscribers == 0:
+                    if rc_u32_load(&self.closing):
+                        give_back(direct, 0, forks)
+                        self.check_open()   # raises
+                elif try_publish(topic, <PyObject *>event, rc_u64_load(&topic.limit)) != RC_CLAIMED:
+                    give_back(direct, 0, forks)
+                    direct = self.publish_when_room(own, event, timeout)
+                if len(direct) != 0:
                     if subscribers == 0:
                         rc_u64_count(&topic.only_direct, 1)
-                    deliver_direct(self, <tuple>direct, event)
-                return subscribers + len(<tuple>direct)
+                    deliver_direct(self, direct, event)
+                return subscribers + len(direct)
         return self.publish_to_all([own, *wide] if own is not None else list(wide), event, timeout)
 
     cdef publish_to_all(self, list topics, event, int64_t timeout):
@@ -338,51 +343,56 @@ cdef class Core:
         cdef Topic topic, companion
         cdef list targets = []   # (topic, what to publish there)
         cdef list unqueued = []   # topics that have direct handlers only
-        cdef tuple direct = ()
+        cdef list taken = [()] * len(topics)   # of each the direct subscriptions
+        cdef tuple direct
         cdef Py_ssize_t reached = 0, stored = 0, at
-        cdef uint32_t subscribers
         cdef rc_claim claim = RC_CLAIMED
         cdef int64_t deadline = timeout if timeout < 0 else time.monotonic_ns() + timeout
         for topic in topics:
-            subscribers = subscribers_of(topic.c)
-            if subscribers != 0:
+            if subscribers_of(topic.c) != 0:
                 targets.append((topic, event))
             companion = topic.find_companion()
             if companion is not None and subscribers_of(companion.c) != 0:
                 targets.append((companion, envelop(event)))
-            members = topic.direct_members()
-            if len(<tuple>members) != 0 and subscribers == 0:
-                unqueued.append(topic)
-            direct += members
-        if direct and len(topics) > 1:
-            direct = tuple(sorted(direct, key=direct_rank_of_all))
         for topic, _ in targets:
             self.prepare(topic)
             self.await_room(topic, deadline)
-        rc_u32_add_seq(&self.sharing, 1)   # seq: before the look at `shut`, with await_sharing
-        if rc_u32_load_seq(&self.shut):
-            claim = RC_CLOSED
-        else:   # no Python code runs in here: close waits for the end of it
-            # Looked at before anything is stored: with the GIL nobody takes the room or the memory from the claims. A
-            # publisher in C may, but it leaves the reserve.
-            for topic, what in targets:
-                claim = rc_ring_look(&topic.c.ring, self.max_queue + RESERVE)
-                if claim != RC_CLAIMED:
-                    break
-        # from here to the wake nothing is allocated, as that may fail
-        if claim == RC_CLAIMED:
-            for topic, what in targets:
-                reached += rc_u32_load(&topic.c.subscribers)
-                # there was room; if others came in between, this goes a little past it rather than to stay half done
-                claim = put(topic.c, <PyObject *>what, self.max_queue + RESERVE)
-                if claim != RC_CLAIMED:
-                    break
-                stored += 1
-        rc_u32_add_seq(&self.sharing, <uint32_t>-1)
-        for at in range(stored):
-            wake((<Topic>(<tuple>targets[at])[0]).c)
-        if claim != RC_CLAIMED:
-            self.claimed(topic, claim)   # where it stopped
+        try:
+            for at in range(len(topics)):
+                topic = <Topic>topics[at]
+                members = taken[at] = topic.take_direct()
+                if len(<tuple>members) != 0 and subscribers_of(topic.c) == 0:
+                    unqueued.append(topic)
+            direct = tuple(sorted([sub for members in taken for sub in members], key=direct_rank_of_all))
+            rc_u32_add_seq(&self.sharing, 1)   # seq: before the look at `shut`, with await_sharing
+            if rc_u32_load_seq(&self.shut):
+                claim = RC_CLOSED
+            else:   # no Python code runs in here: close waits for the end of it
+                # Looked at before anything is stored: with the GIL nobody takes the room or the memory from the claims.
+                # A publisher in C may, but it leaves the reserve.
+                for topic, what in targets:
+                    claim = rc_ring_look(&topic.c.ring, self.max_queue + RESERVE)
+                    if claim != RC_CLAIMED:
+                        break
+            # from here to the wake nothing is allocated, as that may fail
+            if claim == RC_CLAIMED:
+                for topic, what in targets:
+                    reached += rc_u32_load(&topic.c.subscribers)
+                    # there was room; if others came in between, this goes a little past it rather than to stay half
+                    # done
+                    claim = put(topic.c, <PyObject *>what, self.max_queue + RESERVE)
+                    if claim != RC_CLAIMED:
+                        break
+                    stored += 1
+            rc_u32_add_seq(&self.sharing, <uint32_t>-1)
+            for at in range(stored):
+                wake((<Topic>(<tuple>targets[at])[0]).c)
+            if claim != RC_CLAIMED:
+                self.claimed(topic, claim)   # where it stopped
+        except BaseException:
+            for members in taken:
+                give_back(<tuple>members, 0, forks)
+            raise
         for topic in unqueued:
             rc_u64_count(&topic.c.only_direct, 1)
         if direct:
@@ -427,11 +437,13 @@ cdef class Core:
             try:
                 gate = rc_ring_gate(&topic.c.ring)
                 limit = self.max_queue + RESERVE if reserve else topic.room_limit()
-                direct = topic.direct_members()   # before the claim, as in publish_in
+                direct = topic.take_direct()   # before the claim, as in publish_in
                 claim = try_publish(topic.c, <PyObject *>event, limit)
-                if claim != RC_FULL or reserve:
-                    self.claimed(topic, claim)
+                if claim == RC_CLAIMED:
                     return direct
+                give_back(direct, 0, forks)
+                if claim != RC_FULL or reserve:
+                    self.claimed(topic, claim)   # raises
                 reserve = self.wait_for_room(topic, gate, ticket, deadline)
             finally:
                 rc_park_cancel(&topic.c.ring.room)
@@ -603,14 +615,11 @@ cdef class Core:
 
     cdef topic_t *route(self, event_class, topic_t *found, list wide) except NULL:
         """The route of a class whose entry was `found`, with these wide topics more."""
-        cdef Route route
-        if found.kind == ROUTE:
-            route = <Route>found.topic
-        else:
-            route = Route.__new__(Route, <Topic>found.topic if found.kind == TOPIC else None)
+        cdef Route route = self.routes.get(id(event_class))   # which may be out of use: see drop_deserted
+        own = <Topic>found.topic if found.kind == TOPIC else None
+        if found.kind != ROUTE and (route is None or route.own is not own):
+            route = Route.__new__(Route, own)
             self.routes[id(event_class)] = route
-            if route.own is not None:
-                (<Topic>route.own).set_routed()
         for topic in wide:
             route.add(<Topic>topic)
         return route.c
@@ -637,6 +646,7 @@ cdef class Core:
         """The same where there is none yet. `subclasses`: those of the classes that are known."""
         cdef Topic topic = Topic.__new__(Topic, self, 0, False)
         cdef topic_t *found
+        topic.passing = True
         topic.wide_class = event_class
         for one in subclasses:
             found = <topic_t *>rc_registry_find_locked(&self.by_class, class_key(<PyTypeObject *>one))
@@ -653,14 +663,43 @@ cdef class Core:
         cdef Topic companion
         if topic.companion is None:
             companion = Topic.__new__(Topic, self, topic.type_id, topic.automatic)
+            companion.passing = True
             companion.wide_class = topic.wide_class
             self.companions.append(companion)
-            rc_mutex_lock(&topic.c.lock)
-            topic.companion = companion
-            rc_u32_store(&topic.c.accompanied, 1)   # release: the companion is there
-            topic.set_plain()
-            rc_mutex_unlock(&topic.c.lock)
+            topic.set_companion(companion)
         return topic.companion
+
+    cdef drop_deserted(self, Topic topic):
+        """Lets go of a wide topic or a companion that its last subscription has left: what publish costs, and which
+        classes are kept, is then as it was before. Not under a topic's lock."""
+        cdef Topic other
+        with self.lock:
+            # A closed dispatcher finds no topics. (A publisher that has found this one holds a reference to it; what it
+            # still stores there is for nobody, and goes with the topic.)
+            if rc_u32_load(&self.closing) or not topic.is_deserted():
+                return
+            if topic in self.wide:
+                self.wide = [other for other in self.wide if other is not topic]
+                self.end_routes(topic)
+                return
+            self.companions = [other for other in self.companions if other is not topic]
+            for other in self.wide if topic.wide_class is not None else [self.topics.get(topic.type_id)]:
+                if other is not None and other.companion is topic:
+                    other.set_companion(None)
+                    if other.passing:
+                        self.drop_deserted(other)
+
+    cdef end_routes(self, Topic topic):
+        """Has no route lead to the wide topic any more, and classes without routes found as if there had been none."""
+        cdef Route route
+        cdef topic_t *found
+        for address, route in list(self.routes.items()):
+            if topic not in route.wide:
+                continue
+            route.remove(topic)
+            found = &by_instance if route.own is None else (<Topic>route.own).c
+            if not route.wide and rc_registry_put(&self.by_class, address, found) != 0:
+                raise MemoryError
 
     cdef topic_t *find_event_id(self, type_id, event) except? NULL:
         """The topic of an id, or NULL where nobody has used it, for an event that may be published under it."""
@@ -750,10 +789,12 @@ cdef class Core:
     def _subscribe_class(self, event_class, handler, Options options):
         cdef Topic found
         if options.wide:
-            found = self.wide_topic(event_class)
-            with self.lock:
-                self.check_open()
-                return self.join(found, handler, event_class, options)
+            while True:
+                found = self.wide_topic(event_class)
+                with self.lock:
+                    self.check_open()
+                    if found in self.wide:   # else its last subscription has just left
+                        return self.join(found, handler, event_class, options)
         found = self.own_topic(event_class)
         with self.lock:
             self.check_open()
@@ -854,7 +895,12 @@ cdef class Core:
         cdef Subscription sub
         if options.with_context:
             topic = self.companion(topic)
-        sub = new_subscription(self, topic, handler, event_class, options, native, data)
+        try:
+            sub = new_subscription(self, topic, handler, event_class, options, native, data)
+        except BaseException:
+            if topic.passing:
+                self.drop_deserted(topic)
+            raise
         self.subscribed += 1
         sub.number = self.subscribed
         return sub
@@ -915,7 +961,7 @@ cdef class Core:
             rc_ring_close(&topic.c.ring)
             topic.settle()
             topic.tell_room_waiters()
-            for sub in topic.members() + topic.direct_members():
+            for sub in topic.all_members():
                 sub.cancel(discard=discard)
         rc_pool_stop(&self.pool.c)
         rc_pool_stop(&self.native_pool.c)
@@ -964,7 +1010,7 @@ cdef class Core:
     def _listen(self, listener):
         """Has `listener()` called once, from any thread, when something has ended that others wait for. The caller
         looks once more right after this returns."""
-        if self.native_pool is not None:
+        if self.native_pool is not None:   # None: of a class that forgot __init__
             self.pool.listen(listener)
 
     def _forget(self, listener):
@@ -975,7 +1021,7 @@ cdef class Core:
     def _subscriptions(self):
         """All subscriptions that have not had their last event, a list."""
         cdef Topic topic
-        return [sub for topic in self.all_topics() for sub in topic.members() + topic.direct_members()]
+        return [sub for topic in self.all_topics() for sub in topic.all_members()]
 
     def _is_run_here(self):
         """Whether events wait for the event loop that runs in this thread."""
@@ -1002,11 +1048,13 @@ cdef class Core:
         cdef Topic topic
         rows = []
         for topic in self.all_topics():
-            subscriptions = [*topic.members(), *topic.direct_members()]
+            subscriptions = [*topic.all_members()]
             event_class = topic.wide_class
             if event_class is None:
                 with self.lock:
                     event_class = self.class_of(topic)
+                if rc_u64_load(&topic.c.event_class) == 0 and not subscriptions and pending_in(topic) == 0:
+                    continue   # an id that is nobody's any more
             rows.append((
                 None if topic.wide_class is not None else topic.type_id, event_class,
                 rc_ring_tail(&topic.c.ring) - topic.c.first + rc_u64_load(&topic.c.only_direct),

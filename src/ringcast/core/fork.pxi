@@ -27,7 +27,9 @@ def after_fork_in_parent(Core core, bint locked):
 
 
 def after_fork_in_child(Core core, bint locked):
+    global forks
     cdef rc_worker *worker
+    forks += 1
     if not locked:   # its holder is not here any more
         core.lock = threading.RLock()
         core.lock.acquire()
@@ -55,6 +57,7 @@ def after_fork_in_child(Core core, bint locked):
         core.starting = threading.Lock()
         for topic in core.all_topics():
             disown_topic(<Topic>topic, worker)
+            disown_direct(<Topic>topic, is_delivering(<PyObject *>core))
     finally:
         core.lock.release()
 
@@ -103,6 +106,24 @@ cdef disown_topic(Topic topic, rc_worker *worker):
     rc_mutex_lock(&c.lock)
     topic.set_plain()
     rc_mutex_unlock(&c.lock)
+
+
+cdef disown_direct(Topic topic, bint here):
+    """Leaves to the parent what its threads have in hand for direct handlers, and counts that as dropped. `here`: one
+    of these handlers has forked, and goes on in the child. Which of the events are its own is not known: then nothing
+    is counted, and nobody waits for it, as whoever could is inside."""
+    cdef Subscription sub
+    cdef uint64_t in_hands
+    for sub in topic.direct_members() + topic.ending_members():
+        in_hands = sub.unfinished()
+        if here:
+            rc_u64_store(&sub.c.taken, rc_u64_load(&sub.c.calls))
+        else:
+            rc_u64_count(&sub.c.unheard, in_hands)
+            rc_u64_count(&sub.c.calls, in_hands)
+    for sub in topic.ending_members():
+        rc_u32_store(&sub.c.retired, 1)   # not `retire`: what it would let go of is not held here
+    topic.ending = ()
 
 
 cdef disown_subscription(Subscription sub, uint64_t tail, bint here, uint64_t in_hand, uint64_t holding):

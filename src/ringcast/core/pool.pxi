@@ -180,6 +180,8 @@ cdef void tell_listeners(Pool pool) noexcept with gil:
             listener()
         except RuntimeError:   # its event loop is closed: nobody waits any more
             pass
+        except BaseException as exception:   # a signal's handler has raised meanwhile
+            set_aside(exception, "while an event loop was told of progress")
 
 
 cdef name_thread():

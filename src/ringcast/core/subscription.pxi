@@ -83,6 +83,8 @@ cdef class Subscription:
         except MemoryError:   # it will go with the next one that leaves; until then the gate does not wait for it
             pass
         # seq: a condition of `progress`, and before the look at the lane, with wake_consumer
+        if rc_u32_exchange(&self.c.retired, 1) == 0 and self.c.mode == DIRECT:
+            rc_pool_unhold(self.c.topic.pool)   # see cancel
         rc_u32_store_seq(&self.c.retired, 1)
         if self.c.mode == LOOP:   # who was told of the end just now need not come
             self.rest()
@@ -91,6 +93,17 @@ cdef class Subscription:
         tell_of_room(self.c.topic)
         rc_park_wake_all(&self.c.topic.pool.progress)
         tell_of_progress(<Core>self.c.topic.core)
+        if self.topic.passing:
+            self.leave_deserted()
+
+    cdef void leave_deserted(self) noexcept:
+        """It may have been the last subscription for which its topic was made."""
+        core = self.core_reference()
+        if core is not None:
+            try:
+                (<Core>core).drop_deserted(self.topic)
+            except BaseException as exception:   # no memory, or Ctrl-C: the topic stays until the dispatcher goes
+                set_aside(exception, f"while the last subscription left {describe(None, self.topic)}")
 
     cdef object admit(self, event):
         """The handler, if it is to have this event: its conditions are met, and there still is a handler."""
@@ -121,7 +134,7 @@ cdef class Subscription:
         """How many accepted events its handler has not finished."""
         cdef uint64_t count, before, cursor, end
         if self.c.mode == DIRECT:
-            return 0
+            return self.unfinished()
         if self.c.mail != NULL:
             absorb(&self.c)
             rc_mutex_lock(&self.c.mail.mutex)   # what goes from the ring to the mailbox, and out of it, goes under this
@@ -141,8 +154,9 @@ cdef class Subscription:
 
     cdef uint64_t unfinished(self) noexcept:
         """How many were taken whose calls have not ended. Where it counts them: see `taken`."""
-        cdef uint64_t calls = rc_u64_load(&self.c.calls)   # first: one that ends meanwhile counts
-        return max(rc_u64_load(&self.c.taken), calls) - calls   # several threads count: they can be seen in any order
+        cdef uint64_t calls = rc_u64_load_seq(&self.c.calls)   # first: one that ends meanwhile counts
+        # several threads count: the two can be seen in any order
+        return max(rc_u64_load_seq(&self.c.taken), calls) - calls
 
     cdef object event_loop(self):
         """`loop`: it is set when other threads know the subscription already."""
@@ -390,7 +404,7 @@ cdef class Subscription:
         if core is None:
             return   # nobody can publish any more, and nothing is waiting
         if self.c.mode == DIRECT and rc_u64_load(&self.c.end) == NEVER:
-            self.topic.leave(self)   # first, as it takes memory
+            self.topic.part(self)   # first, as it takes memory
         if self.c.mail != NULL:
             absorb(&self.c)
             rc_mutex_lock(&self.c.mail.mutex)   # the cursor stands still
@@ -399,7 +413,10 @@ cdef class Subscription:
         first = rc_u64_load(&self.c.end) == NEVER
         if first:
             rc_u64_store(&self.c.cancelled_at, rc_ring_tail(&topic.ring))
-            # seq: before the look at the task in schedule()
+            if self.c.mode == DIRECT:
+                rc_pool_hold(topic.pool)   # close waits for the calls that are under way, until it retires
+                rc_u64_store(&self.c.cursor, rc_u64_load(&self.c.cancelled_at))   # it has nothing in the ring
+            # seq: before the look at the task in schedule(), and at the calls under way, with end_direct
             rc_u64_store_seq(&self.c.end, rc_u64_load(&self.c.cancelled_at))
             if self.c.mode != DIRECT:
                 self.topic.count_subscribers(-1)
@@ -419,7 +436,7 @@ cdef class Subscription:
             schedule_native(topic)   # who runs it retires it, also if nothing is pending
             return
         if self.c.mode == DIRECT:
-            if first:
+            if self.is_over():   # else whoever calls its handler retires it
                 self.retire()
             return
         nothing_waits = cursor >= rc_u64_load(&self.c.cancelled_at) and (self.c.mail == NULL or mail_size(&self.c) == 0)
@@ -454,7 +471,9 @@ cdef class Subscription:
         return self
 
     def __exit__(self, _, exception, __):
-        """Cancels, and waits until all that was accepted is delivered (inside a handler it does not wait).
+        """Cancels, and waits until all that was accepted is delivered and the handler has returned, in all threads.
+        Inside a handler of the dispatcher it does not wait: the handler may be the one that is waited for, or hold what
+        that one needs.
 
         A block that is left by an exception must not hide it: it waits for the dispatcher's `exit_timeout` at most, and
         what is left is delivered later. By an interrupt (KeyboardInterrupt, the cancellation of a task) what its
@@ -545,10 +564,8 @@ cdef class Subscription:
         cdef uint64_t ended, unheard
         if self.guarded or self.c.mode == LOOP:   # an event may be known as filtered while it still counts as in hand
             return rc_u64_load(&self.c.heard)
-        if self.c.mode == DIRECT:
-            return rc_u64_load(&self.c.calls)
-        unheard = rc_u64_load(&self.c.unheard)   # for want of memory
-        if self.c.mail != NULL:
+        unheard = rc_u64_load(&self.c.unheard)   # for want of memory; of a direct one: discarded
+        if self.c.mail != NULL or self.c.mode == DIRECT:
             ended = rc_u64_load(&self.c.calls)
         else:
             ended = rc_u64_load(&self.c.cursor) - rc_u64_load(&self.c.start)

@@ -142,10 +142,12 @@ cdef class Topic:
     cdef topic_t *c
     cdef tuple subscriptions   # that have their events from the ring. Replaced, never changed; guarded by c.lock
     cdef tuple direct          # that are called inside publish, in this order; the same
+    cdef tuple ending          # direct ones that are cancelled and not over: their handlers are at work; the same
     cdef Topic companion       # the same events, each with the context of its publisher; or None. See find_companion
     cdef list waiters          # called when there may be room; guarded by the Core's lock
     cdef Layout layout         # of records; None: a topic of events
-    cdef bint routed           # whether a route of its class leads to wide topics as well; guarded by c.lock
+    cdef int routes            # of its classes that lead to wide topics as well; guarded by c.lock
+    cdef bint passing          # a wide topic or a companion: goes with the last of its subscriptions
     cdef readonly uint32_t type_id
     cdef readonly bint automatic   # the id goes with its class
     cdef object wide_class     # for a topic of subclasses' events: the class; else None
@@ -154,7 +156,7 @@ cdef class Topic:
 
     def __cinit__(self, Core core, uint32_t type_id, bint automatic, Layout layout=None):
         cdef int failed
-        self.subscriptions = self.direct = ()
+        self.subscriptions = self.direct = self.ending = ()
         self.waiters = []
         self.layout = layout
         self.type_id = type_id
@@ -207,11 +209,12 @@ cdef class Topic:
     cdef void let_go(self) noexcept:
         """For the garbage collector: lets go of the subscriptions, through which circles go. Only finalizers can still
         use the topic; for these it is one that all subscriptions have left."""
-        cdef tuple members, direct
+        cdef tuple members, direct, ending
         rc_mutex_lock(&self.c.lock)
         members = self.subscriptions   # released after the lock
         direct = self.direct
-        self.direct = ()
+        ending = self.ending
+        self.direct = self.ending = ()
         self.set_members(())
         rc_u32_store(&self.c.subscribers, 0)
         rc_u32_store(&self.c.plain, 0)   # not set_plain: the Core may be gone
@@ -231,9 +234,50 @@ cdef class Topic:
         rc_mutex_unlock(&self.c.lock)
         return direct
 
+    cdef tuple ending_members(self):
+        cdef tuple ending
+        rc_mutex_lock(&self.c.lock)
+        ending = self.ending
+        rc_mutex_unlock(&self.c.lock)
+        return ending
+
+    cdef tuple all_members(self):
+        """Those that have not had their last event."""
+        return self.members() + self.direct_members() + self.ending_members()
+
+    cdef tuple take_direct(self):
+        """The direct subscriptions, each of which is to be called with one event (deliver_direct) or to be given back
+        (give_back). Until then it is not over."""
+        cdef tuple direct
+        cdef Py_ssize_t at
+        rc_mutex_lock(&self.c.lock)   # after a cancel nobody takes it any more: see part
+        direct = self.direct
+        for at in range(len(direct)):
+            rc_u64_count(&(<Subscription>direct[at]).c.taken, 1)
+        rc_mutex_unlock(&self.c.lock)
+        return direct
+
     cdef Topic find_companion(self):
-        # acquire: with Core.companion, which sets it once and then says so
-        return self.companion if rc_u32_load(&self.c.accompanied) else None
+        cdef Topic companion
+        if not rc_u32_load(&self.c.accompanied):   # mostly
+            return None
+        rc_mutex_lock(&self.c.lock)
+        companion = self.companion
+        rc_mutex_unlock(&self.c.lock)
+        return companion
+
+    cdef void set_companion(self, Topic companion) noexcept:
+        """Under the Core's lock. The caller holds the companion that was before."""
+        rc_mutex_lock(&self.c.lock)
+        self.companion = companion
+        rc_u32_store(&self.c.accompanied, companion is not None)
+        self.set_plain()
+        rc_mutex_unlock(&self.c.lock)
+
+    cdef bint is_deserted(self):
+        """Whether no subscription is left, nor a companion, which goes with the last of its own. Under the Core's lock,
+        so that none joins meanwhile."""
+        return not self.all_members() and self.companion is None
 
     cdef join(self, Subscription sub):
         """Adds a subscription, which starts with the next event to be published."""
@@ -273,20 +317,37 @@ cdef class Topic:
             PyMem_RawFree(cursors)
             PyMem_RawFree(replaced)
 
+    cdef part(self, Subscription sub):
+        """Takes a direct subscription out of what publish calls. It is `ending` until it leaves."""
+        cdef tuple old, new, ending, more
+        cdef bint parted = False
+        while not parted:
+            old = self.direct_members()
+            new = tuple([member for member in old if member is not sub])
+            ending = self.ending_members()
+            more = ending + (sub,)
+            rc_mutex_lock(&self.c.lock)
+            parted = old is self.direct and ending is self.ending
+            if parted:
+                self.direct = new
+                if len(new) < len(old):   # else another thread cancels it as well
+                    self.ending = more
+                self.set_plain()
+            rc_mutex_unlock(&self.c.lock)
+
     cdef void leave(self, Subscription sub):
         """Takes out a subscription that has had its last event."""
         cdef tuple old, new
         cdef bint left = False, direct = sub.c.mode == DIRECT
         while not left:
-            old = self.direct_members() if direct else self.members()
+            old = self.ending_members() if direct else self.members()
             new = tuple([
                 member for member in old if member is not sub and not rc_u32_load(&(<Subscription>member).c.retired)
             ])
             rc_mutex_lock(&self.c.lock)
-            left = old is (self.direct if direct else self.subscriptions)
+            left = old is (self.ending if direct else self.subscriptions)
             if left and direct:
-                self.direct = new
-                self.set_plain()
+                self.ending = new
             elif left:
                 self.set_members(new)
             rc_mutex_unlock(&self.c.lock)
@@ -329,7 +390,7 @@ cdef class Topic:
     cdef void set_plain(self) noexcept:
         """Under the lock: tells publish whether all it has to do is to queue, or nothing at all."""
         cdef uint32_t plain = 0
-        cdef bint elsewhere = len(self.direct) != 0 or self.companion is not None or self.routed
+        cdef bint elsewhere = len(self.direct) != 0 or self.companion is not None or self.routes != 0
         rc_u32_store(&self.c.elsewhere, elsewhere)
         if not elsewhere:
             plain = rc_u32_load(&self.c.subscribers)
@@ -344,9 +405,9 @@ cdef class Topic:
         look_for_events(self.c, NEVER)
         advance(self)
 
-    cdef set_routed(self):
+    cdef void count_routes(self, int more) noexcept:
         rc_mutex_lock(&self.c.lock)
-        self.routed = True
+        self.routes += more
         self.set_plain()
         rc_mutex_unlock(&self.c.lock)
 
