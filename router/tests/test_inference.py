@@ -236,7 +236,7 @@ async def test_a_path_without_a_model_is_404(served: Any) -> None:
     assert (await served.get("/upstream/B/x")).status == 404
     assert (await served.get("/upstream/org/x")).status == 404
     answer = await served.get("/upstream", allow_redirects=False)
-    assert (answer.status, answer.headers["Location"]) == (302, "/ui/models")
+    assert (answer.status, answer.headers["Location"]) == (302, "/v1/models")
 
 
 async def test_ignored_paths_are_served_by_a_ready_model_and_load_none(served: Any) -> None:

@@ -303,5 +303,4 @@ class FairScheduler(BaseScheduler):
             self._reject(waiter, server, 503, "start_failed", f"{server.id} did not start: {error}", delay)
 
     def _priority(self, request: Request) -> int:
-        model = self._config.models[request.model]
-        return (model.priority or self._config.fifo_priority.get(model.id, 0)) + request.priority
+        return self._config.models[request.model].priority + request.priority
