@@ -359,12 +359,10 @@ async def serving(no_child_left, file, free_port):
     """`await serving(text, *flags)` starts the command and waits until it listens."""
     started = []
 
-    async def start(text, *flags, listen="127.0.0.1:0"):
+    async def start(text, *flags, listen="127.0.0.1:0", under=()):
         name = file(f"startPort: {free_port(4)}\n{text}")
-        words = ["-m", "ringcast_router", "--config", name, "--listen", listen, *flags]
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, *words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
+        words = [*under, sys.executable, "-m", "ringcast_router", "--config", name, "--listen", listen, *flags]
+        process = await asyncio.create_subprocess_exec(*words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         command = Command(process)
         started.append(command)
         found = await command.until_said(r" on (https?://\S+:\d+): ")
@@ -506,6 +504,24 @@ async def test_a_signal_during_the_start_is_heeded_when_that_is_over(serving, tm
         process.send_signal(signal.SIGTERM)
     assert await command.end() == 0
     assert "Traceback" not in command.said
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the limits of another process")
+async def test_it_opens_as_many_files_as_it_may_and_its_servers_as_many_as_ever(serving, responder):
+    hard = psutil.Process().rlimit(psutil.RLIMIT_NOFILE)[1]
+    text = f"models: {{A: {{cmd: '{responder('A')}'}}}}"
+    command = await serving(text, under=["sh", "-c", 'ulimit -Sn 256; exec "$@"', "sh"])
+    await command.ask("A")
+    assert psutil.Process(command.process.pid).rlimit(psutil.RLIMIT_NOFILE) == (hard, hard)
+    (server,) = command.servers()
+    assert psutil.Process(server).rlimit(psutil.RLIMIT_NOFILE) == (256, hard)
+    assert "files open" not in command.said
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the limits of another process")
+async def test_a_limit_of_open_files_that_stays_low_is_told_of(serving):
+    command = await serving("models: {}", under=["sh", "-c", 'ulimit -n 256; exec "$@"', "sh"])
+    await command.until_said("this process may have 256 files open at once")
 
 
 async def test_a_start_that_fails_closes_the_router(no_child_left, monkeypatch):

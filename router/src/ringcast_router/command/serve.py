@@ -26,6 +26,7 @@ from ringcast_router.command.check import missing_programs
 from ringcast_router.command.server import Server
 from ringcast_router.config import Config
 from ringcast_router.errors import RouterError
+from ringcast_router.processes.limits import ENOUGH, raise_open_files
 from ringcast_router.router import Router
 
 log = logging.getLogger(__name__)
@@ -73,6 +74,7 @@ async def _serve(
 
     # From the very beginning: what comes during the start is heeded when that is over.
     with _signals({"SIGINT": ask_to_stop, "SIGTERM": ask_to_stop, "SIGHUP": hangup.set, "SIGBREAK": ask_to_stop}):
+        few = raise_open_files()
         router = Router(sources.read)
         host, port = given or default_address(router.config, tls is not None)
         try:
@@ -84,6 +86,9 @@ async def _serve(
         print(greeting(server.url, router.config, given is not None), file=sys.stderr, flush=True)
         for warning in missing_programs(router.config):
             log.warning("%s", warning)
+        if few is not None:
+            wanted = f"many streams need more: `ulimit -Hn {ENOUGH}`, or LimitNOFILE= of systemd"
+            log.warning("this process may have %d files open at once; %s", few, wanted)
         tasks = [asyncio.create_task(_whenever(hangup, router.reload))]
         if watching:
             tasks.append(asyncio.create_task(files.watch(sources.signature, router.reload)))

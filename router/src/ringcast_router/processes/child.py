@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 
+from ringcast_router.processes.limits import restore_open_files
 from ringcast_router.processes.output import Output
 
 LOOK_AGAIN = 0.01  # seconds between two looks at a group whose leader has ended
@@ -51,6 +52,7 @@ class Child:
             raise
         self._output.close_writer()
         self.pid = self._popen.pid
+        restore_open_files(self.pid)
         self._reaped = False
         self._watch_exit()
 
