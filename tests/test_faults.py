@@ -169,9 +169,11 @@ def test_an_extra_worker_that_cannot_be_started_is_started_later(bus, gate, reco
             raise RuntimeError("can't start new thread")
         start(thread)
 
+    bus.subscribe(int, lambda number: None)
+    bus.publish(1)  # starts the first workers
+    monkeypatch.setattr(threading.Thread, "start", fail)
     bus.publish(Tick(0))
     gate.wait_until_held()
-    monkeypatch.setattr(threading.Thread, "start", fail)
     for number in range(1, 10):
         bus.publish(Tick(number))
     assert [tick.number for tick in recorder.wait_for(10)] == list(range(10))

@@ -22,6 +22,7 @@ from limits import DEADLINE
 from ringcast_router.ports import LOOPBACK, free_ports
 
 if TYPE_CHECKING:
+    from ringcast_router.command.server import Server
     from ringcast_router.config.model import Config
     from ringcast_router.router import Router
 
@@ -78,6 +79,7 @@ class Answer:
 class Served:
     """A router that listens on a free port of this machine."""
 
+    server: "Server"
     router: "Router"
     url: str
     session: aiohttp.ClientSession
@@ -182,7 +184,7 @@ async def serve(no_child_left: None, tmp_path: Path) -> AsyncIterator[Callable[.
         session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=3 * DEADLINE)
         )
-        served = Served(router, server.url, session, file)
+        served = Served(server, router, server.url, session, file)
 
         async def end() -> None:
             for task in served.running:

@@ -108,7 +108,7 @@ class DispatcherStats:
     workers: int
     """Threads that run handlers now."""
     topics: tuple[TopicStats, ...]
-    """One for each type id that was published or subscribed to, and for each class subscribed to with subclasses."""
+    """One for each type id that a class or a subscription has, and for each class subscribed to with subclasses."""
 
 
 def collect(core: Core) -> DispatcherStats:

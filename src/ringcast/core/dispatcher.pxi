@@ -37,8 +37,9 @@ cdef class Core:
     cdef dict topics            # type id -> Topic
     cdef dict classes           # address -> weak reference to the class, whose callback is a ClassEntry
     cdef dict routes            # address of a class -> Route
-    cdef list wide              # Topics of the subclasses' events of some class
-    cdef list companions        # Topics of other topics' events, with contexts
+    cdef list wide              # Topics of the subclasses' events of some class; where one goes, by a new list:
+                                # a finalizer that cancels may come in while the list is walked
+    cdef list companions        # Topics of other topics' events, with contexts; the same
     cdef uint64_t subscribed    # subscriptions made
     cdef bint raises            # publish raises what direct handlers have raised
     cdef bint timing
@@ -581,14 +582,11 @@ cdef class Core:
 
     cdef topic_t *route(self, event_class, topic_t *found, list wide) except NULL:
         """The route of a class whose entry was `found`, with these wide topics more."""
-        cdef Route route
-        if found.kind == ROUTE:
-            route = <Route>found.topic
-        else:
-            route = Route.__new__(Route, <Topic>found.topic if found.kind == TOPIC else None)
+        cdef Route route = self.routes.get(id(event_class))   # which may be out of use: see drop_deserted
+        own = <Topic>found.topic if found.kind == TOPIC else None
+        if found.kind != ROUTE and (route is None or route.own is not own):
+            route = Route.__new__(Route, own)
             self.routes[id(event_class)] = route
-            if route.own is not None:
-                (<Topic>route.own).set_routed()
         for topic in wide:
             route.add(<Topic>topic)
         return route.c
@@ -615,6 +613,7 @@ cdef class Core:
         """The same where there is none yet. `subclasses`: those of the classes that are known."""
         cdef Topic topic = Topic.__new__(Topic, self, 0, False)
         cdef topic_t *found
+        topic.passing = True
         topic.wide_class = event_class
         for one in subclasses:
             found = <topic_t *>rc_registry_find_locked(&self.by_class, class_key(<PyTypeObject *>one))
@@ -631,14 +630,43 @@ cdef class Core:
         cdef Topic companion
         if topic.companion is None:
             companion = Topic.__new__(Topic, self, topic.type_id, topic.automatic)
+            companion.passing = True
             companion.wide_class = topic.wide_class
             self.companions.append(companion)
-            rc_mutex_lock(&topic.c.lock)
-            topic.companion = companion
-            rc_u32_store(&topic.c.accompanied, 1)   # release: the companion is there
-            topic.set_plain()
-            rc_mutex_unlock(&topic.c.lock)
+            topic.set_companion(companion)
         return topic.companion
+
+    cdef drop_deserted(self, Topic topic):
+        """Lets go of a wide topic or a companion that its last subscription has left: what publish costs, and which
+        classes are kept, is then as it was before. Not under a topic's lock."""
+        cdef Topic other
+        with self.lock:
+            # A closed dispatcher finds no topics. (A publisher that has found this one holds a reference to it; what it
+            # still stores there is for nobody, and goes with the topic.)
+            if rc_u32_load(&self.closing) or not topic.is_deserted():
+                return
+            if topic in self.wide:
+                self.wide = [other for other in self.wide if other is not topic]
+                self.end_routes(topic)
+                return
+            self.companions = [other for other in self.companions if other is not topic]
+            for other in self.wide if topic.wide_class is not None else [self.topics.get(topic.type_id)]:
+                if other is not None and other.companion is topic:
+                    other.set_companion(None)
+                    if other.passing:
+                        self.drop_deserted(other)
+
+    cdef end_routes(self, Topic topic):
+        """Has no route lead to the wide topic any more, and classes without routes found as if there had been none."""
+        cdef Route route
+        cdef topic_t *found
+        for address, route in list(self.routes.items()):
+            if topic not in route.wide:
+                continue
+            route.remove(topic)
+            found = &by_instance if route.own is None else (<Topic>route.own).c
+            if not route.wide and rc_registry_put(&self.by_class, address, found) != 0:
+                raise MemoryError
 
     cdef topic_t *find_event_id(self, type_id, event) except? NULL:
         """The topic of an id, or NULL where nobody has used it, for an event that may be published under it."""
@@ -728,10 +756,12 @@ cdef class Core:
     def _subscribe_class(self, event_class, handler, Options options):
         cdef Topic found
         if options.wide:
-            found = self.wide_topic(event_class)
-            with self.lock:
-                self.check_open()
-                return self.join(found, handler, event_class, options)
+            while True:
+                found = self.wide_topic(event_class)
+                with self.lock:
+                    self.check_open()
+                    if found in self.wide:   # else its last subscription has just left
+                        return self.join(found, handler, event_class, options)
         found = self.own_topic(event_class)
         with self.lock:
             self.check_open()
@@ -828,7 +858,12 @@ cdef class Core:
         cdef Subscription sub
         if options.with_context:
             topic = self.companion(topic)
-        sub = new_subscription(self, topic, handler, event_class, options, native, data)
+        try:
+            sub = new_subscription(self, topic, handler, event_class, options, native, data)
+        except BaseException:
+            if topic.passing:
+                self.drop_deserted(topic)
+            raise
         self.subscribed += 1
         sub.number = self.subscribed
         return sub
@@ -956,6 +991,8 @@ cdef class Core:
             if event_class is None:
                 with self.lock:
                     event_class = self.class_of(topic)
+                if rc_u64_load(&topic.c.event_class) == 0 and not subscriptions and pending_in(topic) == 0:
+                    continue   # an id that is nobody's any more
             rows.append((
                 None if topic.wide_class is not None else topic.type_id, event_class,
                 rc_ring_tail(&topic.c.ring) - topic.c.first + rc_u64_load(&topic.c.only_direct),

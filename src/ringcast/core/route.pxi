@@ -3,6 +3,9 @@
 # A subscription to a base class has a topic of its own, a wide one, which all events of its subclasses are published in
 # as well. Which those are is found out once, when a class or such a subscription is new: the registry then leads from
 # the class to a Route instead of to its topic. A topic's companion is the same for the context of the publisher.
+#
+# Wide topics and companions are made for subscriptions, and go with the last of them (Core.drop_deserted). A Route
+# stays as long as its class, empty perhaps: a publisher may have just found it in the registry, without a reference.
 
 @cython.final
 @cython.no_gc_clear
@@ -37,10 +40,20 @@ cdef class Route:
 
     cdef add(self, Topic topic):
         """Under the Core's lock."""
-        cdef tuple old = self.wide, new = old + (topic,)
+        self.set_wide(self.wide + (topic,))
+
+    cdef remove(self, Topic topic):
+        """Under the Core's lock."""
+        self.set_wide(tuple([each for each in self.wide if each is not topic]))
+
+    cdef void set_wide(self, tuple wide) noexcept:
+        cdef tuple old = self.wide   # kept alive until after the lock
+        cdef int more = (len(wide) != 0) - (len(old) != 0)
         rc_mutex_lock(&self.c.lock)
-        self.wide = new   # `old` keeps the other one alive until after the lock
+        self.wide = wide
         rc_mutex_unlock(&self.c.lock)
+        if more != 0 and self.own is not None:
+            (<Topic>self.own).count_routes(more)
 
 
 def is_subclass(event_class, base):

@@ -90,6 +90,17 @@ cdef class Subscription:
         rc_ring_wake(&self.c.topic.ring)   # also where the gate has not moved: the limit may have been its own
         tell_of_room(self.c.topic)
         rc_park_wake_all(&self.c.topic.pool.progress)
+        if self.topic.passing:
+            self.leave_deserted()
+
+    cdef void leave_deserted(self) noexcept:
+        """It may have been the last subscription for which its topic was made."""
+        core = self.core_reference()
+        if core is not None:
+            try:
+                (<Core>core).drop_deserted(self.topic)
+            except BaseException as exception:   # no memory, or Ctrl-C: the topic stays until the dispatcher goes
+                set_aside(exception, f"while the last subscription left {describe(None, self.topic)}")
 
     cdef object admit(self, event):
         """The handler, if it is to have this event: its conditions are met, and there still is a handler."""

@@ -145,7 +145,8 @@ cdef class Topic:
     cdef Topic companion       # the same events, each with the context of its publisher; or None. See find_companion
     cdef list waiters          # called when there may be room; guarded by the Core's lock
     cdef Layout layout         # of records; None: a topic of events
-    cdef bint routed           # whether a route of its class leads to wide topics as well; guarded by c.lock
+    cdef int routes            # of its classes that lead to wide topics as well; guarded by c.lock
+    cdef bint passing          # a wide topic or a companion: goes with the last of its subscriptions
     cdef readonly uint32_t type_id
     cdef readonly bint automatic   # the id goes with its class
     cdef object wide_class     # for a topic of subclasses' events: the class; else None
@@ -232,8 +233,26 @@ cdef class Topic:
         return direct
 
     cdef Topic find_companion(self):
-        # acquire: with Core.companion, which sets it once and then says so
-        return self.companion if rc_u32_load(&self.c.accompanied) else None
+        cdef Topic companion
+        if not rc_u32_load(&self.c.accompanied):   # mostly
+            return None
+        rc_mutex_lock(&self.c.lock)
+        companion = self.companion
+        rc_mutex_unlock(&self.c.lock)
+        return companion
+
+    cdef void set_companion(self, Topic companion) noexcept:
+        """Under the Core's lock. The caller holds the companion that was before."""
+        rc_mutex_lock(&self.c.lock)
+        self.companion = companion
+        rc_u32_store(&self.c.accompanied, companion is not None)
+        self.set_plain()
+        rc_mutex_unlock(&self.c.lock)
+
+    cdef bint is_deserted(self):
+        """Whether no subscription is left, nor a companion, which goes with the last of its own. Under the Core's lock,
+        so that none joins meanwhile."""
+        return not self.members() and not self.direct_members() and self.companion is None
 
     cdef join(self, Subscription sub):
         """Adds a subscription, which starts with the next event to be published."""
@@ -329,7 +348,7 @@ cdef class Topic:
     cdef void set_plain(self) noexcept:
         """Under the lock: tells publish whether all it has to do is to queue, or nothing at all."""
         cdef uint32_t plain = 0
-        cdef bint elsewhere = len(self.direct) != 0 or self.companion is not None or self.routed
+        cdef bint elsewhere = len(self.direct) != 0 or self.companion is not None or self.routes != 0
         rc_u32_store(&self.c.elsewhere, elsewhere)
         if not elsewhere:
             plain = rc_u32_load(&self.c.subscribers)
@@ -344,9 +363,9 @@ cdef class Topic:
         look_for_events(self.c, NEVER)
         advance(self)
 
-    cdef set_routed(self):
+    cdef void count_routes(self, int more) noexcept:
         rc_mutex_lock(&self.c.lock)
-        self.routed = True
+        self.routes += more
         self.set_plain()
         rc_mutex_unlock(&self.c.lock)
 

@@ -17,6 +17,9 @@ log = logging.getLogger(__name__)
 DRAIN = 10.0
 """Half of the seconds that requests in flight may take to end when the router shuts down: aiohttp waits twice."""
 
+ARRIVE = 0.05
+"""Seconds that a connection which was just accepted has for its request, when the router begins to shut down."""
+
 BACKLOG = 1024
 """How many connections may wait to be accepted."""
 
@@ -29,10 +32,11 @@ class Server:
         url: Where clients reach it, such as `http://127.0.0.1:8080`.
     """
 
-    def __init__(self, router: Router, runner: web.AppRunner, url: str) -> None:
+    def __init__(self, router: Router, runner: web.AppRunner, listener: socket.socket, url: str) -> None:
         self.router = router
         self.url = url
         self._runner = runner
+        self._listener = listener
         self._hurried = asyncio.Event()
 
     @classmethod
@@ -67,7 +71,7 @@ class Server:
             undo.pop_all()
         name = f"[{host}]" if ":" in host else host or "0.0.0.0"
         scheme = "http" if tls is None else "https"
-        return cls(router, runner, f"{scheme}://{name}:{listener.getsockname()[1]}")
+        return cls(router, runner, listener, f"{scheme}://{name}:{listener.getsockname()[1]}")
 
     async def close(self, within: float = 30.0) -> None:
         """Stop listening, let requests in flight end, then stop all model servers.
@@ -94,7 +98,21 @@ class Server:
         """Have `close` wait no longer for requests and servers."""
         self._hurried.set()
 
+    async def _stop_accepting(self) -> None:
+        """Have each connection that was accepted be read, or refused, and none be forgotten.
+
+        asyncio forgets a connection that it has accepted and not yet attached to its server when the server closes
+        (CPython's gh-109564). aiohttp closes connections without a request, and never reads the request of one that
+        was attached a moment before. Both clients would wait for an answer until they give up.
+        """
+        if self._listener.fileno() < 0:  # `close` was cut off after this
+            return
+        with contextlib.suppress(NotImplementedError):  # Windows
+            asyncio.get_running_loop().remove_reader(self._listener)
+        await asyncio.sleep(ARRIVE)
+
     async def _close(self) -> None:
+        await self._stop_accepting()
         await self._runner.cleanup()
         await self.router.close()
 
