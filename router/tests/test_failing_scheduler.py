@@ -5,6 +5,7 @@ import types
 
 import pytest
 
+from ringcast_router.errors import Refused
 from ringcast_router.events import RequestFinished
 from ringcast_router.scheduling import FairScheduler
 from ringcast_router.scheduling.interface import Reject, Request, Stop
@@ -73,6 +74,23 @@ async def test_who_waits_for_the_model_of_an_event_is_not_left_to_wait(served, e
     assert (await served.ask("A")).status == 500
     assert served.router.owner.pending() == []
     assert (await served.ask("B")).status == 200
+
+
+async def test_who_was_refused_so_is_not_granted_before_its_task_has_noticed(served):
+    owner = served.router.owner
+    await served.ask("A")
+    granted = [owner.submit("A") for _ in range(owner.config.models["A"].limit)]
+    waiting = owner.submit("A")
+    served.failing.add("on_load")
+    owner.load("A")
+    granted[0].end()  # now it would be its turn
+    with pytest.raises(Refused, match="'moody:Scheduler' failed"):
+        await waiting.granted()
+    for pending in (*granted, waiting):
+        pending.end()
+    assert owner.pending() == []
+    assert owner.scheduler.in_flight("A") == 0
+    assert served.router.processes["A"]._in_flight == 0
 
 
 async def test_a_served_request_is_served_though_its_end_cannot_be_told(served):

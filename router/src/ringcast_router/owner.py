@@ -357,7 +357,9 @@ class Owner:
     def _grant(self, request: Request, now: float) -> None:
         pending = self._pending.get(request.id)
         process = self.processes.get(request.model)
-        if pending is None or process is None:  # its client left while the grant was on its way
+        if (
+            pending is None or process is None or pending._refused is not None
+        ):  # it ended while the grant was on its way
             self._tell(lambda: self.scheduler.on_serve_done(request.id, now), now)
             return
         process.begin()
