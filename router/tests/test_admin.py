@@ -5,6 +5,8 @@ import asyncio
 import pytest
 
 from ringcast_router import __version__
+from ringcast_router.errors import ConfigError, Refused
+from ringcast_router.planning import GroupPlanner
 
 
 @pytest.fixture
@@ -106,6 +108,85 @@ async def test_reload_of_a_bad_file_changes_nothing_and_says_why(served):
     assert answer.status == 422
     assert served.file.name in answer.json["error"]["message"]
     assert served.router.config is before
+    assert (await served.ask("A")).status == 200
+
+
+class Unlucky:
+    """A planner, or scheduler, that can be made `lucky` times, as one that reads a file which is gone later."""
+
+    lucky = 0
+    error: type[Exception] = ValueError
+
+    def __init__(self, *arguments):
+        Unlucky.lucky -= 1
+        if Unlucky.lucky < 0:
+            raise self.error("no luck today")
+        self.planner = GroupPlanner(arguments[0])
+
+    def plan(self, target, view):
+        return self.planner.plan(target, view)
+
+    on_request = None
+
+
+@pytest.mark.parametrize("error", [ValueError, TypeError, ConfigError])
+@pytest.mark.parametrize(("kind", "lucky"), [("router", 0), ("router", 1), ("scheduler", 0)])
+async def test_a_plug_in_that_cannot_be_made_leaves_the_old_configuration_whole(
+    served, monkeypatch, kind, error, lucky
+):
+    """One that can be made once is made no second time: a check beforehand could not promise the second."""
+    monkeypatch.setattr(Unlucky, "lucky", lucky)
+    monkeypatch.setattr(Unlucky, "error", error)
+    await served.ask("A")
+    router = served.router
+    before, processes = router.config, dict(router.processes)
+    pid = processes["A"].pid
+    models = served.file.read_text().replace("B:", "D:").replace("B]", "D]")
+    served.file.write_text(f"ringcast: {{{kind}: '{__name__}:Unlucky'}}\n{models}")
+    answer = await served.post("/api/reload")
+    if lucky:
+        assert answer.status == 200
+        assert set(router.processes) == {"A", "C", "D"}
+    else:
+        assert answer.status == 422
+        message = answer.json["error"]["message"]
+        assert "no luck today" in message
+        assert "\n" not in message
+        assert router.config is before
+        assert router.owner.config is before
+        assert router.processes == processes
+        assert (await served.ask("B")).status == 200
+    assert router.processes["A"].pid == pid
+    assert (await served.ask("A")).status == 200
+
+
+async def test_a_reload_that_fails_in_an_unforeseen_way_changes_nothing_and_says_so(served, caplog):
+    before = served.router.config
+    served.router._read = lambda: 1 / 0
+    answer = await served.post("/api/reload")
+    assert answer.status == 422
+    assert "ZeroDivisionError: division by zero" in answer.json["error"]["message"]
+    assert "Traceback" in caplog.text
+    assert served.router.config is before
+    assert (await served.ask("A")).status == 200
+
+
+async def test_a_waiting_request_that_is_ended_is_not_granted_after_all(served, monkeypatch):
+    """Its turn comes before its task is told: the end of A's request and that of the waiting one come in one step."""
+    owner = served.router.owner
+    await served.ask("A")
+    monkeypatch.setattr(type(served.router.config.models["A"]), "limit", 1)
+    first, second = owner.submit("A"), owner.submit("A")
+    waiting = asyncio.create_task(second.granted())
+    await asyncio.sleep(0)
+    second.abort()
+    first.end()
+    with pytest.raises(Refused) as refused:
+        await waiting
+    assert refused.value.code == "request_cancelled"
+    second.end()
+    assert owner.pending() == []
+    assert owner.scheduler.in_flight("A") == 0
     assert (await served.ask("A")).status == 200
 
 

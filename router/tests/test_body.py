@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import errno
+import io
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -85,6 +87,72 @@ async def test_a_full_disk_is_told() -> None:
     with Body() as body, pytest.raises(Refused, match="No space left") as caught:
         await body._append(bytes(IN_MEMORY + 1))
     assert (caught.value.status, caught.value.code) == (507, "no_space")
+
+
+class Broken:
+    """A temporary file whose methods of some names fail."""
+
+    def __init__(self, error: OSError, *failing: str) -> None:
+        self._file = io.BytesIO()
+        self._error = error
+        self._failing = failing
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self._failing:
+            raise self._error
+        return getattr(self._file, name)
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "code"),
+    [
+        (errno.ENOSPC, 507, "no_space"),
+        (errno.EDQUOT, 507, "no_space"),
+        (errno.EFBIG, 507, "no_space"),
+        (errno.EMFILE, 503, "overloaded"),
+        (errno.ENFILE, 503, "overloaded"),
+        (errno.ENOMEM, 503, "overloaded"),
+        (errno.EIO, 500, "storage_failed"),
+        (errno.EACCES, 500, "storage_failed"),
+        (errno.EROFS, 500, "storage_failed"),
+    ],
+)
+@pytest.mark.parametrize("when", ["opened", "written"])
+async def test_what_it_means_that_a_body_cannot_be_stored(
+    monkeypatch: pytest.MonkeyPatch, when: str, number: int, status: int, code: str
+) -> None:
+    error = OSError(number, "out of luck")
+
+    def make() -> Any:
+        if when == "opened":
+            raise error
+        return Broken(error, "write")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", make)
+    with Body() as body, pytest.raises(Refused, match="cannot store a body of this size: out of luck") as caught:
+        await body._append(bytes(IN_MEMORY + 1))
+    assert (caught.value.status, caught.value.code) == (status, code)
+    assert (caught.value.retry_after is not None) == (status == 503)
+
+
+@pytest.mark.parametrize("failing", ["read", "seek"])
+async def test_a_body_that_cannot_be_read_back_is_this_machines_fault(
+    monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda: Broken(OSError(errno.EIO, "out of luck"), failing))
+    with await filled(bytes(2 * IN_MEMORY)) as body:
+        with pytest.raises(Refused, match="cannot read back a body of this size: out of luck") as caught:
+            body.read(0, 10)
+        assert (caught.value.status, caught.value.code) == (500, "storage_failed")
+        with pytest.raises(Refused, match="cannot read back"):
+            await all_of(body.outgoing())
+
+
+async def test_a_file_that_has_become_shorter_ends_in_an_error_and_not_never(files: list[Any]) -> None:
+    with await filled(bytes(2 * IN_MEMORY)) as body:
+        files[0].truncate(IN_MEMORY)
+        with pytest.raises(Refused, match="shorter than what was written"):
+            await all_of(body.outgoing())
 
 
 @pytest.mark.parametrize("how", ["refused", "broken off"])

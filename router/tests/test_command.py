@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import re
 import shutil
 import signal
@@ -20,9 +21,11 @@ from ringcast_router import __version__
 from ringcast_router.command import COMMANDS, main, normalise
 from ringcast_router.command.files import Files, watch
 from ringcast_router.command.serve import UsageError, default_address, greeting, make_tls, parse_address
+from ringcast_router.command.server import Server
 from ringcast_router.command.simulate import LOADS
 from ringcast_router.config import loads
 from ringcast_router.errors import ConfigError
+from ringcast_router.router import Router
 
 # Its words
 
@@ -65,6 +68,12 @@ def test_an_address_is_host_and_port(text, expected):
 def test_what_is_no_address_is_refused_with_its_right_form(text):
     with pytest.raises(UsageError, match=r"HOST:PORT|\[::1\]:8080"):
         parse_address(text)
+
+
+@pytest.mark.parametrize("host", ["a..b", "x" * 64, ".", "a." + "y" * 70])
+def test_a_host_that_cannot_be_is_refused(host):
+    with pytest.raises(UsageError, match="its labels have 1 to 63 characters"):
+        parse_address(f"{host}:80")
 
 
 @pytest.mark.parametrize(
@@ -350,12 +359,10 @@ async def serving(no_child_left, file, free_port):
     """`await serving(text, *flags)` starts the command and waits until it listens."""
     started = []
 
-    async def start(text, *flags, listen="127.0.0.1:0"):
+    async def start(text, *flags, listen="127.0.0.1:0", under=()):
         name = file(f"startPort: {free_port(4)}\n{text}")
-        words = ["-m", "ringcast_router", "--config", name, "--listen", listen, *flags]
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, *words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
+        words = [*under, sys.executable, "-m", "ringcast_router", "--config", name, "--listen", listen, *flags]
+        process = await asyncio.create_subprocess_exec(*words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         command = Command(process)
         started.append(command)
         found = await command.until_said(r" on (https?://\S+:\d+): ")
@@ -454,6 +461,78 @@ async def test_a_port_in_use_is_one_line_and_status_1(file, no_child_left, respo
     assert said.decode() == (
         f"ringcast-router: cannot listen on 127.0.0.1:{port}: address already in use; --listen names another address\n"
     )
+
+
+@pytest.mark.parametrize("error", [socket.gaierror(-2, "Name or service not known"), OSError(99, "x (while y)")])
+def test_why_nobody_can_listen_is_said_in_words(file, capsys, monkeypatch, no_child_left, error):
+    def bind(*_address):
+        raise error
+
+    monkeypatch.setattr("ringcast_router.command.server._bind", bind)
+    assert main(["--config", file("models: {}"), "--listen", "nowhere.invalid:80"]) == 1
+    words = "name or service not known" if isinstance(error, socket.gaierror) else os.strerror(99).lower()
+    assert capsys.readouterr().err == (
+        f"ringcast-router: cannot listen on nowhere.invalid:80: {words}; --listen names another address\n"
+    )
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the platform has no named pipes")
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+async def test_a_signal_during_the_start_is_heeded_when_that_is_over(serving, tmp_path, number):
+    """The configuration is a pipe: the command reads, and so is starting, as long as nobody has written."""
+    pipe = tmp_path / "pipe.yaml"
+    os.mkfifo(pipe)
+    words = ["-m", "ringcast_router", "--config", str(pipe), "--listen", "127.0.0.1:0"]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, *words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    command = Command(process)
+
+    def write(signalled=False):
+        with pipe.open("w") as writer:  # opens when somebody reads
+            if signalled:
+                process.send_signal(number)
+            writer.write("models: {}")
+
+    async with asyncio.timeout(DEADLINE):
+        await asyncio.to_thread(write, signalled=True)
+    await command.until_said(r" on http://\S+: 0 models")
+    if number == signal.SIGHUP:
+        async with asyncio.timeout(DEADLINE):
+            await asyncio.to_thread(write)
+        await command.until_said("configuration read again")
+        process.send_signal(signal.SIGTERM)
+    assert await command.end() == 0
+    assert "Traceback" not in command.said
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the limits of another process")
+async def test_it_opens_as_many_files_as_it_may_and_its_servers_as_many_as_ever(serving, responder):
+    hard = psutil.Process().rlimit(psutil.RLIMIT_NOFILE)[1]
+    text = f"models: {{A: {{cmd: '{responder('A')}'}}}}"
+    command = await serving(text, under=["sh", "-c", 'ulimit -Sn 256; exec "$@"', "sh"])
+    await command.ask("A")
+    assert psutil.Process(command.process.pid).rlimit(psutil.RLIMIT_NOFILE) == (hard, hard)
+    (server,) = command.servers()
+    assert psutil.Process(server).rlimit(psutil.RLIMIT_NOFILE) == (256, hard)
+    assert "files open" not in command.said
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the limits of another process")
+async def test_a_limit_of_open_files_that_stays_low_is_told_of(serving):
+    command = await serving("models: {}", under=["sh", "-c", 'ulimit -n 256; exec "$@"', "sh"])
+    await command.until_said("this process may have 256 files open at once")
+
+
+async def test_a_start_that_fails_closes_the_router(no_child_left, monkeypatch):
+    async def fail(self):
+        raise RuntimeError("out of luck")
+
+    monkeypatch.setattr("aiohttp.web.SockSite.start", fail)
+    router = Router(lambda: loads("models: {}"))
+    with pytest.raises(RuntimeError, match="out of luck"):
+        await Server.start(router, "127.0.0.1", 0)
+    assert router.closing.is_set()
 
 
 async def test_a_missing_program_is_told_at_the_start_and_to_the_client(serving):

@@ -349,6 +349,12 @@ def test_mappings_refuse(key, value):
         ("models.m.proxy", "'ftp://h:80'", "a URL such as"),
         ("models.m.proxy", "'http://'", "a URL such as"),
         ("models.m.proxy", "''", "a URL such as"),
+        ("models.m.proxy", "http://h:65536", "a port from 1 to 65535"),
+        ("models.m.proxy", "http://h:0", "a port from 1 to 65535"),
+        ("models.m.proxy", "'http://[::1]:99999'", "a port from 1 to 65535"),
+        ("models.m.proxy", "http://a..b:80", "a host of valid labels"),
+        ("models.m.proxy", f"http://{'x' * 64}:80", "a host of valid labels"),
+        ("models.m.proxy", "'http://[1.2:3]:80'", "a URL such as"),
         ("models.m.aliases", "[a, a]", "twice"),
         ("models.m.capabilities.in", "[text, smell]", "text, audio, image"),
         ("models.m.capabilities.context", "-1", "at least 0"),
@@ -364,7 +370,7 @@ def test_values_that_cannot_be(key, value, words):
 
 @pytest.mark.parametrize(
     "proxy",
-    ["http://h", "https://h:1/a?b", "http://[::1]:80/x", "HTTP://h", "http://my_host:8080", "http://10.0.0.1:80/"],
+    ["http://h", "https://h:1/a?b", "http://[::1]:80/x", "HTTP://h", "http://my_host:65535", "http://10.0.0.1:80/"],
 )
 def test_urls_that_can_be(proxy):
     assert loads(file_with("models.m.proxy", f"'{proxy}'")).models["m"].proxy == proxy

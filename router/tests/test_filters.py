@@ -141,3 +141,33 @@ def test_a_nested_value_that_must_change_may_not_be_huge_or_broken() -> None:
     with pytest.raises(Refused) as broken:
         run(b'{"k":{"e" 1}}', model)
     assert (huge.value.status, broken.value.status) == (413, 400)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        Model("m", filters=Filters(set_params={"a.b": 1})),
+        Model("m", filters=Filters(strip_params="a.b")),
+        Model("m", use_model_name="x", filters=Filters(set_params={"a.x.y": 1})),
+    ],
+)
+def test_a_value_that_is_nested_too_deeply_to_be_changed_is_refused_at_every_depth(model: Model) -> None:
+    """There are depths that can be parsed and cannot be written."""
+
+    def data(depth: int) -> bytes:
+        return b'{"a":{"c":' + b"[" * depth + b"]" * depth + b"}}"
+
+    async def refusals() -> list[Refused]:
+        """Inside of one event loop, so that each depth is tried with as much of the stack in use."""
+        found = []
+        for depth in (10, *range(400, 1100), *range(9000, 9990, 30)):  # the limit of Python 3.11, and of later ones
+            try:
+                await filtered(data(depth), model, "m")
+            except Refused as refused:
+                found.append(refused)
+        return found
+
+    refused = asyncio.run(refusals())
+    assert all((error.status, error.code) == (400, "invalid_json") for error in refused)
+    assert all("nested too deeply" in error.message for error in refused)
+    assert asyncio.run(filtered(data(9000), Model("m"), "m")) == data(9000)

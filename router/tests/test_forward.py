@@ -4,9 +4,12 @@ The model's server is a script of each test's own, which sees and sends exact by
 """
 
 import asyncio
+import errno
+import io
 import socket
 import struct
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -131,6 +134,38 @@ BODY = b'{"model":"m","stream":true}'
 
 
 # What reaches the server
+
+
+@pytest.mark.parametrize("time_out", [0, 60])
+async def test_a_body_that_cannot_be_read_from_its_file_is_not_the_servers_fault(
+    front: Any, upstream: Upstream, monkeypatch: pytest.MonkeyPatch, time_out: int
+) -> None:
+    served = await front(f"timeouts: {{responseHeader: {time_out}}}")
+
+    def fail(*_span: int) -> bytes:
+        raise OSError(errno.EIO, "out of luck")
+
+    class Broken(io.BytesIO):
+        read = fail
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", Broken)
+    answer = await served.post("/v1/completions", data=io.BytesIO(BODY[:-1] + b',"x":"' + b"x" * (3 << 20) + b'"}'))
+    assert (answer.status, answer.json["error"]["code"]) == (500, "storage_failed")
+    assert served.router.owner.pending() == []
+
+
+async def test_an_error_of_the_server_that_is_nested_deeply_is_told_as_text(front: Any, upstream: Upstream) -> None:
+    deep = b'{"error":' + b"[" * 30_000 + b"]" * 30_000 + b"}"
+
+    async def answer(link: Link) -> None:
+        await link.read()
+        await link.send(b"HTTP/1.1 400 Bad\r\nContent-Length: %d\r\n\r\n%b" % (len(deep), deep))
+
+    upstream.script = answer
+    served = await front("sendLoadingState: true")
+    told = await served.post("/v1/chat/completions", data=BODY)
+    assert told.status == 200
+    assert "answered 400 instead of a stream: {" in told.text
 
 
 async def test_a_body_without_filters_reaches_the_server_byte_by_byte(front: Any, upstream: Upstream) -> None:

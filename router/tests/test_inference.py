@@ -8,6 +8,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from ringcast_router.events import RequestFinished
 from ringcast_router.front.inference import BODY_PATHS, QUERY_PATHS, UNPREFIXED_PATHS
 
 PLAIN = """
@@ -60,7 +61,22 @@ async def test_a_form_gets_the_name_that_the_server_knows(serve: Any, responder:
     assert (answer.status, answer.json["model"]) == (200, "whisper-1")
 
 
+@pytest.mark.parametrize("coding", ["identity", "Identity", "", " identity , identity", ","])
+async def test_a_body_without_a_coding_may_say_so(served: Any, coding: str) -> None:
+    answer = await served.post(
+        "/v1/chat/completions", data=b'{"model":"A","messages":[]}', headers={"Content-Encoding": coding}
+    )
+    assert answer.status == 200
+
+
 # Mistakes
+
+
+async def test_a_model_that_is_nested_deeply_is_a_mistake_like_any_other(served: Any) -> None:
+    """Which depth can be parsed, and which can be written, depends on Python's version and on the stack in use."""
+    for depth in (*range(850, 1000), *range(9900, 9990, 10), 11_000):
+        answer = await served.post("/v1/chat/completions", data=b'{"model":' + b"[" * depth + b"]" * depth + b"}")
+        assert (answer.status, answer.json["error"]["type"]) == (400, "invalid_request_error")
 
 
 @pytest.mark.parametrize(
@@ -76,7 +92,10 @@ async def test_a_form_gets_the_name_that_the_server_knows(serve: Any, responder:
         ({"json": {"model": None}}, 400, "missing_model"),
         ({"json": {"model": ["A"]}}, 400, "missing_model"),
         ({"json": {"model": "B"}}, 404, "model_not_found"),
+        ({"json": {"model": {"a": 1}}}, 400, "missing_model"),
         ({"data": b"x", "headers": {"Content-Encoding": "gzip"}}, 415, None),
+        ({"data": b"x", "headers": {"Content-Encoding": "identity, gzip"}}, 415, None),
+        ({"data": b"x", "headers": [("Content-Encoding", "identity"), ("Content-Encoding", "br")]}, 415, None),
         ({"data": b"x", "headers": {"Content-Type": "multipart/form-data; boundary=x"}}, 400, "invalid_form"),
         ({"data": b"x", "headers": {"Content-Type": "multipart/form-data"}}, 400, "invalid_form"),
         ({"json": {"model": "A"}, "headers": {"X-Priority": "high"}}, 400, None),
@@ -223,7 +242,7 @@ async def test_a_path_without_a_model_is_404(served: Any) -> None:
     assert (await served.get("/upstream/B/x")).status == 404
     assert (await served.get("/upstream/org/x")).status == 404
     answer = await served.get("/upstream", allow_redirects=False)
-    assert (answer.status, answer.headers["Location"]) == (302, "/ui/models")
+    assert (answer.status, answer.headers["Location"]) == (302, "/v1/models")
 
 
 async def test_ignored_paths_are_served_by_a_ready_model_and_load_none(served: Any) -> None:
@@ -306,6 +325,25 @@ async def test_a_server_that_dies_within_the_stream_ends_it_visibly(serve: Any, 
     served = await serve(loading(responder("A")))
     with pytest.raises(aiohttp.ClientPayloadError):
         await served.ask("A", stream=True, die=1)
+
+
+@pytest.mark.parametrize(
+    ("flags", "body", "status"),
+    [
+        ({}, {}, 200),
+        ({"crash_after": 0}, {}, 503),  # the load fails
+        ({}, {"status": 429}, 429),  # the server refuses
+    ],
+)
+async def test_what_became_of_a_request_is_told_though_its_stream_begins_with_200(
+    serve: Any, responder: Any, until: Any, flags: dict[str, Any], body: dict[str, Any], status: int
+) -> None:
+    served = await serve(loading(responder("A", **flags)))
+    finished: list[RequestFinished] = []
+    served.router.bus.subscribe(RequestFinished, finished.append, mode="direct")
+    assert (await served.ask("A", stream=True, **body)).status == 200
+    await until(lambda: finished)
+    assert [event.status for event in finished] == [status]
 
 
 async def test_a_client_that_leaves_while_it_is_told_of_loading_is_forgotten(

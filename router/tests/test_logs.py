@@ -153,6 +153,14 @@ def test_configuring_again_replaces_the_handler(store, router_log):
     assert sum(isinstance(handler, Handler) for handler in router_log.handlers) == 1
 
 
+def test_a_format_that_does_not_exist_writes_no_time_and_is_told_of(store, router_log):
+    configure(Config(log_time_format="nonsense", log_to_stdout="none"), store)
+    router_log.info("hello")
+    first, second = store.history("proxy").decode().splitlines()
+    assert first.startswith("[WARN] logTimeFormat 'nonsense' is none of ansic, unixdate,")
+    assert second == "[INFO] hello"
+
+
 def test_a_line_begins_with_the_time_in_the_configured_format(store, router_log):
     configure(Config(log_time_format="RFC3339", log_to_stdout="none"), store)
     router_log.info("hello")

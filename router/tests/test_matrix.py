@@ -51,12 +51,20 @@ def test_recorded_solutions(part):
         ("a & c", "'c' is neither a var nor a model's id"),
         ("+t", "\\+t refers to a set that is not defined"),
         ("+s", "in a circle: s -> s"),
+        ("(" * 5000 + "a" + ")" * 5000, "column 101: brackets are nested more than 100 deep"),
     ],
 )
 def test_errors_name_the_place(text, said):
     with pytest.raises(ConfigError, match=said) as error:
         planner("ab", [("s", text)])
     assert error.value.key == "matrix.sets.s"
+
+
+def test_sets_refer_to_one_another_as_deep_as_anybody_needs():
+    chain = [("s0", "a"), *((f"s{n}", f"+s{n - 1}") for n in range(1, 5000))]
+    assert planner("ab", chain[:100]).plan("a", View()).set == "s0"
+    with pytest.raises(ConfigError, match="more than 100 deep"):
+        planner("ab", chain[::-1])
 
 
 def test_a_matrix_needs_a_set():

@@ -23,6 +23,7 @@ from ringcast_router.errors import StartError
 from ringcast_router.logs import RING, LogStore
 from ringcast_router.ports import LOOPBACK, free_ports
 from ringcast_router.processes import Process, State
+from ringcast_router.processes.child import Child
 from ringcast_router.processes.output import Output
 
 START, READY, STOPPING, STOPPED = State.STARTING, State.READY, State.STOPPING, State.STOPPED
@@ -563,6 +564,35 @@ async def test_nothing_leaks(make):
     assert len(os.listdir("/proc/self/fd")) == fds
     assert len(asyncio.all_tasks()) == tasks
     assert psutil.Process().children() == []  # not even a zombie
+
+
+@pytest.mark.parametrize("cmd", ["exit 3", "kill -9 $$", "sleep 600", "trap '' TERM; sleep 600 & wait; wait"])
+@pytest.mark.parametrize("pidfd", [True, False], ids=["by pidfd", "in a thread"])
+async def test_every_signal_reaches_an_id_that_cannot_be_anothers(no_child_left, monkeypatch, cmd, pidfd):
+    """It is the child's as long as the child is not reaped, and it is reaped when there is nothing more to send."""
+    if not pidfd:
+        monkeypatch.delattr(os, "pidfd_open")
+    killpg = os.killpg
+
+    def kill(group, number):
+        assert psutil.pid_exists(group)
+        os.waitid(os.P_PID, group, os.WEXITED | os.WNOHANG | os.WNOWAIT)  # ChildProcessError where it is reaped
+        killpg(group, number)
+
+    monkeypatch.setattr(os, "killpg", kill)
+    child = Child(["/bin/sh", "-c", cmd], dict(os.environ), lambda data: None)
+    if "sleep" in cmd:
+        child.send(signal.SIGTERM)
+    else:
+        await asyncio.wait_for(child.group_gone(), DEADLINE)
+        assert psutil.Process(child.pid).status() == psutil.STATUS_ZOMBIE
+        child.send(signal.SIGTERM)  # as a stop does that comes just then
+    await child.kill()
+    assert not psutil.pid_exists(child.pid)
+    assert child.describe_exit() in ("exited with status 3", "was killed by SIGKILL", "was killed by SIGTERM")
+    monkeypatch.setattr(os, "killpg", lambda *_: pytest.fail("a signal to an id that is free"))
+    child.send(signal.SIGTERM)
+    await child.kill()
 
 
 async def test_an_error_in_whoever_is_told_of_states_stops_nothing(no_child_left, caplog):

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from ringcast_router.config import loads
 from ringcast_router.config.model import Config, Fair, Group, Matrix, Model, Queue
 from ringcast_router.errors import Refused
 from ringcast_router.planning import make_planner
@@ -313,7 +314,9 @@ def test_who_waits_too_long_is_told():
 
 @BOTH
 def test_the_larger_priority_goes_first(scheduler):
-    desk = Desk(config_of("abc", fifo_priority={"b": 1}), scheduler)
+    config = config_of("abc", fifo_priority={"b": 1})  # fair has it at the model, where the loader puts it
+    models = {**config.models, "b": replace(config.models["b"], priority=1)}
+    desk = Desk(replace(config, models=models), scheduler)
     desk.ready("a", ticket_of(desk.ask("a")))
     desk.ask("c")
     desk.ask("b")
@@ -321,6 +324,21 @@ def test_the_larger_priority_goes_first(scheduler):
     order = [desk.scheduler.position(number) for number in (2, 3, 4)]
     assert order == [3, 2, 1]
     assert started(desk.scheduler.on_serve_done(1, 1.0)) == [("c", ("a",))]
+
+
+@pytest.mark.parametrize("ours", ["fair: {priority: {b: 0}}", "models: {b: {priority: 0}}"])
+def test_a_priority_of_zero_is_a_priority(ours):
+    """It goes before the one of the original's file, as any other does."""
+    config = loads(
+        "models: {a: {cmd: 'x ${PORT}'}, b: {cmd: 'x ${PORT}'}, c: {cmd: 'x ${PORT}'}}\n"
+        "routing: {scheduler: {settings: {fifo: {priority: {b: 9, c: 5}}}}}\n"
+        f"ringcast: {{{ours}}}\n"
+    )
+    desk = Desk(config)
+    desk.ready("a", ticket_of(desk.ask("a")))
+    for model in "bc":
+        assert desk.ask(model) == []
+    assert started(desk.scheduler.on_serve_done(1, 0.0) + desk.scheduler.on_tick(5.0)) == [("c", ("a",))]
 
 
 def test_priority_passes_nobody_who_is_overdue():

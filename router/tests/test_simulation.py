@@ -46,6 +46,7 @@ def test_a_csv_trace_has_columns(file):
         ('{"at": "soon", "model": "a"}', ":1: could not convert"),
         ('{"at": -1, "model": "a"}', ":1: times are not negative"),
         ("{", ":1: not JSON"),
+        ("[" * 100_000, ":1: not JSON"),
         ("[]", ":1: each line is an object"),
     ],
 )

@@ -228,7 +228,10 @@ def configure(config: Config, store: LogStore) -> None:
     for handler in [handler for handler in logger.handlers if isinstance(handler, Handler)]:
         logger.removeHandler(handler)
     handler = Handler(store)
-    handler.setFormatter(Formatter(config.log_time_format.lower()))
+    name = config.log_time_format.lower()
+    handler.setFormatter(Formatter(name if name in TIME_FORMATS else ""))
     logger.addHandler(handler)
     logger.setLevel(_LEVELS.get(config.log_level.lower(), logging.INFO))
     store.echo(config.log_to_stdout)
+    if name and name not in TIME_FORMATS:
+        logger.warning("logTimeFormat %r is none of %s: no time is written", name, ", ".join(TIME_FORMATS))

@@ -11,7 +11,7 @@ import itertools
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from ringcast import Dispatcher
 
@@ -107,15 +107,20 @@ class Pending:
         """End somebody else's request: it is refused where it waits, else the task that handed it in is cancelled."""
         if self._process is None:
             message = "an administrator ended this request"
-            self._decide(None, Refused(503, message, type="server_error", code="request_cancelled"))
+            if self._decide(None, Refused(503, message, type="server_error", code="request_cancelled")):
+                self.end(503)  # at once, or the scheduler could still grant it
         elif self._task is not None:
             self._task.cancel()
 
-    def _decide(self, process: Process | None, refused: Refused | None) -> None:
+    def _decide(self, process: Process | None, refused: Refused | None) -> bool:
+        """Say what becomes of it, and return whether that was still open: the first word holds."""
+        if self._process is not None or self._refused is not None:
+            return False
         self._process = process
         self._refused = refused
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+        return True
 
 
 class Owner:
@@ -175,7 +180,9 @@ class Owner:
         if self.closing:
             raise shutting_down()
         pending = self._pending[request.id] = Pending(self, request)
-        self._carry_out(self.scheduler.on_request(request, now), now)
+        if not self._tell(lambda: self.scheduler.on_request(request, now), now):
+            pending._decide(None, self._scheduler_failed())
+            self._tell(lambda: self.scheduler.on_cancel(request.id, now), now)
         if pending._refused is not None:
             del self._pending[request.id]
             pending._ended = True
@@ -190,13 +197,13 @@ class Owner:
         """Ask that a model be loaded though no request needs it. Unknown models change nothing."""
         if not self.closing and model in self.config.models:
             now = time.monotonic()
-            self._carry_out(self.scheduler.on_load(model, now), now)
+            self._tell(lambda: self.scheduler.on_load(model, now), now, [model])
 
     def unload(self, models: Iterable[str] | None = None) -> None:
         """Ask that these models (None: all) be unloaded. Returns at once; nobody else's request is delayed."""
         wanted = list(self.processes if models is None else models)
         now = time.monotonic()
-        self._carry_out(self.scheduler.on_unload(wanted, now), now)
+        self._tell(lambda: self.scheduler.on_unload(wanted, now), now, wanted)
 
     def reload(self, config: Config, keep: frozenset[str]) -> tuple[str, ...]:
         """Put another configuration in force.
@@ -208,9 +215,14 @@ class Owner:
         Returns:
             The models whose servers are drained: their requests in flight end, then they stop. A changed model has its
             new definition from then on.
+
+        Raises:
+            ConfigError: The new configuration's planner cannot be made; nothing has changed then.
         """
-        self.config = config
         keep -= self._renewed.keys()  # what an earlier reload drains is not what runs there
+        now = time.monotonic()
+        effects = self.scheduler.on_reload(config, keep, now)  # first, as it may raise
+        self.config = config
         drained = []
         for name, process in list(self.processes.items()):
             model = config.models.get(name)
@@ -227,8 +239,7 @@ class Owner:
         for name, model in config.models.items():
             if name not in self.processes:
                 self._add(model)
-        now = time.monotonic()
-        self._carry_out(self.scheduler.on_reload(config, keep, now), now)
+        self._tell(lambda: effects, now)
         return tuple(drained)
 
     def pending(self) -> list[Pending]:
@@ -245,7 +256,7 @@ class Owner:
             return
         self.closing = True
         now = time.monotonic()
-        self._carry_out(self.scheduler.on_shutdown(now), now)
+        self._tell(lambda: self.scheduler.on_shutdown(now), now, list(self.processes))
         for timer in (self._timer, *self._idle_timers.values()):
             if timer is not None:
                 timer.cancel()
@@ -267,13 +278,11 @@ class Owner:
         if pending._process is not None:
             pending._process.end()
             self._last_end[pending.model] = now
-            effects = self.scheduler.on_serve_done(pending.id, now)
-            outcome = "served"
+            event, outcome = self.scheduler.on_serve_done, "served"
         else:
-            effects = self.scheduler.on_cancel(pending.id, now)
-            outcome = "refused" if pending._refused is not None else "left"
+            event, outcome = self.scheduler.on_cancel, "refused" if pending._refused is not None else "left"
         self._bus.publish(RequestFinished(pending.id, pending.model, outcome, status, time.time()))
-        self._carry_out(effects, now)
+        self._tell(lambda: event(pending.id, now), now, [pending.model])
         self._publish_in_flight(pending.model)
 
     def _state_changed(self, name: str, old: State, new: State, reason: str) -> None:
@@ -284,14 +293,33 @@ class Owner:
             self._renew(name)
         if new is not State.SHUTDOWN and not self.closing:
             now = time.monotonic()
-            self._carry_out(self.scheduler.on_state(name, str(new), now), now)
+            self._tell(lambda: self.scheduler.on_state(name, str(new), now), now, [name])
 
     def _time_has_come(self) -> None:
         self._timer = self._timer_at = None
         now = time.monotonic()
-        self._carry_out(self.scheduler.on_tick(now), now)
+        self._tell(lambda: self.scheduler.on_tick(now), now)
 
     # What is done about it.
+
+    def _tell(self, event: Callable[[], Iterable[Effect]], now: float, models: Collection[str] = ()) -> bool:
+        """Tell the scheduler of an event, and carry out what it decides; return whether it did not fail.
+
+        A scheduler that raises, somebody's own or by a mistake in ours, may have forgotten who waits for `models`, the
+        models that the event is about. So these requests are refused, rather than left to wait for ever.
+        """
+        try:
+            self._carry_out(event(), now)
+        except Exception:
+            log.exception("the scheduler %r failed", self.config.scheduler)
+            for pending in [one for one in self._pending.values() if one.model in models]:
+                pending._decide(None, self._scheduler_failed())
+            return False
+        return True
+
+    def _scheduler_failed(self) -> Refused:
+        message = f"the scheduler {self.config.scheduler!r} failed; the router's log says why"
+        return Refused(500, message, type="server_error", code="scheduler_failed")
 
     def _carry_out(self, effects: Iterable[Effect], now: float) -> None:
         """Carry out effects in their order. Those that come of carrying out another wait until that one is done."""
@@ -301,7 +329,11 @@ class Owner:
         self._working = True
         try:
             while self._effects:
-                self._do(self._effects.popleft(), now)
+                effect = self._effects.popleft()
+                try:
+                    self._do(effect, now)
+                except Exception:
+                    log.exception("the effect %r could not be carried out", effect)
         finally:
             self._working = False
         self._set_timer(now)
@@ -325,8 +357,10 @@ class Owner:
     def _grant(self, request: Request, now: float) -> None:
         pending = self._pending.get(request.id)
         process = self.processes.get(request.model)
-        if pending is None or process is None:  # its client left while the grant was on its way
-            self._carry_out(self.scheduler.on_serve_done(request.id, now), now)
+        if (
+            pending is None or process is None or pending._refused is not None
+        ):  # it ended while the grant was on its way
+            self._tell(lambda: self.scheduler.on_serve_done(request.id, now), now)
             return
         process.begin()
         pending._decide(process, None)
@@ -371,7 +405,7 @@ class Owner:
                 error.partition("\n")[0] or "ready",
                 now - began,
             )
-        self._carry_out(self.scheduler.on_swap_done(swap.ticket, error, now, now - loading), now)
+        self._tell(lambda: self.scheduler.on_swap_done(swap.ticket, error, now, now - loading), now, [swap.model])
 
     def _stop(self, name: str, reason: str) -> None:
         if (process := self.processes.get(name)) is not None:
@@ -428,7 +462,7 @@ class Owner:
         now = time.monotonic()
         busy = self.scheduler.in_flight(name) or self.scheduler.waiting(name)
         if not busy and max(process.ready_at, self._last_end.get(name, 0.0)) + process.model.ttl <= now:
-            self._carry_out(self.scheduler.on_unload([name], now), now)
+            self._tell(lambda: self.scheduler.on_unload([name], now), now, [name])
         else:
             self._watch_idle(name)
 

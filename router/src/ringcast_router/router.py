@@ -101,15 +101,18 @@ class Router:
             try:
                 new = await asyncio.to_thread(self._read)
                 new, kept = keep(self.config, new)
-                make_planner(new)  # a plug-in that cannot be had is found out before anything changes
+                if new.scheduler != self.config.scheduler:
+                    make_scheduler(new, make_planner(new))  # one that cannot be had is found out now
+                    log.warning("the scheduler %r takes effect at the next start", new.scheduler)
+                drained = self.owner.reload(new, kept)
             except ConfigError as failure:
                 error = str(failure)
                 log.error("the configuration stays as it was: %s", error)
+            except Exception as failure:
+                error = f"it cannot be put in force: {type(failure).__name__}: {failure}"
+                log.exception("the configuration stays as it was: %s", error)
             else:
-                if new.scheduler != self.config.scheduler:
-                    log.warning("the scheduler %r takes effect at the next start", new.scheduler)
                 self.config = new
-                drained = self.owner.reload(new, kept)
                 router_logs.configure(new, self.logs)
                 log.info("configuration read again: %d models kept, %d drained", len(kept), len(drained))
             event = ConfigReloaded(tuple(sorted(kept)), drained, error, time.time())

@@ -14,9 +14,10 @@ import ipaddress
 import logging
 import os
 import signal
+import socket
 import ssl
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
 from ringcast_router import __version__
@@ -25,6 +26,7 @@ from ringcast_router.command.check import missing_programs
 from ringcast_router.command.server import Server
 from ringcast_router.config import Config
 from ringcast_router.errors import RouterError
+from ringcast_router.processes.limits import ENOUGH, raise_open_files
 from ringcast_router.router import Router
 
 log = logging.getLogger(__name__)
@@ -61,39 +63,55 @@ def run(options: argparse.Namespace) -> int:
 async def _serve(
     sources: files.Files, given: tuple[str, int] | None, tls: ssl.SSLContext | None, watching: bool
 ) -> int:
-    router = Router(sources.read)
-    host, port = given or default_address(router.config, tls is not None)
-    try:
-        server = await Server.start(router, host, port, tls)
-    except OSError as error:
-        why = os.strerror(error.errno).lower() if error.errno else str(error)
-        raise RouterError(f"cannot listen on {host}:{port}: {why}; --listen names another address") from None
-    print(greeting(server.url, router.config, given is not None), file=sys.stderr, flush=True)
-    for warning in missing_programs(router.config):
-        log.warning("%s", warning)
-
+    server: Server | None = None
     stop = asyncio.Event()
-    tasks: set[asyncio.Task[object]] = set()
+    hangup = asyncio.Event()
 
     def ask_to_stop() -> None:
-        if stop.is_set():
+        if stop.is_set() and server is not None:
             server.hurry()
         stop.set()
 
-    def reload() -> None:
-        task = asyncio.create_task(router.reload())
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
-
-    if watching:
-        tasks.add(asyncio.create_task(files.watch(sources.signature, router.reload)))
-    names = {"SIGINT": ask_to_stop, "SIGTERM": ask_to_stop, "SIGHUP": reload, "SIGBREAK": ask_to_stop}
-    with _signals(names):
+    # From the very beginning: what comes during the start is heeded when that is over.
+    with _signals({"SIGINT": ask_to_stop, "SIGTERM": ask_to_stop, "SIGHUP": hangup.set, "SIGBREAK": ask_to_stop}):
+        few = raise_open_files()
+        router = Router(sources.read)
+        host, port = given or default_address(router.config, tls is not None)
+        try:
+            server = await Server.start(router, host, port, tls)
+        except OSError as error:
+            raise RouterError(
+                f"cannot listen on {host}:{port}: {_reason(error)}; --listen names another address"
+            ) from None
+        print(greeting(server.url, router.config, given is not None), file=sys.stderr, flush=True)
+        for warning in missing_programs(router.config):
+            log.warning("%s", warning)
+        if few is not None:
+            wanted = f"many streams need more: `ulimit -Hn {ENOUGH}`, or LimitNOFILE= of systemd"
+            log.warning("this process may have %d files open at once; %s", few, wanted)
+        tasks = [asyncio.create_task(_whenever(hangup, router.reload))]
+        if watching:
+            tasks.append(asyncio.create_task(files.watch(sources.signature, router.reload)))
         await stop.wait()
         for task in tasks:
             task.cancel()
         await server.close()
     return 0
+
+
+async def _whenever(asked: asyncio.Event, do: Callable[[], Awaitable[object]]) -> None:
+    """Do something each time that it is asked for; of several wishes meanwhile one is left."""
+    while True:
+        await asked.wait()
+        asked.clear()
+        await do()
+
+
+def _reason(error: OSError) -> str:
+    """Return why nobody can listen, without the address that Python adds."""
+    if isinstance(error, socket.gaierror):  # its numbers are not those of `strerror`
+        return str(error.strerror).lower()
+    return os.strerror(error.errno).lower() if error.errno else str(error)
 
 
 @contextlib.contextmanager
@@ -128,6 +146,10 @@ def parse_address(text: str) -> tuple[str, int]:
         raise UsageError(f"--listen {text}: an IPv6 address needs brackets, as in [::1]:8080")
     if not port.isascii() or not port.isdigit() or int(port) > 65535:
         raise UsageError(f"--listen {text}: it is HOST:PORT, with a port from 0 to 65535, as in {LOOPBACK}:8080")
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        raise UsageError(f"--listen {text}: {host!r} is no host: its labels have 1 to 63 characters") from None
     return host, int(port)
 
 

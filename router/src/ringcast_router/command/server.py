@@ -50,23 +50,25 @@ class Server:
             tls: With it clients speak HTTPS.
 
         Raises:
-            OSError: Nobody can listen there: the port is in use, or needs more rights. The router is closed.
+            OSError: Nobody can listen there: the port is in use, or needs more rights, or there is no such host.
+                Whatever is raised, the router is closed.
         """
-        try:
+        async with contextlib.AsyncExitStack() as undo:
+            undo.push_async_callback(router.close)
             listener = _bind(host, port)
-        except OSError:
-            await router.close()
-            raise
-        runner = web.AppRunner(
-            make_app(router),
-            handler_cancellation=True,  # a client that leaves ends its request; aiohttp does not by itself
-            auto_decompress=False,  # bodies are passed on as they come
-            access_log=None,
-            shutdown_timeout=DRAIN,
-        )
-        await router.start()
-        await runner.setup()
-        await web.SockSite(runner, listener, ssl_context=tls).start()
+            undo.callback(listener.close)
+            runner = web.AppRunner(
+                make_app(router),
+                handler_cancellation=True,  # a client that leaves ends its request; aiohttp does not by itself
+                auto_decompress=False,  # bodies are passed on as they come
+                access_log=None,
+                shutdown_timeout=DRAIN,
+            )
+            undo.push_async_callback(runner.cleanup)
+            await router.start()
+            await runner.setup()
+            await web.SockSite(runner, listener, ssl_context=tls).start()
+            undo.pop_all()
         name = f"[{host}]" if ":" in host else host or "0.0.0.0"
         scheme = "http" if tls is None else "https"
         return cls(router, runner, listener, f"{scheme}://{name}:{listener.getsockname()[1]}")

@@ -82,7 +82,7 @@ class Model:
     ignore_websockets: bool = False
     capabilities: Capabilities = Capabilities()
     # below `ringcast:`, not in the original's file
-    priority: int = 0
+    priority: int = 0  # where nothing below `ringcast:` says one, that of `routing.scheduler.settings.fifo`
     liveness: Liveness = Liveness()
     pinned: bool = False
     resources: Mapping[str, int] = field(default_factory=nothing)

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
+from urllib.parse import urlsplit
 
 from ringcast_router.config import macros
 from ringcast_router.config.commands import without_comments
@@ -104,8 +105,10 @@ def finish(settings: dict[str, Any], root: Node, scope: Scope) -> None:
             model["sendLoadingState"] = settings["sendLoadingState"]
         legacy = model["filters"].pop("strip_params")
         model["filters"]["stripParams"] = model["filters"]["stripParams"] or legacy
-        if not _URL.fullmatch(model["proxy"]):
-            wanted = "must be a URL such as http://127.0.0.1:8080"
+        if not _can_be_asked(model["proxy"]):
+            wanted = (
+                "must be a URL such as http://127.0.0.1:8080, with a port from 1 to 65535 and a host of valid labels"
+            )
             node.get("proxy").fail(f"{key}.proxy", f"{wanted}, not {model['proxy']!r}")
         if model["concurrencyLimit"] < 0:
             limit = node.get("concurrencyLimit")
@@ -114,6 +117,18 @@ def finish(settings: dict[str, Any], root: Node, scope: Scope) -> None:
             if entry.find("=") < 1:
                 scope.warn(node.get("env"), f"{key}.env", f"{entry!r} is not of the form NAME=value; it has no effect")
     _aliases(settings["models"], root)
+
+
+def _can_be_asked(text: str) -> bool:
+    """Whether a text is a URL whose host can be looked up and whose port can be connected to."""
+    if not _URL.fullmatch(text):
+        return False
+    try:
+        url = urlsplit(text)
+        (url.hostname or "").encode("idna")
+        return url.port != 0
+    except ValueError:  # a port above 65535, a label that is empty or too long, no IPv6 address in brackets
+        return False
 
 
 def _aliases(models: Mapping[str, Any], root: Node) -> None:

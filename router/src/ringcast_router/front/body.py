@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import errno
+import logging
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
@@ -11,10 +13,26 @@ from aiohttp import hdrs, web
 
 from ringcast_router.errors import Refused
 
+log = logging.getLogger(__name__)
+
 IN_MEMORY = 1 << 20  # bytes of a body that are kept in memory, and what is written to or read from a file at once
 
 Span = tuple[int, int]
 """Where a piece of a body begins and ends, in bytes."""
+
+
+# What an error of the temporary file means for the client: status and code. Any other is a fault of this machine.
+_NO_SPACE = 507, "no_space"
+_OVERLOADED = 503, "overloaded"
+_MEANINGS = {
+    errno.ENOSPC: _NO_SPACE,
+    errno.EDQUOT: _NO_SPACE,
+    errno.EFBIG: _NO_SPACE,
+    errno.EMFILE: _OVERLOADED,
+    errno.ENFILE: _OVERLOADED,
+    errno.ENOMEM: _OVERLOADED,
+}
+_FAULT = 500, "storage_failed"
 
 
 class Body:
@@ -34,9 +52,10 @@ class Body:
             scan: Called with each chunk in turn. What it raises ends the reading and is raised.
 
         Raises:
-            Refused: The body is compressed (415), breaks off (400), or there is no room for it (507).
+            Refused: The body is compressed (415), breaks off (400), or cannot be stored: for want of room (507),
+                of files or memory (503), or by a fault of this machine (500).
         """
-        if request.headers.get(hdrs.CONTENT_ENCODING, "identity") != "identity":
+        if _is_encoded(request):
             raise Refused(415, "send the body without Content-Encoding: the router has to read the model's name in it")
         body = cls()
         try:
@@ -73,7 +92,7 @@ class Body:
         """Return a piece that is known to be short: reading it delays everybody.
 
         Raises:
-            Refused: It is longer than `IN_MEMORY` (413).
+            Refused: It is longer than `IN_MEMORY` (413), or cannot be read (500).
         """
         if end - start > IN_MEMORY:
             raise Refused(413, f"a member that the router has to read has more than {IN_MEMORY} bytes")
@@ -81,8 +100,14 @@ class Body:
             return bytes(self._buffer[start:end])
         piece = b""
         if start < self._in_file:
-            self._file.seek(start)
-            piece = self._file.read(min(end, self._in_file) - start)
+            wanted = min(end, self._in_file) - start
+            try:
+                self._file.seek(start)
+                piece = self._file.read(wanted)
+            except OSError as error:
+                raise _refused(error, "read back") from None
+            if len(piece) < wanted:
+                raise _refused(OSError(errno.EIO, "the temporary file is shorter than what was written"), "read back")
         return piece + self._buffer[max(start - self._in_file, 0) : max(end - self._in_file, 0)]
 
     def outgoing(self, parts: Iterable[bytes | Span] | None = None) -> "bytes | Outgoing":
@@ -108,13 +133,25 @@ class Body:
                     self._file = tempfile.TemporaryFile()  # noqa: SIM115
                 await asyncio.to_thread(self._file.write, self._buffer)
             except OSError as error:
-                message = f"the router cannot store a body of this size: {error.strerror}"
-                raise Refused(507, message, type="server_error", code="no_space") from None
+                raise _refused(error, "store") from None
             self._in_file += len(self._buffer)
             self._buffer.clear()
 
     def _read_block(self, start: int, end: int) -> bytes:
         return self.read(start, min(start + IN_MEMORY // 4, end))
+
+
+def _is_encoded(request: web.BaseRequest) -> bool:
+    codings = ",".join(request.headers.getall(hdrs.CONTENT_ENCODING, ())).split(",")
+    return any(coding.strip().lower() not in ("", "identity") for coding in codings)
+
+
+def _refused(error: OSError, what: str) -> Refused:
+    message = f"the router cannot {what} a body of this size: {error.strerror}"
+    log.error("%s", message)
+    status, code = _FAULT if error.errno is None else _MEANINGS.get(error.errno, _FAULT)
+    after = 1 if status == 503 else None
+    return Refused(status, message, type="server_error", code=code, retry_after=after)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +167,11 @@ class Outgoing:
         return sum(len(part) if isinstance(part, bytes) else part[1] - part[0] for part in self.parts)
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        """Yield the bytes."""
+        """Yield the bytes.
+
+        Raises:
+            Refused: They cannot be read (500).
+        """
         for part in self.parts:
             if isinstance(part, bytes):
                 yield part

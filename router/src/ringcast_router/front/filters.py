@@ -31,11 +31,19 @@ def rewrite(body: Body, members: Sequence[Member], model: Model, requested: str)
         requested: The name that the client used, an id or an alias.
 
     Raises:
-        Refused: A nested value that must change is no JSON (400), or too large to change (413).
+        Refused: A nested value that must change is no JSON or nested too deeply (400), or too large to change (413).
     """
     filters = model.filters
     if not (model.use_model_name or filters.strip_params or filters.set_params or filters.set_params_by_id):
         return None
+    try:
+        return _changed(body, members, model, requested)
+    except RecursionError:  # what can be parsed may still be too deep to be written
+        raise Refused(400, "a value that has to be changed is nested too deeply", code="invalid_json") from None
+
+
+def _changed(body: Body, members: Sequence[Member], model: Model, requested: str) -> list[bytes | Span] | None:
+    filters = model.filters
     changes = _Changes(body, members)
     if model.use_model_name:
         changes.values["model"] = model.use_model_name
@@ -101,12 +109,14 @@ def value_of(body: Body, member: Member) -> Any:
     """Return the parsed value of a member.
 
     Raises:
-        Refused: It is no JSON (400), or longer than fits in memory (413).
+        Refused: It is no JSON or nested too deeply (400), or longer than fits in memory (413).
     """
     try:
         return json.loads(body.read(member.value, member.end))
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise Refused(400, f"the value of {member.name!r} is not JSON: {error}", code="invalid_json") from None
+    except RecursionError:
+        raise Refused(400, f"the value of {member.name!r} is nested too deeply", code="invalid_json") from None
 
 
 def _with(current: Any, path: Sequence[str], value: Any) -> Any:

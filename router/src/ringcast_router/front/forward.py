@@ -103,7 +103,7 @@ async def forward(request: web.Request, model: Model, path: str, body: Sent) -> 
 
     Raises:
         Refused: The server cannot be reached or broke off before its answer began (502), or took longer than
-            `timeouts.responseHeader` for its head (504).
+            `timeouts.responseHeader` for its head (504), or the body cannot be read from its file (500).
     """
     upstream = await ask(request, model, path, body)
     try:
@@ -144,6 +144,8 @@ async def ask(
             return await _ask_within(model.timeouts.response_header, send, body)
         return await send(data=body)
     except _BROKEN as error:
+        if isinstance(error.__cause__, Refused):  # the body could not be read, which is not the server's fault
+            raise error.__cause__ from None
         raise _unreachable(model, error) from None
 
 

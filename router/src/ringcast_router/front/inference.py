@@ -4,8 +4,7 @@ A request that names no model, or whose body is not JSON, is answered with 400 a
 404 to both. An unknown model is 404, as OpenAI answers it.
 """
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -57,6 +56,9 @@ UNPREFIXED_PATHS = (
     "/v/reranking",
 )
 QUERY_PATHS = ("/v1/audio/voices", "/sdapi/v1/loras", "/props")
+
+
+_KINDS: Mapping[type, str] = {dict: "an object", list: "a list", bool: "a boolean"}
 
 
 def routes() -> list[web.RouteDef]:
@@ -136,8 +138,8 @@ async def serve(
     status = 0
     try:
         if asked is not None and model.send_loading_state and not pending.is_granted and _tells(asked, path):
-            status = 200
-            return await loading_stream(request, pending, path, asked.sent)
+            response, status = await loading_stream(request, pending, path, asked.sent)
+            return response
         process = await pending.granted()
         if upgrade:
             response = await forward_upgrade(request, process.model, path)
@@ -196,5 +198,8 @@ def _sent_form(body: Body, parts: Sequence[multipart.Part], model: Model) -> Sen
 def _checked(name: object, where: str) -> str:
     if isinstance(name, str) and name:
         return name
-    what = "names no model" if name is None or name == "" else f"has {json.dumps(name)[:40]} as its model, not a name"
+    if name is None or name == "":
+        what = "names no model"
+    else:
+        what = f"has {_KINDS.get(type(name), 'a number')} as its model, not a name"
     raise Refused(400, f"{where} {what}: add the parameter `model`", code="missing_model", param="model")

@@ -29,7 +29,7 @@ _MAX_ERROR = 1 << 16  # bytes of an error of the model's server that are passed 
 
 async def loading_stream(
     request: web.Request, pending: "Pending", path: str, sent: Callable[[Model], Sent]
-) -> web.StreamResponse:
+) -> tuple[web.StreamResponse, int]:
     """Answer a request that waits with a stream: what it waits for, then the answer of the model's server.
 
     Args:
@@ -39,8 +39,10 @@ async def loading_stream(
         sent: Returns what the model's server gets.
 
     Returns:
-        The answer, which is sent already.
+        The answer, which is sent already, and the status that the request would have been answered with had the stream
+        not begun with 200.
     """
+    status = 200
     response = web.StreamResponse(
         headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
     )
@@ -54,14 +56,17 @@ async def loading_stream(
                 if upstream.status == 200 and is_event_stream(upstream):
                     await relay(request, model, upstream, response)
                 else:
-                    await _send(response, await _error_in(upstream))
+                    status = 502 if upstream.status == 200 else upstream.status
+                    await response.write(await _error_in(upstream))
             finally:
                 upstream.release()
         except Refused as refused:
-            await _send(response, error_object(refused, request))
+            status = refused.status
+            await response.write(_event(error_object(refused, request)))
         except aiohttp.ClientError:
+            status = 502
             cut_off(request)
-    return response
+    return response, status
 
 
 async def _tell_of_waiting(response: web.StreamResponse, pending: "Pending") -> Model:
@@ -88,30 +93,28 @@ async def _tell_of_waiting(response: web.StreamResponse, pending: "Pending") -> 
 
 
 async def _think(response: web.StreamResponse, pending: "Pending", text: str) -> None:
-    await _send(
-        response,
-        {
-            "id": f"ringcast-{pending.id}",
-            "object": "chat.completion.chunk",
-            "created": int(time.time()),
-            "model": pending.model,
-            "choices": [{"index": 0, "delta": {"reasoning_content": text}, "finish_reason": None}],
-        },
-    )
+    chunk = {
+        "id": f"ringcast-{pending.id}",
+        "object": "chat.completion.chunk",
+        "created": int(time.time()),
+        "model": pending.model,
+        "choices": [{"index": 0, "delta": {"reasoning_content": text}, "finish_reason": None}],
+    }
+    await response.write(_event(chunk))
 
 
-async def _send(response: web.StreamResponse, event: Any) -> None:
-    await response.write(b"data: " + json.dumps(event).encode() + b"\n\n")
+def _event(content: Any) -> bytes:
+    return b"data: " + json.dumps(content).encode() + b"\n\n"
 
 
-async def _error_in(upstream: aiohttp.ClientResponse) -> Any:
+async def _error_in(upstream: aiohttp.ClientResponse) -> bytes:
     """Return what a server answered that did not stream, as an event: its own error where it has one."""
     text = (await upstream.content.read(_MAX_ERROR)).decode(errors="replace")
     try:
         answer = json.loads(text)
-    except ValueError:
-        answer = None
-    if isinstance(answer, dict) and answer.get("error"):
-        return answer
+        if isinstance(answer, dict) and answer.get("error"):
+            return _event(answer)
+    except (ValueError, RecursionError):
+        pass  # no JSON, or nested too deeply: it is told as text
     message = f"the model's server answered {upstream.status} instead of a stream: {text[:1000]}"
-    return {"error": {"message": message, "type": "server_error", "param": None, "code": "upstream_error"}}
+    return _event({"error": {"message": message, "type": "server_error", "param": None, "code": "upstream_error"}})

@@ -30,8 +30,8 @@ def routes() -> list[web.RouteDef]:
 
 
 async def to_models(_request: web.Request) -> web.StreamResponse:
-    """Lead a browser to the page with the models."""
-    raise web.HTTPFound("/ui/models")
+    """Lead a browser to the list of the models; the original leads to its page of them."""
+    raise web.HTTPFound("/v1/models")
 
 
 async def to_comfyui(_request: web.Request) -> web.StreamResponse:

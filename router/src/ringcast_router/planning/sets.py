@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from ringcast_router.errors import ConfigError
 
+DEEPEST = 100  # brackets within brackets, and sets that refer to sets
 TOKEN = re.compile(r"\s*(?:(?P<name>[\w.-]+)|(?P<sign>[&|()+]))")
 
 
@@ -124,6 +125,8 @@ def _in_order(parsed: Mapping[str, Expression], key: str) -> list[str]:
             raise ConfigError(f"sets refer to one another in a circle: {circle}", key=f"{key}.{name}")
         if name in order:
             return
+        if len(path) == DEEPEST:
+            raise ConfigError(f"sets refer to one another more than {DEEPEST} deep", key=f"{key}.{name}")
         path.append(name)
         for leaf in leaves(parsed[name]):
             if isinstance(leaf, Reference):
@@ -144,6 +147,7 @@ class _Parser:
         self._key = key
         self._tokens = list(self._scan())
         self._next = 0
+        self._open = 0
 
     def parse(self) -> Expression:
         if len(self._tokens) == 1:
@@ -183,7 +187,11 @@ class _Parser:
     def _atom(self) -> Expression:
         if self._take("("):
             opened = self._tokens[self._next - 1][1]
+            self._open += 1
+            if self._open > DEEPEST:
+                raise self._error(f"brackets are nested more than {DEEPEST} deep", opened)
             expression = self._any()
+            self._open -= 1
             if not self._take(")"):
                 raise self._error(f"')' is missing for the '(' of column {opened + 1}", self._column())
             return expression

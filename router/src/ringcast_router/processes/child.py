@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 
+from ringcast_router.processes.limits import restore_open_files
 from ringcast_router.processes.output import Output
 
 LOOK_AGAIN = 0.01  # seconds between two looks at a group whose leader has ended
@@ -24,7 +25,8 @@ class Child:
 
     Attributes:
         pid: The process id, which is the id of the group as well.
-        exited: Done when the child has ended and is reaped: its return code, as subprocess has it.
+        exited: Done when the child has ended: its return code, as subprocess has it. The child stays a zombie until
+            `kill`: as long as it is one, its id cannot become another's, so every signal reaches its group alone.
 
     Raises:
         OSError: The program cannot be started.
@@ -50,6 +52,8 @@ class Child:
             raise
         self._output.close_writer()
         self.pid = self._popen.pid
+        restore_open_files(self.pid)
+        self._reaped = False
         self._watch_exit()
 
     def _watch_exit(self) -> None:
@@ -58,15 +62,15 @@ class Child:
         except (AttributeError, OSError):  # macOS, or an old kernel
             threading.Thread(target=self._wait_in_thread, name=f"wait for {self.pid}", daemon=True).start()
         else:
-            self._loop.add_reader(pidfd, self._reap, pidfd)
+            self._loop.add_reader(pidfd, self._see_exit, pidfd)
 
-    def _reap(self, pidfd: int) -> None:
+    def _see_exit(self, pidfd: int) -> None:
         self._loop.remove_reader(pidfd)
         os.close(pidfd)
-        self._has_exited(self._popen.wait())
+        self._has_exited(_wait(self.pid))
 
     def _wait_in_thread(self) -> None:
-        code = self._popen.wait()
+        code = _wait(self.pid) if hasattr(os, "waitid") else self._popen.wait()  # macOS before Python 3.13 has none
         with contextlib.suppress(RuntimeError):  # the loop has closed
             self._loop.call_soon_threadsafe(self._has_exited, code)
 
@@ -76,6 +80,8 @@ class Child:
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal to the whole group; nothing happens where nobody is left."""
+        if self._reaped:
+            return
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, number)
 
@@ -89,6 +95,8 @@ class Child:
         """Kill the group, and return when the child is reaped and its output read. Idempotent."""
         self.send(signal.SIGKILL)
         await asyncio.wait({self.exited})
+        self._popen.wait()
+        self._reaped = True
         self._output.close()
 
     def describe_exit(self) -> str:
@@ -100,6 +108,13 @@ class Child:
             return f"was killed by {signal.Signals(-code).name}"
         except ValueError:
             return f"was killed by signal {-code}"
+
+
+def _wait(pid: int) -> int:
+    """Wait for the end of a child without reaping it; return its return code, as subprocess has it."""
+    result = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    assert result is not None  # only WNOHANG gives none
+    return result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
 
 
 def group_is_alive(group: int) -> bool:

@@ -1,10 +1,12 @@
 """What the schedulers share: the books about servers, swaps and requests, and the events that they treat alike."""
 
 import itertools
+import logging
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from ringcast_router.config.model import Config
 from ringcast_router.errors import Refused
@@ -14,7 +16,25 @@ from ringcast_router.scheduling.interface import AbortSwap, Effect, Grant, Rejec
 from ringcast_router.scheduling.servers import READY, STOPPED, STOPPING, Measures, Server, Swap
 from ringcast_router.scheduling.waiting import Waiter
 
+log = logging.getLogger(__name__)
+
 NEWEST = 1 << 62  # the age of a request that has not come yet
+
+_Answer = TypeVar("_Answer")
+
+
+class NoPlan(Exception):
+    """The planner failed for a target, or returned what is no plan. Its traceback is logged.
+
+    Attributes:
+        target: The model that cannot be placed therefore.
+        message: What those who wait for the model are told.
+    """
+
+    def __init__(self, target: str, message: str) -> None:
+        self.target = target
+        self.message = message
+        super().__init__(message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +47,16 @@ class Blocker:
 
 
 class BaseScheduler(ABC):
-    """Keeps the books. A subclass says when waiters are placed (`_place`), and what stands in the way (`_blockers`).
+    """Keeps the books. A subclass says how waiters are placed (`_place_all`), and what stands in the way (`_blockers`).
 
     A server that was told to stop holds its memory until `on_state` says "stopped". It does not count as running for
     planners, but a swap whose target cannot live beside it lists it in `evict` and so waits for it; and its own model
     is not started again before. So every transition of a server must be reported by `on_state`, also expected ones.
 
     Requests are ordered by when `on_request` was called for them; their `arrival` must be in the same order.
+
+    A planner can be anybody's, so it can fail (`NoPlan`). Those who wait for the model in question are rejected then,
+    and all others are placed as if nobody waited for that model.
     """
 
     name = ""
@@ -58,8 +81,12 @@ class BaseScheduler(ABC):
     # What a subclass says.
 
     @abstractmethod
-    def _place(self, now: float) -> None:
-        """Grant, and start swaps, as far as the rules allow."""
+    def _place_all(self, now: float) -> None:
+        """Grant, and start swaps, as far as the rules allow.
+
+        Raises:
+            NoPlan: The planner failed for a model that somebody waits for. What is done so far holds.
+        """
 
     @abstractmethod
     def _blockers(self, server: Server, now: float, seq: int) -> Iterator[Blocker]:
@@ -255,13 +282,16 @@ class BaseScheduler(ABC):
         The `cost` of an evicted model is how many seconds its load takes, as measured; None where it never was.
 
         Raises:
-            Refused: There is no such model (404).
+            Refused: There is no such model (404), or the planner fails (500).
         """
         server = self._servers.get(model)
         if server is None or model not in self._config.models:
             raise Refused(404, f"there is no model {model!r}", code="model_not_found", param="model")
         self._new_pass(now)
-        action, plan, blockers = self._outlook(server, now)
+        try:
+            action, plan, blockers = self._outlook(server, now)
+        except NoPlan as failure:
+            raise Refused(500, failure.message, type="server_error", code="planner_failed") from failure
         evict = [
             {
                 "model": one,
@@ -310,6 +340,29 @@ class BaseScheduler(ABC):
 
     # Books.
 
+    def _place(self, now: float) -> None:
+        """Grant, and start swaps, as far as the rules and the planner allow."""
+        while True:
+            try:
+                return self._place_all(now)
+            except NoPlan as failure:  # at most once for each model: nobody waits for that one any more
+                self._give_up(failure)
+
+    def _planned(self, step: Callable[[], _Answer], now: float) -> _Answer:
+        """Do a step that asks the planner. Where the planner fails, all are placed, and the step is done again."""
+        while True:
+            try:
+                return step()
+            except NoPlan as failure:
+                self._give_up(failure)
+                self._place(now)
+
+    def _give_up(self, failure: NoPlan) -> None:
+        """Reject those who wait for a model that the planner fails for."""
+        server = self._servers[failure.target]
+        for waiter in server.queue.clear():
+            self._reject(waiter, server, 500, "planner_failed", failure.message)
+
     def _use(self, planner: Planner) -> None:
         self._planner = planner
         self._by_running = bool(getattr(planner, "by_running", False))
@@ -344,7 +397,11 @@ class BaseScheduler(ABC):
         return plan
 
     def _plan_if(self, target: str, running: tuple[str, ...]) -> Plan:
-        """Return what would have to go for `target` if these ran."""
+        """Return what would have to go for `target` if these ran.
+
+        Raises:
+            NoPlan: The planner cannot say.
+        """
         if self._view is None:
             self._view = View(
                 running=running,
@@ -355,7 +412,23 @@ class BaseScheduler(ABC):
                 now=self._now,
             )
         view = self._view if self._view.running is running else replace(self._view, running=running)
-        return self._planner.plan(target, view)
+        try:
+            plan = self._planner.plan(target, view)
+            self._check(plan, target)
+        except Exception as error:
+            name = self._config.router
+            log.exception("the planner %r failed for %s", name, target)
+            raise NoPlan(target, f"the planner {name!r} failed for {target}; the router's log says why") from error
+        return plan
+
+    def _check(self, plan: Plan, target: str) -> None:
+        """Raise an error for what a planner must not return."""
+        if not isinstance(plan, Plan):
+            raise TypeError(f"a planner returns a Plan, not {plan!r}")
+        for model in plan.evict:
+            if model == target or model not in self._servers:
+                what = "the target itself" if model == target else f"{model!r}, which is no model"
+                raise ValueError(f"the plan evicts {what}")
 
     def _still_there(self, target: Server, evict: tuple[str, ...]) -> list[str]:
         """Return the servers that are stopping, and that `target` cannot live beside: its swap waits for them."""

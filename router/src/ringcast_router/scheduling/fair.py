@@ -58,7 +58,11 @@ class FairScheduler(BaseScheduler):
             return self._done()
         self._new_pass(now)
         queue = self._config.queue
-        if (full := self._full(server)) and not self._serves_at_once(server, now):
+        if (
+            self._full(server)
+            and not self._planned(lambda: self._serves_at_once(server, now), now)
+            and (full := self._full(server))
+        ):
             message = f"{full} requests wait already ({'queue.limit' if full == queue.limit else 'queue.total'})"
             after = max(1.0, math.ceil(self._measures.load_time.get(server.id, 1.0)))
             self._effects.append(Reject(request, 429, "queue_full", message, after))
@@ -108,7 +112,7 @@ class FairScheduler(BaseScheduler):
         queues = (server.queue for server in self._servers.values() if server.swap is None)
         return 1 + sum(queue.ahead(found[0], due) for queue in queues)
 
-    def _place(self, now: float) -> None:
+    def _place_all(self, now: float) -> None:
         while self._pass(now):
             pass
 
@@ -279,7 +283,7 @@ class FairScheduler(BaseScheduler):
             return
         if server.in_flight and server.is_ready and self._by_running:  # nothing changes but its own free place
             self._new_pass(now)
-            self._serve(server, now)
+            self._planned(lambda: self._serve(server, now), now)
         else:
             self._place(now)
 
@@ -299,5 +303,4 @@ class FairScheduler(BaseScheduler):
             self._reject(waiter, server, 503, "start_failed", f"{server.id} did not start: {error}", delay)
 
     def _priority(self, request: Request) -> int:
-        model = self._config.models[request.model]
-        return (model.priority or self._config.fifo_priority.get(model.id, 0)) + request.priority
+        return self._config.models[request.model].priority + request.priority

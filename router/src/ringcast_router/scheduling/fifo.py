@@ -3,7 +3,7 @@
 import heapq
 from collections.abc import Iterator
 
-from ringcast_router.scheduling.base import BaseScheduler, Blocker
+from ringcast_router.scheduling.base import BaseScheduler, Blocker, NoPlan
 from ringcast_router.scheduling.interface import Effect, Reject, Request
 from ringcast_router.scheduling.servers import Server
 from ringcast_router.scheduling.waiting import Rank, Waiter
@@ -42,11 +42,15 @@ class FifoScheduler(BaseScheduler):
         self._measures.asked(request.model, now)
         self._new_pass(now)
         waiter, server = self._enter(request)
-        if not self._try(waiter, server, now):
+        try:
+            if not self._try(waiter, server, now):
+                server.queue.add(waiter)
+        except NoPlan as failure:
             server.queue.add(waiter)
+            self._give_up(failure)
         return self._done()
 
-    def _place(self, now: float) -> None:
+    def _place_all(self, now: float) -> None:
         """Go through the queue once, in its order. What a swap that starts changes holds for those after it."""
         self._new_pass(now)
         heap: list[tuple[Rank, str]] = []

@@ -32,7 +32,7 @@ class Reject:
 
     `code` is one of `model_not_found` (404), `queue_full` (429), `concurrency_limit` (429), `queue_timeout` (503),
     `start_failed` (500 in fifo, 503 in fair), `backoff` (503), `unloaded` (500), `never_fits` (422), `removed` (404),
-    `shutting_down` (503). `retry_after` is in seconds, None where no other try makes sense.
+    `planner_failed` (500), `shutting_down` (503). `retry_after` is in seconds, None where no other try makes sense.
     """
 
     request: Request

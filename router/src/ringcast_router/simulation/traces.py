@@ -82,7 +82,7 @@ def _rows(path: str | Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
                     continue
                 try:
                     row = json.loads(text)
-                except ValueError as error:
+                except (ValueError, RecursionError) as error:
                     raise ConfigError(f"not JSON: {error}", file=str(path), line=line) from None
                 if not isinstance(row, dict):
                     raise ConfigError("each line is an object in braces", file=str(path), line=line)
