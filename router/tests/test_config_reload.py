@@ -48,6 +48,15 @@ def test_the_port_of_a_removed_model_is_not_given_to_another_at_once():
     assert ports(keep(new, config({"b": "x ${PORT}", "c": "x ${PORT}"}))[0]) == {"b": 5801, "c": 5800}
 
 
+def test_the_port_of_a_server_that_drains_is_given_out_when_it_has_stopped():
+    first = config({"a": "x ${PORT}", "z": "x ${PORT}"})
+    second, _ = keep(first, config({"z": "x ${PORT}"}))
+    third = config({"b": "x ${PORT}", "z": "x ${PORT}"})
+    assert ports(keep(second, third, live={5800, 5801})[0]) == {"b": 5802, "z": 5801}
+    assert ports(keep(second, third)[0]) == {"b": 5800, "z": 5801}
+    assert ports(keep(config({}), config({"b": "x ${PORT}"}), live={5800})[0]) == {"b": 5801}
+
+
 @pytest.mark.parametrize(
     ("setting", "kept"),
     [

@@ -490,3 +490,12 @@ def test_a_closed_gate_and_a_reservation_are_explained():
     assert granted(desk.ask("a")) == []
     assert started(desk.ask("c")) == []  # it fits beside a, but b would have one more to wait for
     assert started(desk.scheduler.on_serve_done(1, 6.0)) == [("b", ("a",))]
+
+
+def test_fifo_explains_that_it_would_refuse_at_the_limit():
+    config = Config(models={"a": Model("a", concurrency_limit=1)}, scheduler="fifo")
+    scheduler = make_scheduler(config, make_planner(config))
+    assert scheduler.explain("a", 0.0)["action"] == "start"
+    scheduler.on_request(Request(1, "a", 0.0), 0.0)
+    assert scheduler.explain("a", 1.0)["action"] == "refuse"
+    assert scheduler.on_request(Request(2, "a", 1.0), 1.0)[0].code == "concurrency_limit"

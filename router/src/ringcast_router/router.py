@@ -100,7 +100,8 @@ class Router:
             error = ""
             try:
                 new = await asyncio.to_thread(self._read)
-                new, kept = keep(self.config, new)
+                live = {one.model.port for one in self.processes.values() if one.state is not State.STOPPED}
+                new, kept = await asyncio.to_thread(keep, self.config, new, live)  # it may build all models again
                 if new.scheduler != self.config.scheduler:
                     make_scheduler(new, make_planner(new))  # one that cannot be had is found out now
                     log.warning("the scheduler %r takes effect at the next start", new.scheduler)

@@ -3,6 +3,7 @@
 import heapq
 from collections.abc import Iterator
 
+from ringcast_router.planning.interface import Plan
 from ringcast_router.scheduling.base import BaseScheduler, Blocker, NoPlan
 from ringcast_router.scheduling.interface import Effect, Reject, Request
 from ringcast_router.scheduling.servers import Server
@@ -34,8 +35,8 @@ class FifoScheduler(BaseScheduler):
         if self._refuse(request):
             return self._done()
         server = self._servers[request.model]
-        limit = self._config.models[request.model].limit
-        if server.in_flight + self.waiting(request.model) >= limit:
+        if self._is_full(server):
+            limit = self._config.models[request.model].limit
             message = f"{request.model} takes {limit} requests, waiting or in flight (concurrencyLimit)"
             self._effects.append(Reject(request, 429, "concurrency_limit", message, 1.0))
             return self._done()
@@ -49,6 +50,14 @@ class FifoScheduler(BaseScheduler):
             server.queue.add(waiter)
             self._give_up(failure)
         return self._done()
+
+    def _outlook(self, server: Server, now: float) -> tuple[str, Plan, list[Blocker]]:
+        if self._is_full(server):
+            return "refuse", Plan(), []
+        return super()._outlook(server, now)
+
+    def _is_full(self, server: Server) -> bool:
+        return server.in_flight + self.waiting(server.id) >= self._config.models[server.id].limit
 
     def _place_all(self, now: float) -> None:
         """Go through the queue once, in its order. What a swap that starts changes holds for those after it."""
