@@ -408,8 +408,8 @@ class Owner:
         self._tell(lambda: self.scheduler.on_swap_done(swap.ticket, error, now, now - loading), now, [swap.model])
 
     def _stop(self, name: str, reason: str) -> None:
-        # At once, not in a task: a start may be on its way that has no child yet, and the scheduler, which knows of none,
-        # lets the next model start.
+        # At once, not in a task: a start may be on its way that has no child yet, and the scheduler, which knows of
+        # none, lets the next model start.
         if (process := self.processes.get(name)) is not None:
             process.ask_to_stop(reason)
 
