@@ -7,6 +7,7 @@ the test says otherwise.
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import statistics
@@ -219,6 +220,34 @@ async def test_d_an_unload_calls_the_swap_to_that_model_off(serve, models, journ
     assert (await unload).status == 200
     assert served.states() == {"X": "stopped", "Y": "stopped", "Z": "ready"}
     assert journal.loads("Y") == 0
+
+
+@pytest.mark.parametrize("turns", range(4))
+@pytest.mark.parametrize("how", ["unload", "remove"])
+@pytest.mark.parametrize("scheduler", ["", FIFO], ids=["fair", "fifo"])
+async def test_d_a_load_that_is_called_off_before_its_first_report_starts_no_server(serve, scheduler, how, turns):
+    """Whatever the turn of the event loop in which it is called off: two exclusive servers never run at once."""
+
+    stubborn = """sh -c 'trap "" TERM; while :; do sleep 0.05; done'"""
+    settings = f"{{cmd: {json.dumps(stubborn)}, proxy: 'http://h', checkEndpoint: none}}"
+    served = await serve(f"unloadTimeout: 1\n{scheduler}models:\n  Y: {settings}\n  Z: {settings}\n")
+    owner = served.router.owner
+    y = owner.submit("Y")
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    if how == "unload":
+        owner.unload(["Y"])
+    else:
+        owner.reload(replace(owner.config, models={"Z": owner.config.models["Z"]}), frozenset({"Z"}))
+    z = owner.submit("Z")
+    try:
+        async with asyncio.timeout(DEADLINE):
+            await z.granted()
+        running = [child for child in psutil.Process().children() if child.cmdline()[:1] == ["sh"]]
+        assert [child.pid for child in running] == [served.router.processes["Z"].pid]
+    finally:
+        y.end()
+        z.end()
 
 
 async def test_e_an_unload_delays_no_request_for_a_neighbour(serve, models):

@@ -595,6 +595,20 @@ async def test_every_signal_reaches_an_id_that_cannot_be_anothers(no_child_left,
     await child.kill()
 
 
+@pytest.mark.parametrize("ends", [True, False])
+async def test_stopped_means_that_the_whole_group_is_gone(make, monkeypatch, caplog, ends):
+    """A killed process with much memory takes its time to go; one that the kernel cannot end is given up."""
+    looks = iter([True] * 5)
+    monkeypatch.setattr("ringcast_router.processes.child.group_is_alive", lambda _: next(looks, not ends))
+    monkeypatch.setattr("ringcast_router.processes.child.LONGEST_DEATH", DEADLINE if ends else 0.2)
+    a = make(IDLE, check_endpoint="none")
+    await a.process.start()
+    os.kill(a.process.pid, signal.SIGKILL)
+    await wait_until(lambda: a.process.state is STOPPED)
+    assert next(looks, None) is None
+    assert ("after SIGKILL" in caplog.text) is not ends
+
+
 async def test_an_error_in_whoever_is_told_of_states_stops_nothing(no_child_left, caplog):
     def changed(*_):
         raise RuntimeError("told wrongly")

@@ -149,7 +149,7 @@ class Owner:
         self._ids = itertools.count(1)
         self._pending: dict[int, Pending] = {}
         self._swaps: dict[int, asyncio.Task[None]] = {}
-        self._stops: set[asyncio.Task[None]] = set()
+        self._closes: set[asyncio.Task[None]] = set()
         self._renewed: dict[str, Model | None] = {}  # what a server becomes when it has stopped; None: it goes
         self._last_end: dict[str, float] = {}
         self._idle_timers: dict[str, asyncio.TimerHandle] = {}
@@ -266,9 +266,9 @@ class Owner:
     async def close(self) -> None:
         """Shut down, and stop all servers at once. Returns when no child is left."""
         self.shutdown()
-        for task in [*self._swaps.values(), *self._stops]:
+        for task in self._swaps.values():
             task.cancel()
-        await asyncio.gather(*self._swaps.values(), *self._stops, return_exceptions=True)
+        await asyncio.gather(*self._swaps.values(), *self._closes, return_exceptions=True)
         await asyncio.gather(*(process.close() for process in self.processes.values()))
 
     def _end(self, pending: Pending, status: int) -> None:
@@ -408,10 +408,10 @@ class Owner:
         self._tell(lambda: self.scheduler.on_swap_done(swap.ticket, error, now, now - loading), now, [swap.model])
 
     def _stop(self, name: str, reason: str) -> None:
+        # At once, not in a task: a start may be on its way that has no child yet, and the scheduler, which knows of
+        # none, lets the next model start.
         if (process := self.processes.get(name)) is not None:
-            task = asyncio.create_task(process.stop(reason=reason), name=f"stop {name}")
-            self._stops.add(task)
-            task.add_done_callback(self._stops.discard)
+            process.ask_to_stop(reason)
 
     def _add(self, model: Model) -> None:
         self.processes[model.id] = self._make_process(model, self._state_changed)
@@ -424,9 +424,10 @@ class Owner:
         else:
             process = self.processes.pop(name)
             self._last_end.pop(name, None)
+            process.ask_to_stop("a reload removed its model")  # at once, as in `_stop`
             task = asyncio.create_task(process.close(), name=f"close {name}")
-            self._stops.add(task)
-            task.add_done_callback(self._stops.discard)
+            self._closes.add(task)
+            task.add_done_callback(self._closes.discard)
 
     # Timers: what the scheduler wants to be woken for, and servers that are idle for longer than their ttl.
 

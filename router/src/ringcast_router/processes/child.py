@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import subprocess
@@ -13,6 +14,9 @@ from ringcast_router.processes.limits import restore_open_files
 from ringcast_router.processes.output import Output
 
 LOOK_AGAIN = 0.01  # seconds between two looks at a group whose leader has ended
+LONGEST_DEATH = 10.0  # seconds after SIGKILL for which a group is waited for
+
+log = logging.getLogger(__name__)
 
 
 class Child:
@@ -92,9 +96,18 @@ class Child:
             await asyncio.sleep(LOOK_AGAIN)
 
     async def kill(self) -> None:
-        """Kill the group, and return when the child is reaped and its output read. Idempotent."""
+        """Kill the group, and return when all of it is gone, the child reaped and its output read. Idempotent.
+
+        A member that the kernel cannot end, such as one that waits for a broken disk, is left after `LONGEST_DEATH`.
+        """
         self.send(signal.SIGKILL)
         await asyncio.wait({self.exited})
+        try:
+            async with asyncio.timeout(LONGEST_DEATH):
+                if not self._reaped:
+                    await self.group_gone()  # a killed process holds its memory until the kernel has taken it apart
+        except TimeoutError:
+            log.warning("processes of the group %d still run %g s after SIGKILL", self.pid, LONGEST_DEATH)
         self._popen.wait()
         self._reaped = True
         self._output.close()

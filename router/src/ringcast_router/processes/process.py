@@ -183,6 +183,11 @@ class Process:
             life.ask_to_stop(grace, reason)
             await self._until_over(life)
 
+    def ask_to_stop(self, reason: str = "") -> None:
+        """Ask for a stop as `stop` does, and do not wait. No child is started after this but by another `start`."""
+        if self._life is not None:
+            self._life.ask_to_stop(None, reason)
+
     async def close(self) -> None:
         """Stop the server for good. Idempotent."""
         self._closing = True
@@ -227,7 +232,7 @@ class Process:
         """Lead one child from its start to its end."""
         model = self.model
         health = Health(model)
-        taken = health.checks and await health.is_taken()
+        taken = not life.is_ending and health.checks and await health.is_taken()
         if life.is_ending:
             return self._failed(life, f"stopped before it was started: {life.reason}")
         try:
