@@ -72,11 +72,11 @@ async def test_a_body_without_a_coding_may_say_so(served: Any, coding: str) -> N
 # Mistakes
 
 
-@pytest.mark.parametrize("depth", [*range(880, 1000, 5), 9000, 9900, 9990, 11_000])
-async def test_a_model_that_is_nested_deeply_is_a_mistake_like_any_other(served: Any, depth: int) -> None:
-    """Whether it can be parsed depends on Python's version, and on how much of the stack is in use."""
-    answer = await served.post("/v1/chat/completions", data=b'{"model":' + b"[" * depth + b"]" * depth + b"}")
-    assert (answer.status, answer.json["error"]["type"]) == (400, "invalid_request_error")
+async def test_a_model_that_is_nested_deeply_is_a_mistake_like_any_other(served: Any) -> None:
+    """Which depth can be parsed, and which can be written, depends on Python's version and on the stack in use."""
+    for depth in (*range(850, 1000), *range(9900, 9990, 10), 11_000):
+        answer = await served.post("/v1/chat/completions", data=b'{"model":' + b"[" * depth + b"]" * depth + b"}")
+        assert (answer.status, answer.json["error"]["type"]) == (400, "invalid_request_error")
 
 
 @pytest.mark.parametrize(
