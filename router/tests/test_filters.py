@@ -171,3 +171,9 @@ def test_a_value_that_is_nested_too_deeply_to_be_changed_is_refused_at_every_dep
     assert all((error.status, error.code) == (400, "invalid_json") for error in refused)
     assert all("nested too deeply" in error.message for error in refused)
     assert asyncio.run(filtered(data(9000), Model("m"), "m")) == data(9000)
+
+
+def test_a_lone_surrogate_beside_what_changes_stays_an_escape() -> None:
+    model = Model("m", filters=Filters(set_params={"a.b": 1}))
+    sent = asyncio.run(filtered(b'{"a":{"c":"\\ud800"}}', model, "m"))
+    assert json.loads(sent) == {"a": {"c": "\ud800", "b": 1}}

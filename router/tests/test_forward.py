@@ -17,6 +17,9 @@ from typing import Any
 import aiohttp
 import pytest
 from conftest import wait_until
+from limits import DEADLINE
+
+from ringcast_router.front import connections
 
 Script = Callable[["Link"], Awaitable[None]]
 
@@ -235,6 +238,7 @@ async def test_a_body_on_the_way_straight_to_a_server_passes_as_it_comes(
     front: Any, upstream: Upstream, length_known: bool
 ) -> None:
     served = await front()
+    await served.router.load("m")  # a body whose request waits is read to its end first
     first_came = asyncio.Event()
 
     async def script(link: Link) -> None:
@@ -428,6 +432,146 @@ async def test_a_server_that_breaks_off_before_its_answer_is_a_502_that_says_so(
     assert answer.status == 502
     assert answer.json["error"]["code"] == "upstream_error"
     assert answer.json["src"] == "ringcast-router"
+
+
+async def test_a_malformed_answer_breaks_the_clients_off(front: Any, upstream: Upstream) -> None:
+    served = await front()
+    seen = asyncio.Event()
+
+    async def script(link: Link) -> None:
+        await link.read()
+        await link.send(STREAM + b"2\r\nab\r\n")
+        await seen.wait()
+        await link.send(b"ZZZ\r\n")
+        await link.reader.read()
+
+    upstream.script = script
+    reader, writer = await raw(served, post(BODY))
+    await reader.readuntil(b"ab")
+    seen.set()
+    rest = await asyncio.wait_for(reader.read(), DEADLINE)
+    writer.close()
+    assert b"0\r\n\r\n" not in rest
+    await wait_for_no_request(served)
+
+
+async def test_an_answer_that_is_malformed_from_the_first_is_a_502(front: Any, upstream: Upstream) -> None:
+    async def script(link: Link) -> None:
+        await link.read()
+        await link.send(STREAM + b"ZZZ\r\n")
+        await link.reader.read()
+
+    upstream.script = script
+    served = await front()
+    assert (await served.post("/v1/completions", data=BODY)).status == 502
+
+
+@pytest.mark.parametrize("path", ["/v1/completions", "/upstream/m/x"])
+@pytest.mark.parametrize("together", [True, False])
+async def test_a_malformed_body_is_a_400_and_ends_the_connection(
+    front: Any, upstream: Upstream, path: str, together: bool
+) -> None:
+    served = await front()
+    await served.router.load("m")
+    head = f"POST {path} HTTP/1.1\r\nHost: router\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+    reader, writer = await raw(served, head + b"5\r\nhello\r\n" + (b"ZZZ\r\n" if together else b""))
+    if not together:
+        await wait_until(lambda: path == "/v1/completions" or upstream.links, what="the request's arrival")
+        await asyncio.sleep(0)
+        writer.write(b"ZZZ\r\n")
+    answer = await asyncio.wait_for(reader.read(), DEADLINE)
+    writer.close()
+    assert answer.split()[1] == b"400"
+    assert answer.count(b"HTTP/1.") == 1, "one answer is enough"
+    assert b'"error"' in answer
+    await wait_for_no_request(served)
+
+
+async def test_a_server_that_has_closed_an_idle_connection_is_asked_on_a_new_one(
+    front: Any, upstream: Upstream
+) -> None:
+    served = await front()
+
+    async def script(link: Link) -> None:
+        await link.read()
+        if len(upstream.links) % 2 == 0:  # the second request of a connection meets its end
+            link.writer.close()
+            raise ConnectionError
+        await link.send(OK)
+
+    upstream.script = script
+    answers = [await served.post("/v1/completions", data=BODY) for _ in range(4)]
+    assert [answer.status for answer in answers] == [200] * 4
+    assert len(upstream.links) > 4, "no connection was used twice"
+
+
+LARGE = 30_000_000  # bytes: more than what the buffers on the way take
+
+
+async def upload(served: Any) -> asyncio.StreamWriter:
+    """Begin to send a body that is larger than what the buffers on the way take."""
+    head = f"POST /upstream/m/x HTTP/1.1\r\nHost: r\r\nContent-Length: {LARGE}\r\n\r\n"
+    _, writer = await raw(served, head.encode())
+    writer.write(bytes(LARGE - 1))
+    return writer
+
+
+async def test_a_client_that_leaves_the_queue_in_the_middle_of_its_body_is_forgotten(
+    front: Any, upstream: Upstream, until: Any
+) -> None:
+    served = await front("concurrencyLimit: 1")
+    came = asyncio.Event()
+
+    async def script(link: Link) -> None:
+        await link.read_head()
+        came.set()
+        await asyncio.Event().wait()
+
+    upstream.script = script
+    served.begin("m")
+    await came.wait()
+    writer = await upload(served)
+    await until(lambda: len(served.router.owner.pending()) == 2)
+    writer.transport.abort()
+    await until(lambda: len(served.router.owner.pending()) == 1)
+
+
+async def do_not_read(link: Link) -> None:
+    await link.read_head()
+    if "upgrade" in link.headers:
+        await link.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+    link.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    await asyncio.Event().wait()
+
+
+async def send_upgraded(served: Any) -> asyncio.StreamWriter:
+    """Send more than what the buffers on the way take on an upgraded connection."""
+    wish = b"GET /upstream/m/ws HTTP/1.1\r\nHost: r\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+    reader, writer = await raw(served, wish)
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(bytes(LARGE))
+    return writer
+
+
+@pytest.mark.parametrize(
+    ("send", "stalls"),
+    [(upload, False), (send_upgraded, False), (send_upgraded, True)],
+    ids=["a client leaves its upload", "a client leaves its upgrade", "an upgrade stalls"],
+)
+async def test_a_server_that_does_not_read_pins_no_request(
+    front: Any, upstream: Upstream, until: Any, monkeypatch: pytest.MonkeyPatch, send: Any, stalls: bool
+) -> None:
+    """asyncio does not tell of the end of a connection that is not read from."""
+    monkeypatch.setattr(connections, "STALLED" if stalls else "LOOK_EVERY", 0.2)
+    upstream.script = do_not_read
+    served = await front()
+    writer = await send(served)
+    clients = served.server._runner.server.connections
+    await until(lambda: any(client.transport and not client.transport.is_reading() for client in clients))
+    if not stalls:
+        reset(writer)
+    await wait_for_no_request(served)
+    writer.close()
 
 
 async def test_a_server_that_nobody_reaches_is_a_502_that_says_so(serve: Any, free_port: Any) -> None:

@@ -10,6 +10,7 @@ from typing import Self
 from aiohttp import web
 
 from ringcast_router.front.app import make_app
+from ringcast_router.front.connections import ClientRunner
 from ringcast_router.router import Router
 
 log = logging.getLogger(__name__)
@@ -57,7 +58,7 @@ class Server:
             undo.push_async_callback(router.close)
             listener = _bind(host, port)
             undo.callback(listener.close)
-            runner = web.AppRunner(
+            runner = ClientRunner(
                 make_app(router),
                 handler_cancellation=True,  # a client that leaves ends its request; aiohttp does not by itself
                 auto_decompress=False,  # bodies are passed on as they come

@@ -44,23 +44,24 @@ class Body:
         self._in_file = 0
 
     @classmethod
-    async def receive(cls, request: web.BaseRequest, scan: Callable[[bytes], None]) -> Self:
+    async def receive(cls, request: web.BaseRequest, scan: Callable[[bytes], None] | None = None) -> Self:
         """Read the body of `request` to its end.
 
         Args:
             request: Nothing of its body may have been read.
-            scan: Called with each chunk in turn. What it raises ends the reading and is raised.
+            scan: Called with each chunk in turn. What it raises ends the reading and is raised. None takes any bytes.
 
         Raises:
             Refused: The body is compressed (415), breaks off (400), or cannot be stored: for want of room (507),
                 of files or memory (503), or by a fault of this machine (500).
         """
-        if _is_encoded(request):
+        if scan is not None and _is_encoded(request):
             raise Refused(415, "send the body without Content-Encoding: the router has to read the model's name in it")
         body = cls()
         try:
             while chunk := await request.content.readany():
-                scan(chunk)
+                if scan is not None:
+                    scan(chunk)
                 await body._append(chunk)
         except BaseException as error:
             body.close()

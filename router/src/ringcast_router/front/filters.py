@@ -91,7 +91,7 @@ class _Changes:
                 run = None
         if run:
             pieces.append(run)
-        pieces += [json.dumps({name: value}, ensure_ascii=False, default=str)[1:-1].encode() for name, value in added]
+        pieces += [_encoded(name, value) for name, value in added]
         parts: list[bytes | Span] = [b"{"]
         for index, piece in enumerate(pieces):
             parts += (b",", piece) if index else (piece,)
@@ -103,6 +103,11 @@ class _Changes:
             return self.values[name]
         member = next((member for member in reversed(self._members) if member.name == name), None)
         return _GONE if member is None else value_of(self._body, member)
+
+
+def _encoded(name: str, value: Any) -> bytes:
+    text = json.dumps({name: value}, ensure_ascii=False, default=str)[1:-1]
+    return text.encode(errors="backslashreplace")  # a lone surrogate, which UTF-8 cannot hold, becomes its JSON escape
 
 
 def value_of(body: Body, member: Member) -> Any:

@@ -21,6 +21,7 @@ from yarl import URL
 from ringcast_router.config.model import NOTHING, Model, Timeouts
 from ringcast_router.errors import Refused
 from ringcast_router.front.body import Outgoing
+from ringcast_router.front.connections import IdleClosed, connector
 from ringcast_router.front.keys import ROUTER
 
 log = logging.getLogger(__name__)
@@ -48,16 +49,16 @@ _BROKEN = (aiohttp.ClientError, OSError, TimeoutError)
 
 
 class Connections:
-    """The connections to the models' servers: a client session for each set of time-outs. Event loop's thread only."""
+    """The connections to the models' servers: client sessions for each set of time-outs. Event loop's thread only."""
 
     def __init__(self) -> None:
-        self._sessions: dict[Timeouts, aiohttp.ClientSession] = {}
+        self._sessions: dict[tuple[Timeouts, bool], aiohttp.ClientSession] = {}
 
-    def session(self, timeouts: Timeouts) -> aiohttp.ClientSession:
-        """Return the session whose connections have these time-outs."""
-        session = self._sessions.get(timeouts)
+    def session(self, timeouts: Timeouts, *, fresh: bool = False) -> aiohttp.ClientSession:
+        """Return the session whose connections have these time-outs; with `fresh`, none that was used before."""
+        session = self._sessions.get((timeouts, fresh))
         if session is None:
-            session = self._sessions[timeouts] = _make_session(timeouts)
+            session = self._sessions[timeouts, fresh] = _make_session(timeouts, fresh)
         return session
 
     async def close(self) -> None:
@@ -81,8 +82,11 @@ def install(app: web.Application) -> None:
 
 
 def body_of(request: web.Request) -> Sent:
-    """Return the body of a request that is passed on as it comes, unread."""
-    return request.content if request.body_exists else None
+    """Return the body of a request that is passed on as it comes: all of it where it has come already."""
+    if not request.body_exists:
+        return None
+    content = request.content
+    return content.read_nowait() if content.is_eof() and content.exception() is None else content
 
 
 async def forward(request: web.Request, model: Model, path: str, body: Sent) -> web.StreamResponse:
@@ -130,22 +134,30 @@ async def ask(
     Raises:
         Refused: As `forward` does.
     """
-    session = request.app[_CONNECTIONS].session(model.timeouts)
-    url = URL(model.proxy.rstrip("/") + path, encoded=True)
+    connections = request.app[_CONNECTIONS]
     send = partial(
-        session.request,
-        request.method,
-        url,
+        _send,
+        method=request.method,
+        url=URL(model.proxy.rstrip("/") + path, encoded=True),
         headers=_request_headers(request, body, change),
-        allow_redirects=False,
+        body=body,
+        within=model.timeouts.response_header,
     )
     try:
-        if model.timeouts.response_header:
-            return await _ask_within(model.timeouts.response_header, send, body)
-        return await send(data=body)
+        try:
+            return await send(connections.session(model.timeouts))
+        except (IdleClosed, aiohttp.ClientConnectionResetError):
+            # The server closed a kept connection as the request was on its way, most likely unread. Where the server
+            # did read it, it is done twice: inference has no effect that a second time would spoil.
+            if isinstance(body, aiohttp.StreamReader):
+                raise
+            return await send(connections.session(model.timeouts, fresh=True))
     except _BROKEN as error:
-        if isinstance(error.__cause__, Refused):  # the body could not be read, which is not the server's fault
-            raise error.__cause__ from None
+        cause = error.__cause__  # where the body could not be read, which is not the server's fault
+        if isinstance(cause, web.RequestPayloadError):
+            raise Refused(400, f"the body breaks off: {cause}") from None
+        if isinstance(cause, Refused):
+            raise cause from None
         raise _unreachable(model, error) from None
 
 
@@ -214,25 +226,29 @@ def is_event_stream(upstream: aiohttp.ClientResponse) -> bool:
     return upstream.headers.get("Content-Type", "").startswith("text/event-stream")
 
 
-async def _ask_within(seconds: int, send: Callable[..., Any], body: Sent) -> aiohttp.ClientResponse:
-    """Send a request; the head of its answer must be here `seconds` after the last byte of the body has gone."""
+async def _send(
+    session: aiohttp.ClientSession, *, method: str, url: URL, headers: Mapping[str, str], body: Sent, within: int
+) -> aiohttp.ClientResponse:
+    """Send a request; unless `within` is 0, the head of its answer must be here so many seconds after the body."""
+    send = partial(session.request, method, url, headers=headers, allow_redirects=False)
+    if not within:
+        return await send(data=body)
     try:
         async with asyncio.timeout(None) as until_head:
 
             def begin() -> None:
                 with contextlib.suppress(RuntimeError):  # the head was here before the body was sent
-                    until_head.reschedule(asyncio.get_running_loop().time() + seconds)
+                    until_head.reschedule(asyncio.get_running_loop().time() + within)
 
             if body is None or isinstance(body, bytes):
                 begin()
                 data: Any = body
             else:
                 data = _followed_by(begin, body)
-            answer: aiohttp.ClientResponse = await send(data=data)
-            return answer
+            return await send(data=data)
     except TimeoutError:
         if until_head.expired():
-            message = f"the model's server sent no answer within {seconds} s"
+            message = f"the model's server sent no answer within {within} s"
             raise Refused(504, message, type="server_error", code="upstream_timeout") from None
         raise
 
@@ -259,8 +275,7 @@ def _request_headers(request: web.Request, body: Sent, change: Mapping[str, str 
     elif isinstance(body, aiohttp.StreamReader) and hdrs.CONTENT_LENGTH in request.headers:
         headers[hdrs.CONTENT_LENGTH] = request.headers[hdrs.CONTENT_LENGTH]
     if remote := request.remote:
-        before = headers.get(hdrs.X_FORWARDED_FOR)
-        headers[hdrs.X_FORWARDED_FOR] = f"{before}, {remote}" if before else remote
+        headers[hdrs.X_FORWARDED_FOR] = ", ".join([*headers.getall(hdrs.X_FORWARDED_FOR, ()), remote])
     headers.setdefault(hdrs.X_FORWARDED_PROTO, request.scheme)
     return headers
 
@@ -268,7 +283,7 @@ def _request_headers(request: web.Request, body: Sent, change: Mapping[str, str 
 def _passed(headers: Mapping[str, str]) -> CIMultiDict[str]:
     """Return a copy of headers without those of the connection, and without those that `Connection` names."""
     passed = CIMultiDict(headers)
-    if (options := passed.get(hdrs.CONNECTION)) is not None:
+    for options in passed.getall(hdrs.CONNECTION, ()):
         for option in options.split(","):
             if (name := option.strip()) and name.lower() not in ("keep-alive", "close"):
                 passed.popall(name, None)
@@ -288,7 +303,7 @@ def _unreachable(model: Model, error: BaseException) -> Refused:
     return Refused(502, f"{model.id}: its server {what}", type="server_error", code="upstream_error")
 
 
-def _make_session(timeouts: Timeouts) -> aiohttp.ClientSession:
+def _make_session(timeouts: Timeouts, fresh: bool) -> aiohttp.ClientSession:
     def make_socket(address: aiohttp.AddrInfoType) -> socket.socket:
         family, kind, protocol, _name, _address = address
         made = socket.socket(family, kind, protocol)
@@ -303,10 +318,11 @@ def _make_session(timeouts: Timeouts) -> aiohttp.ClientSession:
     # aiohttp counts the TLS handshake into the time to connect.
     connect = timeouts.connect + timeouts.tls_handshake if timeouts.connect else None
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(
+        connector=connector(
             limit=0,
             limit_per_host=0,
-            keepalive_timeout=timeouts.idle_conn or _FOR_EVER,
+            force_close=fresh,
+            keepalive_timeout=None if fresh else timeouts.idle_conn or _FOR_EVER,
             socket_factory=make_socket,
         ),
         timeout=aiohttp.ClientTimeout(total=None, connect=None, sock_connect=connect, sock_read=None),

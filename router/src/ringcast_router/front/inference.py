@@ -140,12 +140,18 @@ async def serve(
         if asked is not None and model.send_loading_state and not pending.is_granted and _tells(asked, path):
             response, status = await loading_stream(request, pending, path, asked.sent)
             return response
-        process = await pending.granted()
-        if upgrade:
-            response = await forward_upgrade(request, process.model, path)
+        if asked is None and not upgrade and not pending.is_granted and request.body_exists:
+            # Only a client that is read from is seen to leave, and one that has left must not load a model.
+            with await Body.receive(request) as body:
+                process = await pending.granted()
+                response = await forward(request, process.model, path, body.outgoing())
         else:
-            sent = body_of(request) if asked is None else asked.sent(process.model)
-            response = await forward(request, process.model, path, sent)
+            process = await pending.granted()
+            if upgrade:
+                response = await forward_upgrade(request, process.model, path)
+            else:
+                sent = body_of(request) if asked is None else asked.sent(process.model)
+                response = await forward(request, process.model, path, sent)
         status = response.status
         return response
     except Refused as refused:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ringcast_router.owner import Pending
 
 _TICK = 1.0  # seconds between two signs of life
+_ERROR_TIME = 5.0  # seconds that the whole of such an error may take
 _MAX_ERROR = 1 << 16  # bytes of an error of the model's server that are passed on
 
 
@@ -109,7 +110,12 @@ def _event(content: Any) -> bytes:
 
 async def _error_in(upstream: aiohttp.ClientResponse) -> bytes:
     """Return what a server answered that did not stream, as an event: its own error where it has one."""
-    text = (await upstream.content.read(_MAX_ERROR)).decode(errors="replace")
+    body = b""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_ERROR_TIME):
+            while len(body) < _MAX_ERROR and (piece := await upstream.content.readany()):
+                body += piece
+    text = body[:_MAX_ERROR].decode(errors="replace")
     try:
         answer = json.loads(text)
         if isinstance(answer, dict) and answer.get("error"):
