@@ -16,7 +16,8 @@ from limits import DEADLINE
 from ringcast_router.config.model import Model
 from ringcast_router.logs import LogStore
 from ringcast_router.ports import LOOPBACK, free_ports
-from ringcast_router.processes import Guard, Process
+from ringcast_router.processes import Guard, Process, State
+from ringcast_router.processes.command import run
 
 # A router in little: it starts the servers that it is told of, says so, and waits to be killed.
 PARENT = """
@@ -187,6 +188,51 @@ async def test_a_guard_that_was_killed_is_replaced_and_told_of_all(no_child_left
     await guard.close()  # ends what is still watched
     await wait_until(lambda: all(process.pid is None for process in processes))
     await asyncio.gather(*(process.close() for process in processes))
+
+
+async def test_a_guard_that_does_not_read_is_replaced_and_told_of_all(sleeper):
+    guard = Guard()
+    await guard.start()
+    first = guard.pid
+    os.kill(first, signal.SIGSTOP)
+    watched = [sleeper() for _ in range(3)]
+    for process in watched:
+        guard.watch(process.pid, [], {"LONG": "x" * 50_000})  # more than its pipe holds
+    assert guard.pid != first
+    assert not psutil.pid_exists(first)
+    assert [process.poll() for process in watched] == [None] * 3
+    await guard.close()
+    assert [process.wait(DEADLINE) for process in watched] == [-signal.SIGKILL] * 3
+
+
+async def test_where_no_guard_can_be_started_servers_run_and_the_next_message_tries_again(no_child_left, monkeypatch):
+    guard, logs = Guard(), LogStore()
+    await guard.start()
+    a, b = (Process(Model(**model), logs=logs, changed=lambda *_: None, guard=guard) for model in settings(2))
+    first = psutil.Process(guard.pid)
+    first.kill()
+    await wait_until(lambda: first.status() == psutil.STATUS_ZOMBIE)
+
+    def spawn():
+        raise OSError("no more processes")
+
+    monkeypatch.setattr(guard, "_spawn", spawn)
+    await a.start()
+    assert (a.state, guard.pid) == (State.READY, None)
+    monkeypatch.undo()
+    await b.start()
+    await guard.close()  # ends both: the new one was told of both
+    await wait_until(lambda: a.pid is None and b.pid is None)
+    await asyncio.gather(a.close(), b.close())
+
+
+async def test_a_stop_command_that_runs_while_the_router_is_killed_ends(no_child_left):
+    guard = Guard()
+    await guard.start()
+    running = asyncio.create_task(run(["sleep", "600"], dict(os.environ), lambda data: None, guard))
+    await wait_until(lambda: len(psutil.Process().children()) == 2)
+    await guard.close()  # as the end of the router does
+    assert "SIGKILL" in await asyncio.wait_for(running, DEADLINE)
 
 
 async def test_the_guard_ends_with_its_router_and_leaves_the_forgotten_alone(sleeper):

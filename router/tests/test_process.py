@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import gc
 import os
@@ -504,6 +505,31 @@ async def test_a_server_is_not_asked_while_a_request_is_in_flight(make, busy):
     if not busy:
         a.process.end()
         await wait_until(lambda: STOPPING in a.states)
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
+async def test_what_the_router_lacks_is_no_fault_of_the_server(make, monkeypatch, number):
+    a = make(responder_command("A"), liveness=Liveness(every=0.02, failures=2))
+    await a.process.start()
+    looks = []
+
+    async def open_no_connection(*_, **__):
+        looks.append(number)
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as lacking:
+        lacking.setattr(asyncio, "open_connection", open_no_connection)
+        await wait_until(lambda: len(looks) > 5)
+    assert a.states == [START, READY]
+
+
+async def test_an_entry_of_env_without_a_value_changes_nothing(make, monkeypatch):
+    monkeypatch.setenv("GREETING", "hello")
+    show = "import os, signal; print('[%s]' % os.environ['GREETING'], flush=True); signal.pause()"
+    a = make(python(show), check_endpoint="none", env=("GREETING",))
+    await a.process.start()
+    await wait_until(lambda: a.logs.history("A"))
+    assert a.logs.history("A") == b"[hello]\n"
 
 
 # Output and leaks

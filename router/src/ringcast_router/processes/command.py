@@ -13,6 +13,7 @@ from ringcast_router.config import split_command
 from ringcast_router.config.model import Model
 from ringcast_router.errors import ConfigError, StartError
 from ringcast_router.processes.child import Child
+from ringcast_router.processes.guard import Guard
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ def stop_arguments(model: Model, pid: int) -> list[str]:
 def environment(model: Model) -> dict[str, str]:
     """Return the environment of a model's commands: the router's own, and what the model adds."""
     added = (entry.partition("=") for entry in model.env)
-    return {**os.environ, **{name: value for name, _, value in added}}
+    return {**os.environ, **{name: value for name, equals, value in added if name and equals}}
 
 
 def why_not_started(program: str, error: Exception) -> str:
@@ -61,13 +62,16 @@ def why_not_started(program: str, error: Exception) -> str:
     return f"the program {program!r} cannot be started: {error}"
 
 
-async def run(arguments: list[str], env: Mapping[str, str], sink: Callable[[bytes], None]) -> str:
+async def run(
+    arguments: list[str], env: Mapping[str, str], sink: Callable[[bytes], None], guard: Guard | None = None
+) -> str:
     """Run a command to its end; when cancelled, kill it with its group.
 
     Args:
         arguments: The program and its arguments.
         env: The whole environment.
         sink: Gets the output.
+        guard: Ends the command if the router is killed meanwhile.
 
     Returns:
         "" where it succeeded, else why it did not.
@@ -77,7 +81,11 @@ async def run(arguments: list[str], env: Mapping[str, str], sink: Callable[[byte
     except (OSError, ValueError) as error:
         return why_not_started(arguments[0], error)
     try:
+        if guard is not None:
+            guard.watch(child.pid)
         await asyncio.wait({child.exited})
         return child.describe_exit() if child.exited.result() else ""
     finally:
         await child.kill()
+        if guard is not None:
+            guard.forget(child.pid)

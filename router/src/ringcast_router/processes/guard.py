@@ -16,6 +16,7 @@ import contextlib
 import json
 import logging
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from collections.abc import Iterable, Mapping, Sequence
 STOP_COMMAND_FIRST = 1.0  # seconds that a stop command has before its server is killed
 STOP_COMMAND_IN_ALL = 60.0  # seconds after which the guard waits for stop commands no longer
 CLOSE = 5.0  # seconds that the guard has to end when the router closes it
+STUCK = 1.0  # seconds that a guard may leave its pipe full; it reads at once, so one that does not is replaced
 
 log = logging.getLogger("ringcast_router.processes.guard")
 
@@ -32,10 +34,12 @@ log = logging.getLogger("ringcast_router.processes.guard")
 class Guard:
     """The router's end of the guard. Event loop's thread only.
 
-    Where the guard dies, the next `watch` or `forget` starts another and tells it all.
+    Where the guard dies, or does not read, the next `watch` or `forget` starts another and tells it all. Where none can
+    be started, that is logged, and the one after tries again.
     """
 
     def __init__(self) -> None:
+        self._started = False
         self._popen: subprocess.Popen[bytes] | None = None
         self._watched: dict[int, bytes] = {}
 
@@ -46,8 +50,9 @@ class Guard:
 
     async def start(self) -> None:
         """Start the guard process. Returns at once: what it is told meanwhile waits in its pipe."""
-        if self._popen is None:
+        if not self._started:
             self._spawn()
+            self._started = True
 
     def watch(self, pgid: int, stop: Sequence[str] = (), environment: Mapping[str, str] | None = None) -> None:
         """Have a process group killed when the router dies.
@@ -69,6 +74,7 @@ class Guard:
     async def close(self) -> None:
         """End the guard process, and with it what is still watched. Idempotent."""
         popen, self._popen = self._popen, None
+        self._started = False
         if popen is None:
             return
         assert popen.stdin is not None
@@ -90,32 +96,47 @@ class Guard:
             start_new_session=True,
             bufsize=0,
         )
+        assert self._popen.stdin is not None
+        os.set_blocking(self._popen.stdin.fileno(), False)
         for message in self._watched.values():
             self._write(message)
 
     def _tell(self, message: bytes) -> None:
-        if self._popen is None:
-            return  # not started: `start` tells all
+        if not self._started:
+            return  # `start` tells all
         try:
-            self._write(message)
-        except BrokenPipeError:
-            log.warning("the guard process has died; another is started")
-            self._popen.wait()
-            self._close_pipe()
+            if self._popen is not None:
+                self._write(message)
+                return
+        except OSError as error:
+            log.warning("the guard process is of no use any more (%s); another is started", error)
+        try:
+            self._end_guard()
             self._spawn()
+        except OSError as error:
+            self._end_guard()
+            log.error("no guard process: %s; model servers stay if the router is killed now", error)
 
     def _write(self, message: bytes) -> None:
         assert self._popen is not None
         assert self._popen.stdin is not None
-        view = memoryview(message)
-        while view:  # a raw pipe may take a part of a long message
-            view = view[self._popen.stdin.write(view) or 0 :]
+        pipe, view = self._popen.stdin, memoryview(message)
+        while view:  # a pipe may take a part of a long message
+            written = pipe.write(view)
+            if written is None and not select.select([], [pipe], [], STUCK)[1]:
+                raise TimeoutError(f"it has read nothing for {STUCK:g} s")
+            view = view[written or 0 :]
 
-    def _close_pipe(self) -> None:
-        assert self._popen is not None
-        assert self._popen.stdin is not None
+    def _end_guard(self) -> None:
+        """End a guard that is of no use. Not by closing its pipe alone: it would kill what it watches."""
+        popen, self._popen = self._popen, None
+        if popen is None:
+            return
+        popen.kill()
+        popen.wait()
+        assert popen.stdin is not None
         with contextlib.suppress(OSError):
-            self._popen.stdin.close()
+            popen.stdin.close()
 
 
 # From here on: the guard process itself.

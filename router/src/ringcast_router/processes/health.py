@@ -7,6 +7,7 @@ write a line of log for each look.
 """
 
 import asyncio
+import errno
 import ssl
 import time
 from urllib.parse import urlsplit
@@ -19,6 +20,7 @@ LONGEST_PAUSE = 0.04
 LONGEST_PAUSE_AFTER_AN_ANSWER = 0.25
 SHARE_OF_THE_LOAD = 0.02
 PATIENCE = 5.0  # seconds for one look: a server that loads in its only thread takes connections and answers later
+OURS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}  # of the router: they say nothing about the server
 LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
@@ -30,11 +32,13 @@ class Health:
 
     Attributes:
         last: What the last look has met, in words.
+        is_ours: Whether the last look has failed for want of something that the router needs to look.
     """
 
     def __init__(self, model: Model) -> None:
         url = urlsplit(model.proxy)
         self.last = "nobody has been asked"
+        self.is_ours = False
         self.checks = model.check_endpoint.strip() != "none"
         self._host = url.hostname or "localhost"
         self._secure = url.scheme == "https"
@@ -72,6 +76,7 @@ class Health:
         Returns:
             The HTTP status, or 0 where there was no answer; `last` says more.
         """
+        self.is_ours = False
         try:
             async with asyncio.timeout(within):
                 status = await self._ask()
@@ -81,6 +86,7 @@ class Health:
             self.last = f"nobody listens on {self.address}"
         except (OSError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
             self.last = f"{self.address}: {error}"
+            self.is_ours = isinstance(error, OSError) and error.errno in OURS
         else:
             self.last = f"{self.address} answered with status {status}"
             return status

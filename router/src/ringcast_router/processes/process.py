@@ -240,6 +240,9 @@ class Process:
         except StartError as failure:
             return _Outcome(failure, failure.reason)
         try:
+            self._child = child
+            if self._guard is not None:
+                self._guard.watch(child.pid, command.stop_arguments(model, child.pid), command.environment(model))
             if why := await self._until_ready(child, life, health, taken):
                 await self._end(child, life, min(GRACE_OF_A_START, self.model.unload_timeout))
             else:
@@ -286,13 +289,9 @@ class Process:
             self._logs.write(model.id, data)
 
         try:
-            child = Child(arguments, environment, sink)
+            return Child(arguments, environment, sink)
         except (OSError, ValueError) as error:
             raise StartError(model.id, command.why_not_started(arguments[0], error)) from error
-        self._child = child
-        if self._guard is not None:
-            self._guard.watch(child.pid, command.stop_arguments(model, child.pid), environment)
-        return child
 
     async def _until_ready(self, child: Child, life: _Life, health: Health, taken: bool) -> str:
         """Wait until the server answers.
@@ -337,7 +336,7 @@ class Process:
                 # Who is busy with a request may answer late, and is known to live by what is streamed.
                 watched = health.checks and every > 0 and not self._in_flight
                 if watched and await health.look(min(every, PATIENCE)) != OK and not self._in_flight:
-                    failures += 1
+                    failures += not health.is_ours  # where the router could not even ask, nothing is known
                 else:
                     failures = 0
                 spent = time.monotonic() - began
@@ -367,7 +366,7 @@ class Process:
         model = self.model
         if arguments := command.stop_arguments(model, child.pid):
             sink = functools.partial(self._logs.write, model.id)
-            why = await command.run(arguments, command.environment(model), sink)
+            why = await command.run(arguments, command.environment(model), sink, self._guard)
             if not why:
                 return
             log.warning("%s: `cmdStop` failed, so SIGTERM is sent: %s", model.id, why)
