@@ -320,6 +320,7 @@ class Command:
 
     def __init__(self, process):
         self.process = process
+        self.output = process.stderr or process.stdout
         self.said = ""
         self.url = ""
 
@@ -327,7 +328,7 @@ class Command:
         """The first match of a pattern in what it says on stderr or stdout."""
         async with asyncio.timeout(DEADLINE):
             while (found := re.search(pattern, self.said)) is None:
-                line = await self.process.stdout.readline()
+                line = await self.output.readline()
                 assert line, f"it ended without saying {pattern!r}: {self.said}"
                 self.said += line.decode()
         return found
@@ -335,7 +336,7 @@ class Command:
     async def end(self):
         """Its exit status."""
         async with asyncio.timeout(DEADLINE):
-            self.said += (await self.process.stdout.read()).decode()
+            self.said += (await self.output.read()).decode()
             return await self.process.wait()
 
     async def get(self, path, **options):
@@ -359,10 +360,11 @@ async def serving(no_child_left, file, free_port):
     """`await serving(text, *flags)` starts the command and waits until it listens."""
     started = []
 
-    async def start(text, *flags, listen="127.0.0.1:0", under=()):
+    async def start(text, *flags, listen="127.0.0.1:0", under=(), stdout=subprocess.PIPE):
         name = file(f"startPort: {free_port(4)}\n{text}")
         words = [*under, sys.executable, "-m", "ringcast_router", "--config", name, "--listen", listen, *flags]
-        process = await asyncio.create_subprocess_exec(*words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        stderr = subprocess.STDOUT if stdout == subprocess.PIPE else subprocess.PIPE
+        process = await asyncio.create_subprocess_exec(*words, stdout=stdout, stderr=stderr)
         command = Command(process)
         started.append(command)
         found = await command.until_said(r" on (https?://\S+:\d+): ")
@@ -426,6 +428,19 @@ async def test_a_second_signal_waits_for_nobody(serving, responder):
     assert time.monotonic() - began < 5
     with contextlib.suppress(aiohttp.ClientError):
         await request
+
+
+async def test_a_router_whose_output_nobody_reads_ends_all_the_same(serving, responder):
+    unread, pipe = os.pipe()
+    try:
+        model = responder("A", print=1)  # MiB, more than a pipe holds
+        command = await serving(f"logToStdout: both\nmodels: {{A: {{cmd: '{model}'}}}}", stdout=pipe)
+        assert (await command.ask("A"))[0] == 200
+        command.process.send_signal(signal.SIGTERM)
+        assert await command.end() == 0
+    finally:
+        os.close(unread)
+        os.close(pipe)
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="the platform has no SIGHUP")

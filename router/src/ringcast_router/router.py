@@ -1,11 +1,12 @@
 """The router as a whole: puts the parts together, reads the configuration again, and brings everything to its end."""
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 
-from ringcast import Dispatcher
+from ringcast import CloseTimeoutError, Dispatcher
 
 from ringcast_router import logs as router_logs
 from ringcast_router.config import Config, ConfigError, keep
@@ -19,6 +20,9 @@ from ringcast_router.processes.process import Changed
 from ringcast_router.scheduling import make_scheduler
 
 log = logging.getLogger(__name__)
+
+LAST_LINES = 2.0
+"""Seconds that the copy of the logs to the standard output has at the end: nobody may be reading it."""
 
 
 class Router:
@@ -45,7 +49,7 @@ class Router:
         self._read = read
         self.config = read()
         self.bus = Dispatcher()
-        self.log_bus = Dispatcher(max_queue=router_logs.MAX_QUEUE)
+        self.log_bus = Dispatcher(max_queue=router_logs.MAX_QUEUE, exit_timeout=0)
         self.logs = router_logs.LogStore(self.log_bus)
         self.closing = asyncio.Event()
         self.started_at = time.time()
@@ -135,7 +139,8 @@ class Router:
         await self.owner.close()
         await self._guard.close()
         await self.bus.aclose()
-        await self.log_bus.aclose()
+        with contextlib.suppress(CloseTimeoutError):
+            await self.log_bus.aclose(LAST_LINES)
 
     def _make_process(self, model: Model, changed: Changed) -> Process:
         return Process(model, logs=self.logs, changed=changed, guard=self._guard)
