@@ -312,6 +312,21 @@ def test_simulate_refuses_numbers_that_make_no_load(words, capsys):
     assert words[1] in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("ringcast:\n  scheduler: fiar\n", ":2: ringcast.scheduler: no scheduler 'fiar'; did you mean 'fair'?"),
+        ("ringcast:\n\n  router: gruop\n", ":3: ringcast.router: no planner 'gruop'; did you mean 'group'?"),
+        ("ringcast: {router: 'no.such:Planner'}\n", ":1: ringcast.router: planner 'no.such:Planner': ModuleNotFound"),
+    ],
+)
+@pytest.mark.parametrize("command", ["check", "serve"])
+def test_a_scheduler_or_planner_that_is_not_there_is_named_with_its_place(file, capsys, command, text, said):
+    name = file(f"{text}models: {{A: {{cmd: 'server ${{PORT}}'}}}}\n")
+    assert main([command, "--config", name]) == 1
+    assert f"{name}{said}" in capsys.readouterr().err
+
+
 # serve
 
 

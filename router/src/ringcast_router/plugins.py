@@ -1,14 +1,29 @@
 """Planners and schedulers of one's own: found by `package.module:Class`, or by the name of an entry point."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
 
+from ringcast_router.config.model import Config
 from ringcast_router.errors import ConfigError
 
 GROUPS = {"planner": "ringcast_router.planners", "scheduler": "ringcast_router.schedulers"}
 KEYS = {"planner": "ringcast.router", "scheduler": "ringcast.scheduler"}
+
+
+@contextlib.contextmanager
+def placed(config: Config) -> Iterator[None]:
+    """Have a `ConfigError` of `find` or `make` name file and line, where the configuration came from a file."""
+    try:
+        yield
+    except ConfigError as error:
+        node = config.source.get(*error.key.split(".")) if config.source and not error.line else None
+        if node is None or not node.line:
+            raise
+        raise ConfigError(error.message, file=node.file, line=node.line, key=error.key) from error.__cause__
 
 
 def find(name: str, built_in: Mapping[str, Any], kind: str) -> Any:
@@ -37,8 +52,11 @@ def find(name: str, built_in: Mapping[str, Any], kind: str) -> Any:
             raise ConfigError(f"{kind} {name!r}: module {module_name} has no {attribute!r}", key=key) from None
     installed = {point.name: point for point in entry_points(group=GROUPS[kind])}
     if name not in installed:
-        known = ", ".join([*built_in, *sorted(installed)])
-        raise ConfigError(f"no {kind} {name!r}; known are {known}, or give package.module:Class", key=key)
+        known = [*built_in, *sorted(installed)]
+        near = "".join(f"; did you mean {match!r}?" for match in get_close_matches(name, known, 1))
+        raise ConfigError(
+            f"no {kind} {name!r}{near}; known are {', '.join(known)}, or give package.module:Class", key=key
+        )
     try:
         return installed[name].load()
     except Exception as error:

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from ringcast_router.command import files
 from ringcast_router.config import Config, describe, split_command
 from ringcast_router.errors import ConfigError
+from ringcast_router.planning import make_planner
+from ringcast_router.scheduling import make_scheduler
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +34,7 @@ def run(options: argparse.Namespace) -> int:
         ConfigError: The configuration cannot be used.
     """
     config = files.Files.of(options).read()
+    make_scheduler(config, make_planner(config))  # a name that stands for nothing, or a plug-in that cannot be had
     for warning in (*config.warnings, *missing_programs(config)):
         print(f"warning: {warning}", file=sys.stderr)
     if options.resolved:

@@ -15,6 +15,7 @@ def make_planner(config: Config) -> Planner:
     Raises:
         ConfigError: There is no such planner, or the configuration is wrong for it.
     """
-    kind = plugins.find(config.router, {"group": GroupPlanner, "matrix": MatrixPlanner}, "planner")
-    planner: Planner = plugins.make(kind, config.router, "planner", "plan", config)
-    return planner
+    with plugins.placed(config):
+        kind = plugins.find(config.router, {"group": GroupPlanner, "matrix": MatrixPlanner}, "planner")
+        planner: Planner = plugins.make(kind, config.router, "planner", "plan", config)
+        return planner

@@ -16,6 +16,7 @@ def make_scheduler(config: Config, planner: Planner) -> Scheduler:
     Raises:
         ConfigError: There is no such scheduler.
     """
-    kind = plugins.find(config.scheduler, {"fair": FairScheduler, "fifo": FifoScheduler}, "scheduler")
-    scheduler: Scheduler = plugins.make(kind, config.scheduler, "scheduler", "on_request", config, planner)
-    return scheduler
+    with plugins.placed(config):
+        kind = plugins.find(config.scheduler, {"fair": FairScheduler, "fifo": FifoScheduler}, "scheduler")
+        scheduler: Scheduler = plugins.make(kind, config.scheduler, "scheduler", "on_request", config, planner)
+        return scheduler
