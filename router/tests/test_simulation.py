@@ -44,7 +44,14 @@ def test_a_csv_trace_has_columns(file):
         ('{"at": 1, "model": "a"}\n{"at": 1}', ":2: 'model' is missing"),
         ('{"at": 1, "model": "nobody"}', ":1: there is no model 'nobody'"),
         ('{"at": "soon", "model": "a"}', ":1: could not convert"),
-        ('{"at": -1, "model": "a"}', ":1: times are not negative"),
+        ('{"at": -1, "model": "a"}', ":1: at must be a time of at least 0 seconds, not -1"),
+        ('{"at": NaN, "model": "a"}', ":1: at must be a time"),
+        ('{"at": Infinity, "model": "a"}', ":1: at must be a time"),
+        (f'{{"at": {"9" * 400}, "model": "a"}}', ":1: int too large"),
+        ('{"at": 1, "model": "a", "seconds": -2}', ":1: seconds must be a time"),
+        ('{"at": 1, "model": "a", "priority": 1e400}', ":1: cannot convert"),
+        ('{"model": "a", "load": -5}', ":1: load must be a time"),
+        ('{"model": "a", "stop": NaN}', ":1: stop must be a time"),
         ("{", ":1: not JSON"),
         ("[" * 100_000, ":1: not JSON"),
         ("[]", ":1: each line is an object"),
@@ -53,6 +60,18 @@ def test_a_csv_trace_has_columns(file):
 def test_a_wrong_line_is_named(file, text, said):
     with pytest.raises(ConfigError, match=said):
         read(file(text), CONFIG)
+
+
+def test_a_request_may_take_no_time(file):
+    (job,) = read(file('{"at": 1, "model": "a", "seconds": 0}'), CONFIG).jobs
+    assert job.seconds == 0
+
+
+def test_a_field_of_csv_that_is_too_long_is_said(tmp_path):
+    path = tmp_path / "trace.csv"
+    path.write_text(f"at,model\n1,{'a' * 200_000}\n")
+    with pytest.raises(ConfigError, match="cannot be read: field larger"):
+        read(path, CONFIG)
 
 
 def test_a_missing_trace_is_said(tmp_path):

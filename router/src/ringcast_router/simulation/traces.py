@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -55,18 +56,24 @@ def read(path: str | Path, config: Config, costs: Costs | None = None) -> Trace:
             if model is None:
                 raise ValueError(f"there is no model {row['model']!r}")
             if "at" in row:
-                job = Job(float(row["at"]), model, float(row.get("seconds") or 1), int(row.get("priority") or 0))
-                if job.at < 0 or job.seconds < 0:
-                    raise ValueError("times are not negative")
-                jobs.append(job)
+                at, seconds = _seconds(row, "at", 0.0), _seconds(row, "seconds", 1.0)
+                jobs.append(Job(at, model, seconds, int(row.get("priority") or 0)))
             else:
                 load, stop = costs.of(model)
-                models[model] = float(row.get("load", load)), float(row.get("stop", stop))
-        except (KeyError, TypeError, ValueError) as error:
+                models[model] = _seconds(row, "load", load), _seconds(row, "stop", stop)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             what = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
             raise ConfigError(what, file=str(path), line=line) from None
     jobs.sort(key=lambda job: job.at)
     return Trace(jobs, Costs(costs.load, costs.stop, models))
+
+
+def _seconds(row: Mapping[str, Any], key: str, default: float) -> float:
+    value = row.get(key)
+    number = default if value is None or value == "" else float(value)  # a column of a CSV file may be empty
+    if not 0 <= number < math.inf:
+        raise ValueError(f"{key} must be a time of at least 0 seconds, not {value!r}")
+    return number
 
 
 def _rows(path: str | Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -87,7 +94,7 @@ def _rows(path: str | Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
                 if not isinstance(row, dict):
                     raise ConfigError("each line is an object in braces", file=str(path), line=line)
                 yield line, row
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(f"cannot be read: {error}", file=str(path)) from None
 
 
