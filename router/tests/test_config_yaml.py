@@ -1,11 +1,12 @@
 """What YAML means here: scalars, anchors, merge keys, duplicates, and environment variables in the text."""
 
 import math
+import os
 from itertools import pairwise
 
 import pytest
 
-from ringcast_router.config import loads, scalars
+from ringcast_router.config import load, loads, scalars
 from ringcast_router.errors import ConfigError
 
 # Each line is eight times the line before.
@@ -195,3 +196,32 @@ class TestEnvironment:
 
     def test_names_with_a_dot_are_no_macros(self):
         assert metadata("{a: '${env.} ${other.x}'}") == {"a": "${env.} ${other.x}"}
+
+
+HUGE = "9" * 5_000
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (f"startPort: {HUGE}", "startPort: must be a whole number"),
+        (f"startPort: -{HUGE}", "startPort: must be a whole number"),
+        (f"startPort: 0x{'f' * 5_000}", "startPort: must be a whole number"),
+        (f"models: {{a: {{cmd: x, proxy: 'http://a:1', ttl: {HUGE}}}}}", "ttl: must be a whole number"),
+        (f"ringcast: {{resources: {{vram: {HUGE}GiB}}}}", "vram: must be at most"),
+        (f"ringcast: {{fair: {{max_wait: {HUGE}}}}}", "max_wait: must be a number"),
+        (f"upstream: {{ignorePaths: ['{'(' * 3_000}{')' * 3_000}']}}", "ignorePaths: .* no regular expression"),
+        (f"performance: {{every: {HUGE}h}}", "every: must be at most"),
+        ("apiKeys: ['${env.BYTES}']", "BYTES is not text in UTF-8"),
+    ],
+)
+def test_what_is_too_large_or_no_text_is_named_with_its_key(text, words):
+    with pytest.raises(ConfigError, match=words):
+        loads(f"{text}\n", environ={"BYTES": os.fsdecode(b"\xff\xfe")}, file="c.yaml")
+
+
+def test_a_circle_of_links_is_no_file(tmp_path):
+    (tmp_path / "a.yaml").symlink_to("b.yaml")
+    (tmp_path / "b.yaml").symlink_to("a.yaml")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load([tmp_path / "a.yaml"])

@@ -38,10 +38,11 @@ def load(paths: Sequence[str | Path], *, environ: Mapping[str, str] | None = Non
     seen: set[Path] = set()
     roots = []
     for path in map(Path, paths):
+        text = _text_of(path)  # first: a circle of links cannot be resolved
         if path.resolve() in seen:
             raise ConfigError("this file is named twice", file=str(path))
         seen.add(path.resolve())
-        roots.append(reader.read(_text_of(path), str(path), os.environ if environ is None else environ))
+        roots.append(reader.read(text, str(path), os.environ if environ is None else environ))
     return build(merge(roots))
 
 

@@ -107,7 +107,7 @@ def _finish_globals(settings: dict[str, Any], root: Node, scope: Scope) -> None:
     for pattern in settings["upstream"]["ignorePaths"]:
         try:
             re.compile(pattern)
-        except re.error as error:
+        except (re.error, RecursionError, OverflowError) as error:
             place = root.get("upstream", "ignorePaths")
             place.fail("upstream.ignorePaths", f"{pattern!r} is no regular expression: {error}")
 

@@ -22,6 +22,8 @@ _TRUE = ("y", "Y", "yes", "on")
 _FALSE = ("n", "N", "no", "off")
 _UNITS = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
 _DURATION = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|ms|s|m|h)")
+_LONGEST = 2**63 // 10**9  # seconds: what Go's durations hold
+_LARGEST = 2**63  # bytes
 _SIZES = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?")
 
@@ -118,7 +120,10 @@ def duration(default: str) -> Decoder:
         parts = _DURATION.findall(written)
         if written != "".join(map("".join, parts)) or not parts or isinstance(node.value, int | float):
             node.fail(key, f"must be a duration such as 10s or 1m30s, not {node.kind}")
-        return sum(float(amount) * _UNITS[unit] for amount, unit in parts) / 10**9
+        seconds = sum(float(amount) * _UNITS[unit] for amount, unit in parts) / 10**9
+        if seconds > _LONGEST:
+            node.fail(key, f"must be at most {_LONGEST // 3600} hours")
+        return seconds
 
     return decode
 
@@ -138,7 +143,10 @@ def size(node: Node, key: str, scope: Scope) -> int:
     if found is None:
         node.fail(key, f"must be an amount such as 14GiB or a number, not {node.kind}")
     amount, unit, binary = found.groups()
-    return round(float(amount) * float(1024 if binary else 1000) ** _SIZES[unit])
+    bytes_ = float(amount) * float(1024 if binary else 1000) ** _SIZES[unit]
+    if bytes_ > _LARGEST:
+        node.fail(key, f"must be at most {_LARGEST >> 40} TiB")
+    return round(bytes_)
 
 
 def texts(default: tuple[str, ...] = ()) -> Decoder:

@@ -39,7 +39,8 @@ def replace(text: str, names: Mapping[str, Node], environ: Mapping[str, str]) ->
         environ: The environment variables.
 
     Raises:
-        ConfigError: A variable is not set, or its value has a line break, which would change the file's structure.
+        ConfigError: A variable is not set, or its value has a line break, which would change the file's structure, or
+            bytes that are not UTF-8.
     """
     values = {}
     for name, node in names.items():
@@ -49,5 +50,7 @@ def replace(text: str, names: Mapping[str, Node], environ: Mapping[str, str]) ->
             node.fail(
                 "", f"the environment variable {name} has a line break or a null character, which cannot stand here"
             )
+        if any("\ud800" <= character <= "\udfff" for character in environ[name]):  # bytes that Python could not decode
+            node.fail("", f"the environment variable {name} is not text in UTF-8")
         values[name] = environ[name].replace("\\", "\\\\").replace('"', '\\"')
     return _VARIABLE.sub(lambda found: values.get(found[1], found[0]), text)

@@ -42,8 +42,12 @@ def resolve(text: str) -> Scalar:
     digits = text.replace("_", "")
     for pattern, base in _INTEGERS:
         if found := pattern.fullmatch(digits):
-            value = int(found[1], base) * (-1 if digits[0] == "-" else 1)
-            return value if -_LARGEST // 2 <= value < _LARGEST else float(value)
+            sign = -1 if digits[0] == "-" else 1
+            try:
+                value = int(found[1], base) * sign
+                return value if -_LARGEST // 2 <= value < _LARGEST else float(value)
+            except (ValueError, OverflowError):  # more digits than Python reads, or a float holds
+                return sign * math.inf
     return float(digits) if _FLOAT.fullmatch(digits) else text
 
 
