@@ -565,6 +565,7 @@ async def test_a_server_that_does_not_read_pins_no_request(
     monkeypatch.setattr(connections, "STALLED" if stalls else "LOOK_EVERY", 0.2)
     upstream.script = do_not_read
     served = await front()
+    await served.router.load("m")  # a body whose model is not ready is read to its end first
     writer = await send(served)
     clients = served.server._runner.server.connections
     await until(lambda: any(client.transport and not client.transport.is_reading() for client in clients))
