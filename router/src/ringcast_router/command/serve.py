@@ -124,12 +124,21 @@ def _signals(handlers: Mapping[str, Callable[[], None]]) -> Iterator[None]:
         loop.call_soon_threadsafe(handlers[signal.Signals(number).name])
 
     for name in handlers:
-        if (number := getattr(signal, name, None)) is not None:
-            before[number] = signal.signal(number, come)  # not add_signal_handler, which Windows does not have
+        if (number := getattr(signal, name, None)) is None:
+            continue
+        before[number] = signal.getsignal(number)
+        try:
+            loop.add_signal_handler(
+                number, handlers[name]
+            )  # wakes a loop that sleeps while another thread is signalled
+        except NotImplementedError:  # Windows, whose loop is woken by any signal
+            signal.signal(number, come)
     try:
         yield
     finally:
         for number, handler in before.items():
+            with contextlib.suppress(NotImplementedError):
+                loop.remove_signal_handler(number)
             signal.signal(number, handler)
 
 
