@@ -245,6 +245,7 @@ def test_an_id_that_is_given_out_is_found_while_another_thread_gives_one_out(
 
 @pytest.mark.usefixtures("collected_classes")
 def test_an_automatic_id_does_not_keep_the_class_alive() -> None:
+    gc.collect()  # classes of other tests
     known = len(events._automatic)
     cls = type("Tick", (), {})
     type_id(cls)

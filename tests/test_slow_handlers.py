@@ -3,6 +3,7 @@
 import os
 import sys
 import threading
+import time
 from dataclasses import dataclass
 
 import limits
@@ -282,16 +283,20 @@ class Beside:
 
     def __init__(self):
         self.ran_beside = []
+        self.seconds = []  # from the first publish to the end of each call of the slow one
+        self.published_at = 0.0
         self.quick_has_run = threading.Event()
 
     def slow(self, events):
         self.ran_beside.append(self.quick_has_run.wait(0.008))
+        self.seconds.append(time.monotonic() - self.published_at)
 
     def quick(self, event):
         self.quick_has_run.set()
 
     def publish(self, bus, *events):
         self.quick_has_run.clear()
+        self.published_at = time.monotonic()
         for event in events:
             bus.publish(event)
         assert bus.wait_idle(limits.DEADLINE)
@@ -312,7 +317,8 @@ def test_a_handler_that_is_known_to_be_slow_runs_beside_the_quick_ones(bus, opti
             break
     assert beside.ran_beside[-10:] == [True] * 10
     if same_class or workers_that_stay() == 1:  # else they run in parallel anyway
-        assert beside.ran_beside[0] is False  # at first nobody can know
+        # at first nobody can know; but on a loaded machine the watch may find the very first call stuck
+        assert beside.ran_beside[0] is False or beside.seconds[0] > 0.008
 
 
 def test_a_handler_that_was_slow_and_is_quick_again_runs_with_the_others(bus):
