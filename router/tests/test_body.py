@@ -210,7 +210,7 @@ async def test_a_body_on_its_way_that_cannot_be_kept_is_refused(monkeypatch: pyt
     loop = asyncio.get_running_loop()
     protocol = BaseProtocol(loop)
     protocol.connection_made(Mock(asyncio.Transport))
-    content = StreamReader(protocol, 1 << 16, loop=loop)
+    content = StreamReader(protocol, 1 << 30, loop=loop)
     content.feed_data(b"begin")
     ahead = ReadAhead(content)
     chunks = aiter(ahead)

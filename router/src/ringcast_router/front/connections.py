@@ -70,8 +70,8 @@ class ServerConnection(ResponseHandler):
     def _look(self, waited: int) -> None:
         """Give up a server that reads nothing: its client's leaving may hide behind the bytes that nobody takes.
 
-        Bodies are read ahead for that (`body.ReadAhead`), as a busy server may be late to read one. What is upgraded has
-        no end, so it cannot be kept.
+        Bodies are read ahead for that (`body.ReadAhead`), and a busy server may be late to read one. What is upgraded
+        has no end, so it cannot be kept.
         """
         if self.transport is None or not self.writing_paused:
             return
