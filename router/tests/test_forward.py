@@ -7,7 +7,9 @@ import asyncio
 import contextlib
 import errno
 import io
+import os
 import random
+import signal
 import socket
 import struct
 import sys
@@ -21,6 +23,7 @@ import pytest
 from conftest import wait_until
 from limits import DEADLINE
 
+from ringcast_router import owner
 from ringcast_router.front import body, connections
 
 Script = Callable[["Link"], Awaitable[None]]
@@ -650,6 +653,35 @@ async def test_a_server_that_nobody_reaches_is_a_502_that_says_so(serve: Any, fr
     served = await serve(f"models:\n  m:\n    cmd: {IDLE}\n    proxy: {proxy}\n    checkEndpoint: none\n")
     answer = await served.post("/v1/completions", data=BODY)
     assert (answer.status, answer.json["error"]["message"]) == (502, "m: its server cannot be reached")
+
+
+@pytest.mark.parametrize("began", [False, True], ids=["before the answer", "in mid-stream"])
+async def test_a_request_whose_server_has_ended_ends_though_its_connection_stays(
+    front: Any, upstream: Upstream, monkeypatch: pytest.MonkeyPatch, began: bool
+) -> None:
+    """Somebody who is not the model's process, as behind `docker run`, holds the connection."""
+    monkeypatch.setattr(owner, "LEFT_BEHIND", 0.05)
+    served = await front()
+    came = asyncio.Event()
+
+    async def script(link: Link) -> None:
+        await link.read()
+        if began:
+            await link.send(STREAM + b"2\r\nab\r\n")
+        came.set()
+        await asyncio.Event().wait()
+
+    upstream.script = script
+    reader, writer = await raw(served, post(BODY))
+    await came.wait()
+    if began:
+        await reader.readuntil(b"ab")
+    os.kill(served.router.processes["m"].pid, signal.SIGKILL)
+    await served.until("m", "stopped")
+    await wait_for_no_request(served)
+    assert not (await asyncio.wait_for(reader.read(), DEADLINE)).endswith(b"0\r\n\r\n"), "no clean end"
+    assert served.router.owner.scheduler.in_flight("m") == 0
+    writer.close()
 
 
 @pytest.mark.parametrize("began", [False, True], ids=["before the answer", "in mid-stream"])

@@ -41,6 +41,9 @@ from ringcast_router.scheduling.interface import (
 log = logging.getLogger(__name__)
 decisions = logging.getLogger("ringcast_router.decisions")
 
+LEFT_BEHIND = 5.0
+"""Seconds that a request has to end by itself when its server has ended: most see their connection break at once."""
+
 
 class Pending:
     """One request on its way: it waits, is granted its model's server, and ends. Made by `Owner.submit`.
@@ -289,11 +292,29 @@ class Owner:
         self._bus.publish(ModelStateChanged(name, str(old), str(new), reason, time.time()))
         if new is State.READY:
             self._watch_idle(name)
+        if old is not State.STOPPED and new in (State.STOPPED, State.STARTING):  # one that hung is started again
+            self._abort_what_is_left_behind(self.processes[name])
         if new is State.STOPPED and name in self._renewed:
             self._renew(name)
         if new is not State.SHUTDOWN and not self.closing:
             now = time.monotonic()
             self._tell(lambda: self.scheduler.on_state(name, str(new), now), now, [name])
+
+    def _abort_what_is_left_behind(self, process: Process) -> None:
+        """Give the requests of a server that has ended a little time, and abort those that do not end by themselves.
+
+        Their connection can be held open by somebody else, such as a container that has outlived its client. They would
+        count as in flight, and keep others from being loaded.
+        """
+
+        def abort() -> None:
+            for pending in left:
+                if pending.id in self._pending:
+                    log.warning("%s: request %d is ended, as its server has ended", pending.model, pending.id)
+                    pending.abort()
+
+        if left := [pending for pending in self._pending.values() if pending._process is process]:
+            asyncio.get_running_loop().call_later(LEFT_BEHIND, abort)
 
     def _time_has_come(self) -> None:
         self._timer = self._timer_at = None
@@ -357,9 +378,8 @@ class Owner:
     def _grant(self, request: Request, now: float) -> None:
         pending = self._pending.get(request.id)
         process = self.processes.get(request.model)
-        if (
-            pending is None or process is None or pending._refused is not None
-        ):  # it ended while the grant was on its way
+        # It can have ended while the grant was on its way.
+        if pending is None or process is None or pending._refused is not None:
             self._tell(lambda: self.scheduler.on_serve_done(request.id, now), now)
             return
         process.begin()
