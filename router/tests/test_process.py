@@ -25,6 +25,7 @@ from ringcast_router.logs import RING, LogStore
 from ringcast_router.ports import LOOPBACK, free_ports
 from ringcast_router.processes import Process, State
 from ringcast_router.processes.child import Child
+from ringcast_router.processes.health import Health
 from ringcast_router.processes.output import Output
 
 START, READY, STOPPING, STOPPED = State.STARTING, State.READY, State.STOPPING, State.STOPPED
@@ -494,7 +495,8 @@ async def test_a_stop_during_a_restart_wins(make):
 
 
 @pytest.mark.parametrize("busy", [True, False])
-async def test_a_server_is_not_asked_while_a_request_is_in_flight(make, busy):
+async def test_a_server_that_answers_nobody_is_taken_to_be_busy_while_a_request_is_in_flight(make, busy):
+    """A long prompt can keep a server of one thread from answering for minutes."""
     a = make(responder_command("A"), liveness=Liveness(every=0.05, failures=2), unload_timeout=0)
     await a.process.start()
     a.process.begin()
@@ -505,6 +507,54 @@ async def test_a_server_is_not_asked_while_a_request_is_in_flight(make, busy):
     if not busy:
         a.process.end()
         await wait_until(lambda: STOPPING in a.states)
+
+
+@pytest.mark.parametrize("host", [LOOPBACK, "localhost"])
+async def test_a_server_that_no_longer_listens_is_started_again_also_with_a_request_in_flight(make, host):
+    """That it is busy does not excuse it: a busy server is still connected to."""
+    deaf = python(
+        "import signal, socket\n"
+        f"listener = socket.create_server(('{LOOPBACK}', ${{PORT}}))\n"
+        "client, _ = listener.accept()\n"
+        "client.recv(9999)\n"
+        "client.sendall(b'HTTP/1.1 200 OK\\r\\nContent-Length: 0\\r\\n\\r\\n')\n"
+        "client.close()\n"
+        "listener.close()\n"
+        "signal.pause()\n"
+    )
+    port = free_ports()
+    liveness = Liveness(every=0.05, failures=3)
+    a = make(deaf, port=port, proxy=f"http://{host}:{port}", liveness=liveness, unload_timeout=0)
+    await a.process.start()
+    a.process.begin()
+    await wait_until(lambda: STOPPING in a.states)
+    assert a.reasons[2] == f"nobody listens on {host}:{port}"
+
+
+@pytest.mark.parametrize(
+    ("numbers", "refused"),
+    [
+        ([errno.ECONNREFUSED, errno.ECONNREFUSED], True),
+        ([errno.EADDRNOTAVAIL, errno.ECONNREFUSED], True),
+        ([errno.ECONNREFUSED, errno.ETIMEDOUT], False),
+        ([errno.ENETUNREACH, errno.EADDRNOTAVAIL], False),
+    ],
+)
+async def test_a_host_of_several_addresses_is_deserted_where_each_that_can_be_reached_refuses(
+    monkeypatch, numbers, refused
+):
+    """`localhost` is often both ::1 and 127.0.0.1. Then asyncio raises an error that has no number."""
+    addresses = ["('::1', 1, 0, 0)", "('127.0.0.1', 1)"]
+    told = ", ".join(f"[Errno {n}] Connect call failed {a}" for n, a in zip(numbers, addresses, strict=True))
+
+    async def connect(*_, **__):
+        raise OSError(f"Multiple exceptions: {told}")
+
+    monkeypatch.setattr(asyncio, "open_connection", connect)
+    health = Health(Model("A", proxy="http://localhost:1"))
+    assert await health.is_deserted(1.0) is refused
+    assert await health.look(1.0) == 0
+    assert (health.last == "nobody listens on localhost:1") is refused
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])

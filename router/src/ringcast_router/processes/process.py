@@ -137,7 +137,7 @@ class Process:
         self.model = model
 
     def begin(self) -> None:
-        """Say that a request is being passed on: the server is not asked for its health meanwhile."""
+        """Say that a request is being passed on: a server that only fails to answer is taken to be busy meanwhile."""
         self._in_flight += 1
 
     def end(self) -> None:
@@ -324,7 +324,12 @@ class Process:
         return "" if answered else f"the server was not ready after {timeout} s: {health.last}"
 
     async def _until_over_or_unwell(self, child: Child, life: _Life, health: Health) -> str:
-        """Wait until a ready server has ended, is to end, or no longer answers; return how that showed, or ""."""
+        """Wait until a ready server has ended, is to end, or no longer answers; return how that showed, or "".
+
+        While requests are in flight it is asked for nothing, and unwell only where nobody listens on its port. It may
+        be busy with a long prompt and answer late, or say that it has no place. Where it hangs, the clients' leaving
+        ends the requests, and the looks go on.
+        """
 
         async def fail() -> None:
             failures = 0
@@ -333,15 +338,18 @@ class Process:
                 every = self.model.liveness.every
                 await asyncio.sleep(every - spent if every > 0 else LOOK_AT_SETTINGS)
                 began = time.monotonic()
-                # Who is busy with a request may answer late, and is known to live by what is streamed.
-                watched = health.checks and every > 0 and not self._in_flight
-                if watched and await health.look(min(every, PATIENCE)) != OK and not self._in_flight:
+                if health.checks and every > 0 and await self._is_unwell(health, min(every, PATIENCE)):
                     failures += not health.is_ours  # where the router could not even ask, nothing is known
                 else:
                     failures = 0
                 spent = time.monotonic() - began
 
         return health.last if await _unless_over(fail(), child, life) else ""
+
+    async def _is_unwell(self, health: Health, within: float) -> bool:
+        if self._in_flight:
+            return await health.is_deserted(within)
+        return await health.look(within) != OK and not self._in_flight
 
     async def _end(self, child: Child, life: _Life, grace: float) -> None:
         """Have a child and its group end by themselves; return when they have, or when their time is over."""
