@@ -24,6 +24,7 @@ from ringcast_router.errors import StartError
 from ringcast_router.logs import RING, LogStore
 from ringcast_router.ports import LOOPBACK, free_ports
 from ringcast_router.processes import Process, State
+from ringcast_router.processes import process as processes
 from ringcast_router.processes.child import Child
 from ringcast_router.processes.health import Health
 from ringcast_router.processes.output import Output
@@ -269,12 +270,68 @@ async def test_a_start_after_a_failed_one_tries_again(make, tmp_path):
     assert a.process.state is READY
 
 
-async def test_a_foreign_server_on_the_port_does_not_pass_for_the_model(make):
-    port = free_ports()
-    foreign = make(responder_command("foreign"), port=port)
+@pytest.fixture
+async def foreign(make):
+    """A server of somebody else, for which a model's could be taken."""
+    foreign = make(responder_command("foreign"))
     await foreign.process.start()
-    a = make(responder_command("A"), port=port)
-    with pytest.raises(StartError, match=r"exited with status 1 before it was ready; .* was taken by somebody else"):
+    return foreign
+
+
+def port_of(watched):
+    return int(watched.process.model.proxy.rpartition(":")[2])
+
+
+@pytest.mark.parametrize("settings", [{}, {"check_endpoint": "none"}], ids=["checked", "not checked"])
+@pytest.mark.parametrize("where", ["in the command", "in the environment"])
+async def test_a_port_that_somebody_else_listens_on_is_refused(make, foreign, monkeypatch, where, settings):
+    """The server that waits there would pass for the model's until the model's own finds its port taken."""
+    monkeypatch.setattr(processes, "LET_GO", 0.1)
+    port = port_of(foreign)
+    if where == "in the command":
+        a = make(python(f"{port}; import signal; signal.pause()"), port=port, **settings)
+    else:
+        a = make(IDLE, port=port, env=(f"HOST={LOOPBACK}:{port}",), **settings)
+    with pytest.raises(StartError) as failure:
+        await a.process.start()
+    who = f"{psutil.Process(foreign.process.pid).name()} (process {foreign.process.pid})"
+    if not sys.platform.startswith("linux"):
+        who = "somebody else"
+    why = f"{who} listens on {LOOPBACK}:{port} already: end that, or give the model another port"
+    assert failure.value.reason == why
+    assert a.states == [START, STOPPED]
+    assert a.process.pid is None
+
+
+async def test_a_port_that_somebody_else_lets_go_is_waited_for(make, foreign):
+    a = make(responder_command("A"), port=port_of(foreign))
+    starting = asyncio.create_task(a.process.start())
+    await wait_until(lambda: START in a.states)
+    await foreign.process.stop()
+    await starting
+    assert a.states == [START, READY]
+
+
+async def test_a_stop_ends_the_wait_for_a_port(make, foreign, monkeypatch):
+    monkeypatch.setattr(processes, "LET_GO", 1000.0)
+    a = make(responder_command("A"), port=port_of(foreign))
+    starting = asyncio.create_task(a.process.start())
+    await wait_until(lambda: START in a.states)
+    await asyncio.wait_for(a.process.stop(reason="unloaded"), DEADLINE)
+    with pytest.raises(StartError, match="unloaded"):
+        await starting
+
+
+async def test_a_command_that_names_no_port_may_attach_to_a_server_that_listens_already(make, foreign):
+    a = make(IDLE, port=port_of(foreign))
+    await a.process.start()
+    assert a.states == [START, READY]
+
+
+async def test_a_command_that_names_no_port_and_ends_has_no_server(make, foreign, monkeypatch):
+    a = make(python("import time; time.sleep(0.3)"), port=port_of(foreign))
+    monkeypatch.setattr(processes, "DOUBT", 1000.0)
+    with pytest.raises(StartError, match=r"exited with status 0 before it was ready; .* was taken by somebody else"):
         await a.process.start()
     assert READY not in a.states
 

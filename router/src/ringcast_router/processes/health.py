@@ -33,6 +33,7 @@ class Health:
         model: Its `proxy` and `check_endpoint` say what to ask.
 
     Attributes:
+        port: The port.
         last: What the last look has met, in words.
         is_ours: Whether the last look has failed for want of something that the router needs to look.
     """
@@ -44,7 +45,7 @@ class Health:
         self.checks = model.check_endpoint.strip() != "none"
         self._host = url.hostname or "localhost"
         self._secure = url.scheme == "https"
-        self._port = url.port or (443 if self._secure else 80)
+        self.port = url.port or (443 if self._secure else 80)
         target = f"{url.path.rstrip('/')}/{model.check_endpoint.strip().lstrip('/')}"
         host = url.netloc.rpartition("@")[2]
         self._request = (
@@ -55,7 +56,7 @@ class Health:
     @property
     def address(self) -> str:
         """Host and port, as text."""
-        return f"{self._host}:{self._port}"
+        return f"{self._host}:{self.port}"
 
     async def until_well(self) -> None:
         """Return when the server answers with status 200."""
@@ -117,12 +118,12 @@ class Health:
 
     async def _connect(self, within: float) -> None:
         async with asyncio.timeout(within):
-            _, writer = await asyncio.open_connection(self._host, self._port)
+            _, writer = await asyncio.open_connection(self._host, self.port)
         writer.close()
 
     async def _ask(self) -> int:
         context = ssl.create_default_context() if self._secure else None
-        reader, writer = await asyncio.open_connection(self._host, self._port, ssl=context)
+        reader, writer = await asyncio.open_connection(self._host, self.port, ssl=context)
         try:
             writer.write(self._request)
             line = await reader.readuntil(b"\n")

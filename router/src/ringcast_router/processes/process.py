@@ -22,6 +22,7 @@ from ringcast_router.processes import command
 from ringcast_router.processes.child import Child
 from ringcast_router.processes.guard import Guard
 from ringcast_router.processes.health import OK, PATIENCE, Health
+from ringcast_router.processes.listeners import who_listens
 from ringcast_router.processes.state import State
 
 Changed = Callable[[str, State, State, str], None]
@@ -32,6 +33,8 @@ GRACE_OF_A_START = 5.0  # seconds at most from SIGTERM to SIGKILL for a server t
 STOP_COMMAND_LEAST = 2.0  # seconds that a stop command has even where the server is killed at once
 LOOK_AT_SETTINGS = 60.0  # seconds after which a server that is not watched may be watched, after a reload
 DOUBT = 1.0  # seconds that a server must outlive the first answer where its port was taken before it started
+LOOK_AT_PORT = 0.05  # seconds between two looks at a port that is still taken
+LET_GO = 2.0  # seconds for which a server waits for its port, which a container may hold for a moment after its end
 
 log = logging.getLogger(__name__)
 
@@ -232,10 +235,13 @@ class Process:
         """Lead one child from its start to its end."""
         model = self.model
         health = Health(model)
-        taken = not life.is_ending and health.checks and await health.is_taken()
-        if life.is_ending:
-            return self._failed(life, f"stopped before it was started: {life.reason}")
+        taken = not life.is_ending and await health.is_taken()
         try:
+            if taken and command.names_port(model, health.port):
+                await self._port_let_go(life, health)
+                taken = False
+            if life.is_ending:
+                return self._failed(life, f"stopped before it was started: {life.reason}")
             child = self._spawn(life)
         except StartError as failure:
             return _Outcome(failure, failure.reason)
@@ -276,6 +282,20 @@ class Process:
     def _failed(self, life: _Life, why: str) -> _Outcome:
         return _Outcome(StartError(self.model.id, why, life.recent.tail(TAIL)), why)
 
+    async def _port_let_go(self, life: _Life, health: Health) -> None:
+        """Wait until nobody listens on the port that the server is going to listen on, or a stop is asked for.
+
+        Raises:
+            StartError: Somebody keeps it, who would be taken for the model's server.
+        """
+        until = time.monotonic() + LET_GO
+        while not life.is_ending and await health.is_taken():
+            if time.monotonic() > until:
+                who = await asyncio.to_thread(who_listens, health.port) or "somebody else"
+                why = f"{who} listens on {health.address} already: end that, or give the model another port"
+                raise StartError(self.model.id, why)
+            await asyncio.wait({life.stop_asked}, timeout=LOOK_AT_PORT)
+
     def _spawn(self, life: _Life) -> Child:
         model = self.model
         if os.name == "nt":
@@ -300,8 +320,9 @@ class Process:
             child: The server.
             life: Its life.
             health: Its health check.
-            taken: Somebody listened on its port before it was started. Who answers may be that one, and a server that
-                finds its port taken ends after a while; so it must outlive the first answer.
+            taken: Somebody listened on its port before it was started, and its command does not name the port. That may
+                be the server, to which the command only attaches. Where it is not, the command's own finds its port
+                taken, and ends after a while; so it must outlive the first answer.
 
         Returns:
             "", or why it is not going to be ready.
