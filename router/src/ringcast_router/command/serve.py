@@ -18,6 +18,7 @@ import socket
 import ssl
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from ringcast_router import __version__
@@ -91,7 +92,7 @@ async def _serve(
             log.warning("this process may have %d files open at once; %s", few, wanted)
         tasks = [asyncio.create_task(_whenever(hangup, router.reload))]
         if watching:
-            tasks.append(asyncio.create_task(files.watch(sources.signature, router.reload)))
+            tasks.append(asyncio.create_task(files.watch(sources.signature, partial(router.reload, asked=False))))
         await stop.wait()
         for task in tasks:
             task.cancel()
