@@ -330,7 +330,11 @@ class Owner:
         models that the event is about. So these requests are refused, rather than left to wait for ever.
         """
         try:
-            self._carry_out(event(), now)
+            effects = list(event())
+            for effect in effects:
+                if not isinstance(effect, Effect):
+                    raise TypeError(f"a scheduler returns effects, not {effect!r}")
+            self._carry_out(effects, now)
         except Exception:
             log.exception("the scheduler %r failed", self.config.scheduler)
             for pending in [one for one in self._pending.values() if one.model in models]:
@@ -393,12 +397,13 @@ class Owner:
 
     async def _swap(self, swap: StartSwap) -> None:
         """Stop what must go, start the target, and come back as an event."""
-        asked = 0 if swap.request is None else swap.request.id
-        rule = "; ".join(f"{model}: {why}" for model, why in swap.rule.items())
-        self._bus.publish(SwapStarted(swap.ticket, swap.model, swap.evict, asked, rule, swap.cost, time.time()))
+        asked = 0
+        rule = error = ""
         began = loading = time.monotonic()
-        error = ""
         try:
+            asked = 0 if swap.request is None else swap.request.id
+            rule = "; ".join(f"{model}: {why}" for model, why in swap.rule.items())
+            self._bus.publish(SwapStarted(swap.ticket, swap.model, swap.evict, asked, rule, swap.cost, time.time()))
             reason = f"evicted for {swap.model}"
             await asyncio.gather(*(self.processes[m].stop(reason=reason) for m in swap.evict if m in self.processes))
             loading = time.monotonic()
@@ -470,8 +475,7 @@ class Owner:
         if self.closing or process is None or process.ready_at is None or process.model.ttl <= 0:
             return
         now = time.monotonic()
-        busy = self.scheduler.in_flight(name) or self.scheduler.waiting(name)
-        since = now if busy else max(process.ready_at, self._last_end.get(name, 0.0))
+        since = now if self._is_wanted(name) else max(process.ready_at, self._last_end.get(name, 0.0))
         left = since + process.model.ttl - now
         self._idle_timers[name] = asyncio.get_running_loop().call_later(max(0.0, left), self._look_at_idle, name)
 
@@ -481,15 +485,30 @@ class Owner:
         if process is None or process.state is not State.READY or process.ready_at is None:
             return
         now = time.monotonic()
-        busy = self.scheduler.in_flight(name) or self.scheduler.waiting(name)
-        if not busy and max(process.ready_at, self._last_end.get(name, 0.0)) + process.model.ttl <= now:
+        if (
+            not self._is_wanted(name)
+            and max(process.ready_at, self._last_end.get(name, 0.0)) + process.model.ttl <= now
+        ):
             self._tell(lambda: self.scheduler.on_unload([name], now), now, [name])
         else:
             self._watch_idle(name)
 
+    def _is_wanted(self, model: str) -> bool:
+        """Whether requests of a model are in flight or wait; also where the scheduler fails to say."""
+        counts = self._counts(model)
+        return counts is None or any(counts)
+
     def _publish_in_flight(self, model: str) -> None:
-        in_flight, waiting = self.scheduler.in_flight(model), self.scheduler.waiting(model)
-        self._bus.publish(InFlightChanged(model, in_flight, waiting, time.time()))
+        if (counts := self._counts(model)) is not None:
+            self._bus.publish(InFlightChanged(model, *counts, time.time()))
+
+    def _counts(self, model: str) -> tuple[int, int] | None:
+        """Return how many requests of a model are in flight, and how many wait; None where the scheduler fails."""
+        try:
+            return self.scheduler.in_flight(model), self.scheduler.waiting(model)
+        except Exception:
+            log.exception("the scheduler %r failed", self.config.scheduler)
+            return None
 
 
 def refused(effect: Reject) -> Refused:

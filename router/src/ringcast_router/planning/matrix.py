@@ -124,7 +124,7 @@ def _distinct(family: Iterable[int], relevant: int) -> list[int]:
 
 
 def _holding(part: int, holders: Mapping[int, int], count: int) -> int:
-    """Return which of `count` parts hold all models of `part`, as an int with one bit for each; one is `part` itself."""
+    """Return which of `count` parts hold all models of `part`, itself among them, as an int with one bit for each."""
     holding = (1 << count) - 1
     for bit in _bits_of(part):
         holding &= holders[bit]
