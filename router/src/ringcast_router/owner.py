@@ -293,14 +293,14 @@ class Owner:
         if new is State.READY:
             self._watch_idle(name)
         if old is not State.STOPPED and new in (State.STOPPED, State.STARTING):  # one that hung is started again
-            self._abort_what_is_left_behind(self.processes[name])
+            self._abort_what_is_left_behind(name)
         if new is State.STOPPED and name in self._renewed:
             self._renew(name)
         if new is not State.SHUTDOWN and not self.closing:
             now = time.monotonic()
             self._tell(lambda: self.scheduler.on_state(name, str(new), now), now, [name])
 
-    def _abort_what_is_left_behind(self, process: Process) -> None:
+    def _abort_what_is_left_behind(self, name: str) -> None:
         """Give the requests of a server that has ended a little time, and abort those that do not end by themselves.
 
         Their connection can be held open by somebody else, such as a container that has outlived its client. They would
@@ -313,7 +313,11 @@ class Owner:
                     log.warning("%s: request %d is ended, as its server has ended", pending.model, pending.id)
                     pending.abort()
 
-        if left := [pending for pending in self._pending.values() if pending._process is process]:
+        gone = (State.STOPPED, State.STARTING)
+        left = [
+            one for one in self._pending.values() if one.model == name and one._process and one._process.state in gone
+        ]
+        if left:
             asyncio.get_running_loop().call_later(LEFT_BEHIND, abort)
 
     def _time_has_come(self) -> None:
@@ -450,9 +454,14 @@ class Owner:
             process = self.processes.pop(name)
             self._last_end.pop(name, None)
             process.ask_to_stop("a reload removed its model")  # at once, as in `_stop`
-            task = asyncio.create_task(process.close(), name=f"close {name}")
+            task = asyncio.create_task(self._let_go(process), name=f"close {name}")
             self._closes.add(task)
             task.add_done_callback(self._closes.discard)
+
+    async def _let_go(self, process: Process) -> None:
+        await process.close()
+        if process.model.id not in self.processes:  # else another reload has brought the model back
+            process.forget_output()
 
     # Timers: what the scheduler wants to be woken for, and servers that are idle for longer than their ttl.
 

@@ -198,6 +198,10 @@ class Process:
         if self.state is not State.SHUTDOWN:
             self._set(State.SHUTDOWN, "")
 
+    def forget_output(self) -> None:
+        """Drop what is kept of the server's output: its model is no more."""
+        self._logs.forget(self.model.id)
+
     @staticmethod
     async def _until_over(life: _Life) -> None:
         assert life.task is not None
