@@ -11,7 +11,10 @@ import sys
 import pytest
 from limits import DEADLINE
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork"),
+    pytest.mark.forks,
+]
 
 PRELUDE = f"DEADLINE = {DEADLINE}\n"
 PRELUDE += """
