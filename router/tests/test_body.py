@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 from aiohttp import StreamReader, web
 from aiohttp.base_protocol import BaseProtocol
+from conftest import wait_until
 
 from ringcast_router.errors import Refused
 from ringcast_router.front import body as bodies
@@ -217,7 +218,7 @@ async def test_a_body_on_its_way_that_cannot_be_kept_is_refused(monkeypatch: pyt
     assert await anext(chunks) == b"begin"
     content.feed_data(bytes(IN_MEMORY))
     content.feed_eof()
-    await asyncio.wait({ahead._reading})
+    await wait_until(lambda: ahead._reading and ahead._reading.done(), what="the end of the reading")
     with pytest.raises(Refused, match="cannot store a body of this size: out of luck") as caught:
         await anext(chunks)
     assert (caught.value.status, caught.value.code) == (507, "no_space")

@@ -128,10 +128,8 @@ def _signals(handlers: Mapping[str, Callable[[], None]]) -> Iterator[None]:
         if (number := getattr(signal, name, None)) is None:
             continue
         before[number] = signal.getsignal(number)
-        try:
-            loop.add_signal_handler(
-                number, handlers[name]
-            )  # wakes a loop that sleeps while another thread is signalled
+        try:  # wakes a loop that sleeps while another thread is signalled
+            loop.add_signal_handler(number, handlers[name])
         except NotImplementedError:  # Windows, whose loop is woken by any signal
             signal.signal(number, come)
     try:

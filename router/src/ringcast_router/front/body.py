@@ -195,10 +195,11 @@ class ReadAhead:
         self._stored = 0  # bytes written to the file, and bytes read back from it
         self._read_back = 0
         self._file_lock = asyncio.Lock()
-        self._stalled = False
         self._came = asyncio.Event()
         self._taken = asyncio.Event()
-        self._reading: asyncio.Task[None] | None = None
+        self._stalled = False
+        self._stall: asyncio.TimerHandle | None = None
+        self._reading: asyncio.Task[None] | None = None  # once the server has stalled
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """Yield the bytes. Call once.
@@ -207,7 +208,13 @@ class ReadAhead:
             web.RequestPayloadError: The body breaks off.
             Refused: It cannot be kept: see `Body.receive`.
         """
-        self._reading = asyncio.create_task(self._read(), name="read a body ahead")
+        loop = asyncio.get_running_loop()
+        while self._reading is None:
+            if not (chunk := await self._content.readany()):
+                return
+            self._stall = loop.call_later(PATIENCE, self._begin_to_read)
+            yield chunk
+            self._stall.cancel()
         while True:
             is_all = self._reading.done()
             if is_all:
@@ -222,11 +229,17 @@ class ReadAhead:
 
     async def close(self) -> None:
         """Read no more, and forget the bytes."""
+        if self._stall is not None:
+            self._stall.cancel()
         if self._reading is not None:
             self._reading.cancel()
             await asyncio.gather(self._reading, return_exceptions=True)
         _forget(self._file)
         self._file = None
+
+    def _begin_to_read(self) -> None:
+        self._stalled = True
+        self._reading = asyncio.create_task(self._read(), name="read a body ahead")
 
     async def _read(self) -> None:
         try:

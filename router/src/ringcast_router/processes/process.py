@@ -239,9 +239,10 @@ class Process:
         """Lead one child from its start to its end."""
         model = self.model
         health = Health(model)
-        taken = not life.is_ending and await health.is_taken()
+        names_port = command.names_port(model, health.port)
+        taken = not life.is_ending and (names_port or health.checks) and await health.is_taken()
         try:
-            if taken and command.names_port(model, health.port):
+            if taken and names_port:
                 await self._port_let_go(life, health)
                 taken = False
             if life.is_ending:
