@@ -290,6 +290,9 @@ class Process:
     async def _port_let_go(self, life: _Life, health: Health) -> None:
         """Wait until nobody listens on the port that the server is going to listen on, or a stop is asked for.
 
+        Who listens once the server has been started is not looked into: in front of a container that is another process
+        than the model's, as a rule one of another user or group.
+
         Raises:
             StartError: Somebody keeps it, who would be taken for the model's server.
         """
