@@ -1,8 +1,8 @@
 """Say what is wrong with a configuration, or may be.
 
-Errors name file, line, key, and what would be right. Warnings name the full key, too, as in
-`models.large.cmd`; they are about keys that are unknown or not served yet, and
-programs that are not there. The exit status is 1 if the configuration cannot be used.
+Errors name file, line, key, and what would be right. Warnings name the full key, too, such as `models.large.cmd`. They
+are about keys that are unknown or not served yet, and programs that are not there. The exit status is 1 if the
+configuration cannot be used.
 """
 
 import argparse
