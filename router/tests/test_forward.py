@@ -5,6 +5,7 @@ The model's server is a script of each test's own, which sees and sends exact by
 
 import asyncio
 import errno
+import gc
 import io
 import socket
 import struct
@@ -19,7 +20,9 @@ import pytest
 from conftest import wait_until
 from limits import DEADLINE
 
+from ringcast_router.front import body as front_body
 from ringcast_router.front import connections
+from ringcast_router.front.body import Body
 
 Script = Callable[["Link"], Awaitable[None]]
 
@@ -271,6 +274,42 @@ async def test_an_offer_of_http_2_is_left_unanswered(front: Any, upstream: Upstr
     writer.close()
     assert upstream.links[0].body == BODY
     assert not upstream.links[0].headers.keys() & {"upgrade", "http2-settings"}
+
+
+@pytest.mark.parametrize(
+    ("size", "began"),
+    [(60_000, True), (900_000, True), (900_000, False), (3_000_000, True), (3_000_000, False)],
+)
+@pytest.mark.parametrize("setting", [(), ("useModelName: other",)], ids=["as it came", "filtered"])
+async def test_a_body_is_not_kept_while_the_answer_is_awaited(
+    front: Any, upstream: Upstream, monkeypatch: pytest.MonkeyPatch, setting: Any, size: int, began: bool
+) -> None:
+    """`began` says whether the answer's head has come; its rest can take an hour."""
+    monkeypatch.setattr(front_body, "IDLE_RACE", 0.02)
+    came, over = asyncio.Event(), asyncio.Event()
+
+    async def script(link: Link) -> None:
+        await link.read()
+        link.body = b""
+        if began:
+            await link.send(STREAM + b"2\r\nab\r\n")
+        came.set()
+        await over.wait()
+        await link.send((b"" if began else STREAM) + b"0\r\n\r\n")
+
+    upstream.script = script
+    served = await front(*setting)
+    await served.router.load("m")
+    body = b'{"model":"m","x":"' + b"x" * size + b'"}'
+    asking = asyncio.create_task(served.post("/v1/completions", data=io.BytesIO(body)))
+    try:
+        await asyncio.wait_for(came.wait(), DEADLINE)
+        bodies = [one for one in gc.get_objects() if isinstance(one, Body)]
+        assert bodies
+        await wait_until(lambda: not any(one.size for one in bodies), what="the end of all copies")
+    finally:
+        over.set()
+    assert (await asking).status == 200
 
 
 # What reaches the client

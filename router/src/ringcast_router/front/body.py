@@ -4,18 +4,23 @@ import asyncio
 import contextlib
 import errno
 import logging
+import mmap
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import IO, Self
 
 from aiohttp import hdrs, web
 
 from ringcast_router.errors import Refused
+from ringcast_router.front.connections import IDLE_RACE
+from ringcast_router.front.scan import in_slices
 
 log = logging.getLogger(__name__)
 
-IN_MEMORY = 1 << 20  # bytes of a body that are kept in memory, and what is written to or read from a file at once
+IN_MEMORY = 1 << 20  # bytes of a body that are kept in memory, and what is written to a file at once
+AT_ONCE = 1 << 16  # bytes of a body that are sent with its head; a larger one is sent in pieces
+PIECE = 1 << 18  # bytes of such a piece
 
 Span = tuple[int, int]
 """Where a piece of a body begins and ends, in bytes."""
@@ -36,12 +41,20 @@ _FAULT = 500, "storage_failed"
 
 
 class Body:
-    """The bytes of one request, complete. A context manager: leaving the block removes the file."""
+    """The bytes of one request, complete, in memory or in a file. A context manager: leaving the block forgets them.
+
+    They are needed until they are sent, and not while an answer is written for an hour: see `outgoing`.
+    """
 
     def __init__(self) -> None:
-        self._buffer = bytearray()  # all of it, or what is not yet in the file
+        self._buffer = bytearray()  # all of it, while it has no more than AT_ONCE bytes
+        # Then all of it, or what is not yet in the file. A map, for the memory of a bytearray that is released remains
+        # the process's wherever something small has come to lie behind it.
+        self._map: mmap.mmap | None = None
+        self._in_map = 0
         self._file: IO[bytes] | None = None
         self._in_file = 0
+        self._forgetting: asyncio.TimerHandle | None = None
 
     @classmethod
     async def receive(cls, request: web.BaseRequest, scan: Callable[[bytes], None] | None = None) -> Self:
@@ -61,8 +74,9 @@ class Body:
         try:
             while chunk := await request.content.readany():
                 if scan is not None:
-                    scan(chunk)
+                    await in_slices(scan, chunk)
                 await body._append(chunk)
+            await body._complete()
         except BaseException as error:
             body.close()
             if isinstance(error, web.RequestPayloadError):
@@ -78,16 +92,20 @@ class Body:
 
     def close(self) -> None:
         """Forget the bytes. Further calls do nothing."""
-        self._buffer = bytearray()  # not cleared: a thread may be writing the old one
+        self._end_forgetting()
+        self._buffer = bytearray()
+        if self._map is not None:
+            self._map.close()
+            self._map, self._in_map = None, 0
         if self._file is not None:
             with contextlib.suppress(OSError):  # what could not be stored is not wanted any more
                 self._file.close()
-            self._file = None
+            self._file, self._in_file = None, 0
 
     @property
     def size(self) -> int:
         """The number of bytes."""
-        return self._in_file + len(self._buffer)
+        return self._in_file + self._in_map + len(self._buffer)
 
     def read(self, start: int, end: int) -> bytes:
         """Return a piece that is known to be short: reading it delays everybody.
@@ -97,49 +115,79 @@ class Body:
         """
         if end - start > IN_MEMORY:
             raise Refused(413, f"a member that the router has to read has more than {IN_MEMORY} bytes")
-        if self._file is None:
-            return bytes(self._buffer[start:end])
-        piece = b""
-        if start < self._in_file:
-            wanted = min(end, self._in_file) - start
-            try:
+        with _refusals("read back"):
+            if self._file is not None:
                 self._file.seek(start)
-                piece = self._file.read(wanted)
-            except OSError as error:
-                raise _refused(error, "read back") from None
-            if len(piece) < wanted:
-                raise _refused(OSError(errno.EIO, "the temporary file is shorter than what was written"), "read back")
-        return piece + self._buffer[max(start - self._in_file, 0) : max(end - self._in_file, 0)]
+                piece = self._file.read(end - start)
+            else:
+                piece = bytes(self._buffer[start:end]) if self._map is None else self._map[start:end]
+            if len(piece) < end - start:
+                raise OSError(errno.EIO, "what was stored is shorter than what was written")
+        return piece
 
     def outgoing(self, parts: Iterable[bytes | Span] | None = None) -> "bytes | Outgoing":
-        """Return what is sent on: bytes where all is in memory, else what reads it in pieces.
+        """Hand over what is sent on: bytes where they are few, else what reads them in pieces. Call once.
+
+        Bytes are the caller's, and no longer kept here. Pieces can be read again, as another try of the request does;
+        some time after they have been read to their end this body forgets them.
 
         Args:
             parts: New bytes, and pieces of this body, in their order. None is the whole body.
         """
-        if parts is None:
-            if self._file is None:
-                return bytes(self._buffer)
-            parts = [(0, self.size)]
-        if self._file is None:
-            return b"".join(part if isinstance(part, bytes) else self._buffer[slice(*part)] for part in parts)
-        return Outgoing(self, tuple(parts))
+        outgoing = Outgoing(self, ((0, self.size),) if parts is None else tuple(parts))
+        if max(self.size, outgoing.size) > AT_ONCE:
+            return outgoing
+        whole = b"".join(part if isinstance(part, bytes) else self.read(*part) for part in outgoing.parts)
+        self.close()
+        return whole
 
     async def _append(self, chunk: bytes) -> None:
-        self._buffer += chunk
-        if len(self._buffer) > IN_MEMORY:
-            try:
-                if self._file is None:
-                    # in this thread: a reader that is cancelled meanwhile could not close it
-                    self._file = tempfile.TemporaryFile()  # noqa: SIM115
-                await asyncio.to_thread(self._file.write, self._buffer)
-            except OSError as error:
-                raise _refused(error, "store") from None
-            self._in_file += len(self._buffer)
-            self._buffer.clear()
+        if self._map is None:
+            self._buffer += chunk
+            if len(self._buffer) <= AT_ONCE:
+                return
+            chunk, self._buffer = bytes(self._buffer), bytearray()
+            with _refusals("store"):
+                self._map = mmap.mmap(-1, IN_MEMORY)
+        at = 0
+        while at < len(chunk):
+            if self._in_map == IN_MEMORY:
+                await self._store()
+            fits = chunk[at : at + IN_MEMORY - self._in_map]
+            self._map[self._in_map : self._in_map + len(fits)] = fits
+            self._in_map += len(fits)
+            at += len(fits)
 
-    def _read_block(self, start: int, end: int) -> bytes:
-        return self.read(start, min(start + IN_MEMORY // 4, end))
+    async def _complete(self) -> None:
+        """Have all of a body that has a file in the file."""
+        if self._file is not None and self._map is not None:
+            await self._store()
+            self._map.close()
+            self._map = None
+
+    async def _store(self) -> None:
+        """Move what the map holds to the file."""
+        assert self._map is not None
+        with _refusals("store"):
+            if self._file is None:
+                # in this thread: a reader that is cancelled meanwhile could not close it
+                self._file = tempfile.TemporaryFile()  # noqa: SIM115
+            await asyncio.to_thread(self._file.write, self._map[: self._in_map])
+        self._in_file += self._in_map
+        self._in_map = 0
+
+    async def _piece(self, start: int, end: int) -> bytes:
+        end = min(start + PIECE, end)
+        return self.read(start, end) if self._file is None else await asyncio.to_thread(self.read, start, end)
+
+    def _forget_soon(self) -> None:
+        # A server that closes a kept connection does so within IDLE_RACE; the news needs a moment to get here.
+        self._forgetting = asyncio.get_running_loop().call_later(2 * IDLE_RACE, self.close)
+
+    def _end_forgetting(self) -> None:
+        if self._forgetting is not None:
+            self._forgetting.cancel()
+            self._forgetting = None
 
 
 def _is_encoded(request: web.BaseRequest) -> bool:
@@ -147,17 +195,22 @@ def _is_encoded(request: web.BaseRequest) -> bool:
     return any(coding.strip().lower() not in ("", "identity") for coding in codings)
 
 
-def _refused(error: OSError, what: str) -> Refused:
-    message = f"the router cannot {what} a body of this size: {error.strerror}"
-    log.error("%s", message)
-    status, code = _FAULT if error.errno is None else _MEANINGS.get(error.errno, _FAULT)
-    after = 1 if status == 503 else None
-    return Refused(status, message, type="server_error", code=code, retry_after=after)
+@contextlib.contextmanager
+def _refusals(what: str) -> Iterator[None]:
+    """Turn errors of this machine within the block into `Refused`."""
+    try:
+        yield
+    except OSError as error:
+        message = f"the router cannot {what} a body of this size: {error.strerror}"
+        log.error("%s", message)
+        status, code = _FAULT if error.errno is None else _MEANINGS.get(error.errno, _FAULT)
+        after = 1 if status == 503 else None
+        raise Refused(status, message, type="server_error", code=code, retry_after=after) from None
 
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A body that is sent from its file, piece by piece. Valid while its `Body` is open."""
+    """A body that is sent piece by piece. Valid while its `Body` has it."""
 
     body: Body
     parts: tuple[bytes | Span, ...]
@@ -166,6 +219,11 @@ class Outgoing:
     def size(self) -> int:
         """The number of bytes."""
         return sum(len(part) if isinstance(part, bytes) else part[1] - part[0] for part in self.parts)
+
+    def keep(self) -> bool:
+        """Say whether the bytes are still here to be sent again; if so, they stay until they are."""
+        self.body._end_forgetting()
+        return self.body.size > 0
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """Yield the bytes.
@@ -179,6 +237,7 @@ class Outgoing:
                 continue
             at, end = part
             while at < end:
-                block = await asyncio.to_thread(self.body._read_block, at, end)
-                yield block
-                at += len(block)
+                piece = await self.body._piece(at, end)
+                at += len(piece)
+                yield piece
+        self.body._forget_soon()

@@ -110,6 +110,7 @@ async def forward(request: web.Request, model: Model, path: str, body: Sent) -> 
             `timeouts.responseHeader` for its head (504), or the body cannot be read from its file (500).
     """
     upstream = await ask(request, model, path, body)
+    del body  # it is sent, and the answer can take an hour
     try:
         return await answer_with(request, model, upstream)
     finally:
@@ -149,7 +150,7 @@ async def ask(
         except (IdleClosed, aiohttp.ClientConnectionResetError):
             # The server closed a kept connection as the request was on its way, most likely unread. Where the server
             # did read it, it is done twice: inference has no effect that a second time would spoil.
-            if isinstance(body, aiohttp.StreamReader):
+            if isinstance(body, aiohttp.StreamReader) or (isinstance(body, Outgoing) and not body.keep()):
                 raise
             return await send(connections.session(model.timeouts, fresh=True))
     except _BROKEN as error:

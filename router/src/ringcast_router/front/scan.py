@@ -5,6 +5,7 @@ in chunks that may end anywhere, and remembers only where each member of the top
 skipped: strings and brackets must be closed in order there, the rest is left to the model server, which parses it.
 """
 
+import asyncio
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -16,6 +17,7 @@ MAX_MEMBERS = 10_000
 MAX_NAME = 4096  # bytes of a member's name
 MAX_SCALAR = 4096  # bytes of a number
 MAX_DEPTH = 10_000
+SLICE = 1 << 14  # bytes that are scanned at once: a few milliseconds where every byte is a bracket
 
 # Possessive, so that nothing is remembered for a way back: a string can be as long as the body. Each match ends at the
 # first byte that does not belong, or at the end of the chunk.
@@ -33,6 +35,18 @@ _SCALARS = re.compile(rb"true|false|null|-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE]
 _MARK = b"\xef\xbb\xbf"  # the byte order mark, which some clients send
 _SPACE, _QUOTE, _BACKSLASH, _COLON, _COMMA, _BRACE, _BRACKET, _END = b' "\\:,{[}'
 _CLOSING = {_BRACE: _END, _BRACKET: ord("]")}
+
+
+async def in_slices(feed: Callable[[bytes], None], data: bytes) -> None:
+    """Feed a scanner with slices of `data`, and let others run between them.
+
+    Raises:
+        Refused: `feed` does.
+    """
+    for at in range(0, len(data), SLICE):
+        if at:
+            await asyncio.sleep(0)
+        feed(data[at : at + SLICE])
 
 
 class Member(NamedTuple):
