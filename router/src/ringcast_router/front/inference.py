@@ -11,7 +11,7 @@ from functools import partial
 from aiohttp import web
 
 from ringcast_router.config.model import Model
-from ringcast_router.errors import Refused
+from ringcast_router.errors import Refused, quoted
 from ringcast_router.front import auth, filters, multipart
 from ringcast_router.front.body import Body, Span
 from ringcast_router.front.forward import Sent, body_of, forward
@@ -122,16 +122,20 @@ async def serve(
     router = request.app[ROUTER]
     model_id = router.config.model_id(name)
     if model_id is None:
-        raise Refused(404, f"the model {name!r} does not exist", code="model_not_found", param="model")
+        raise Refused(404, f"the model {quoted(name)} does not exist", code="model_not_found", param="model")
     if not auth.allowed(request, model_id):
-        raise Refused(403, f"this API key may not use the model {name!r}", code="model_not_allowed", param="model")
+        raise Refused(
+            403, f"this API key may not use the model {quoted(name)}", code="model_not_allowed", param="model"
+        )
     priority = auth.priority_of(request)
     model = router.config.models[model_id]
     upgrade = asked is None and is_upgrade(request)
     uncounted = upgrade and model.ignore_websockets
     process = router.processes[model_id]
     if (only_ready or uncounted) and process.state is not State.READY:
-        raise Refused(409, f"the model {name!r} is not loaded, and this request does not load it", code="not_loaded")
+        raise Refused(
+            409, f"the model {quoted(name)} is not loaded, and this request does not load it", code="not_loaded"
+        )
     if uncounted:
         return await forward_upgrade(request, process.model, path)
     pending = router.owner.submit(model_id, priority=priority)
