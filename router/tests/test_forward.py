@@ -21,7 +21,7 @@ from limits import DEADLINE
 from links import BODY, IDLE, OK, STREAM, Link, Upstream, post, raw
 
 from ringcast_router.front import body as front_body
-from ringcast_router.front import connections
+from ringcast_router.front import connections, loading
 from ringcast_router.front.body import Body
 
 # What reaches the server
@@ -148,6 +148,76 @@ async def test_a_body_on_the_way_straight_to_a_server_passes_as_it_comes(
     assert upstream.links[0].first == "PUT /files/x?y=1 HTTP/1.1"
     expected = {"content-length": "11"} if length_known else {"transfer-encoding": "chunked"}
     assert expected.items() <= upstream.links[0].headers.items()
+
+
+@pytest.mark.parametrize("path", ["/v1/completions", "/upstream/m/x"])
+async def test_a_request_that_had_to_wait_is_passed_on_when_its_body_is_complete(
+    front: Any, upstream: Upstream, path: str
+) -> None:
+    """While it waits its body is read, or nobody would see its client leave; then it goes on with its length."""
+    served = await front("concurrencyLimit: 1")
+    came, go_on = asyncio.Event(), asyncio.Event()
+
+    async def script(link: Link) -> None:
+        await link.read()
+        came.set()
+        await go_on.wait()
+        await link.send(OK)
+
+    upstream.script = script
+    first = served.begin("m")
+    await asyncio.wait_for(came.wait(), DEADLINE)
+    half = BODY[:7]
+    head = f"POST {path} HTTP/1.1\r\nHost: r\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+    reader, writer = await raw(served, head + b"%x\r\n%b\r\n" % (len(half), half))
+    if path.startswith("/upstream"):
+        await wait_until(lambda: len(served.router.owner.pending()) == 2, what="two requests")
+    go_on.set()
+    assert (await first).status == 200
+    await wait_until(lambda: all(one.is_granted for one in served.router.owner.pending()), what="a place")
+    assert (await served.get("/health")).status == 200
+    assert [bool(link.first) for link in upstream.links] in ([True], [True, False]), "the body has not come yet"
+    writer.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY) - len(half), BODY[len(half) :]))
+    assert await asyncio.wait_for(reader.readuntil(b"ok"), DEADLINE)
+    writer.close()
+    (_, second, *_) = [link for link in upstream.links if link.first]
+    assert (second.body, second.headers["content-length"]) == (BODY, str(len(BODY)))
+
+
+ERROR = b'{"error": {"message": "too long", "code": "context"}}'
+
+
+@pytest.mark.parametrize(
+    ("pieces", "length", "told"),
+    [
+        ([ERROR], len(ERROR), '"code": "context"'),
+        ([ERROR[:9], ERROR[9:20], ERROR[20:]], len(ERROR), '"code": "context"'),
+        ([ERROR[:20]], len(ERROR), "answered 400 instead of a stream"),  # the rest never comes
+        ([b"x" * (1 << 16)] * 3, 3 << 16, "answered 400 instead of a stream: xxx"),
+        ([], 0, "answered 400 instead of a stream"),
+    ],
+    ids=["whole", "in pieces", "hanging", "large", "empty"],
+)
+async def test_an_error_after_loading_is_read_to_its_end(
+    front: Any, upstream: Upstream, monkeypatch: pytest.MonkeyPatch, pieces: list[bytes], length: int, told: str
+) -> None:
+    monkeypatch.setattr(loading, "_ERROR_TIME", DEADLINE if sum(map(len, pieces)) == length else 0.2)
+    over = asyncio.Event()
+
+    async def script(link: Link) -> None:
+        await link.read()
+        await link.send(b"HTTP/1.1 400 Bad\r\nContent-Length: %d\r\n\r\n" % length)
+        for piece in pieces:
+            await asyncio.sleep(0.02)  # each comes by itself; the test holds where they do not
+            await link.send(piece)
+        await over.wait()
+
+    upstream.script = script
+    served = await front("sendLoadingState: true")
+    answer = await served.post("/v1/chat/completions", data=BODY)
+    over.set()
+    assert told in answer.text
+    assert len(answer.body) < 1 << 16
 
 
 @pytest.mark.parametrize("path", ["/v1/completions", "/upstream/m/x"])

@@ -4,7 +4,8 @@ A request that names no model, or whose body is not JSON, is answered with 400 a
 404 to both. An unknown model is 404, as OpenAI answers it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -97,7 +98,7 @@ class Asked:
 
     model: str
     streams: bool
-    sent: Callable[[Model], Sent]
+    sent: Callable[[Model], Awaitable[Sent]]
 
 
 async def serve(
@@ -154,8 +155,13 @@ async def serve(
             if upgrade:
                 response = await forward_upgrade(request, process.model, path)
             else:
-                sent = body_of(request) if asked is None else asked.sent(process.model)
-                response = await forward(request, process.model, path, sent)
+                # Not by a name of its own: that would keep the body while the answer is written.
+                response = await forward(
+                    request,
+                    process.model,
+                    path,
+                    body_of(request) if asked is None else await asked.sent(process.model),
+                )
         status = response.status
         return response
     except Refused as refused:
@@ -177,14 +183,10 @@ def _is_form(request: web.BaseRequest) -> bool:
 
 def _asked_in_json(body: Body, scanner: JSONScanner) -> Asked:
     members = scanner.close()
-    model: object = None
-    streams = False
-    for member in members:  # of members of one name the last counts, as for every parser that model servers use
-        if member.name == "model":
-            model = filters.value_of(body, member)
-        elif member.name == "stream":
-            streams = filters.value_of(body, member) is True
-    name = _checked(model, "the JSON body")
+    # of members of one name the last counts, as for every parser that model servers use
+    values = {member.name: member for member in members if member.name in ("model", "stream")}
+    name = _checked(_value(body, values.get("model")), "the JSON body")
+    streams = _value(body, values.get("stream")) is True
     return Asked(name, streams, partial(_sent_json, body, members, name))
 
 
@@ -194,11 +196,24 @@ def _asked_in_form(body: Body, scanner: FormScanner) -> Asked:
     return Asked(_checked(model, "the form"), False, partial(_sent_form, body, parts))
 
 
-def _sent_json(body: Body, members: Sequence[Member], requested: str, model: Model) -> Sent:
-    return body.outgoing(filters.rewrite(body, members, model, requested))
+def _value(body: Body, member: Member | None) -> object:
+    """Return the value of a member; of an object or a list an empty one, for nobody asks what is in it."""
+    if member is None:
+        return None
+    first = body.read(member.value, member.value + 1)
+    if first in (b"{", b"["):
+        return {} if first == b"{" else []
+    try:
+        return json.loads(body.read(member.value, member.end))
+    except ValueError as error:
+        raise Refused(400, f"the value of {member.name!r} is not JSON: {error}", code="invalid_json") from None
 
 
-def _sent_form(body: Body, parts: Sequence[multipart.Part], model: Model) -> Sent:
+async def _sent_json(body: Body, members: Sequence[Member], requested: str, model: Model) -> Sent:
+    return body.outgoing(await filters.rewrite(body, members, model, requested))
+
+
+async def _sent_form(body: Body, parts: Sequence[multipart.Part], model: Model) -> Sent:
     changed: list[bytes | Span] | None = None
     if model.use_model_name:
         changed = multipart.rewrite(body, parts, "model", model.use_model_name)
