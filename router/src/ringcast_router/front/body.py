@@ -14,7 +14,7 @@ from aiohttp import hdrs, web
 
 from ringcast_router.errors import Refused
 from ringcast_router.front.connections import IDLE_RACE
-from ringcast_router.front.scan import in_slices
+from ringcast_router.front.scan import SLICE, in_slices
 
 log = logging.getLogger(__name__)
 
@@ -73,10 +73,15 @@ class Body:
         body = cls()
         try:
             while chunk := await request.content.readany():
-                if scan is not None:
+                if scan is None:
+                    pass
+                elif len(chunk) <= SLICE:
+                    scan(chunk)
+                else:
                     await in_slices(scan, chunk)
                 await body._append(chunk)
-            await body._complete()
+            if body._file is not None:
+                await body._complete()
         except BaseException as error:
             body.close()
             if isinstance(error, web.RequestPayloadError):
@@ -134,11 +139,15 @@ class Body:
         Args:
             parts: New bytes, and pieces of this body, in their order. None is the whole body.
         """
-        outgoing = Outgoing(self, ((0, self.size),) if parts is None else tuple(parts))
-        if max(self.size, outgoing.size) > AT_ONCE:
-            return outgoing
-        whole = b"".join(part if isinstance(part, bytes) else self.read(*part) for part in outgoing.parts)
-        self.close()
+        size = self.size
+        if parts is None and size <= AT_ONCE:  # most requests
+            whole = bytes(self._buffer)
+        else:
+            outgoing = Outgoing(self, ((0, size),) if parts is None else tuple(parts))
+            if max(size, outgoing.size) > AT_ONCE:
+                return outgoing
+            whole = b"".join(part if isinstance(part, bytes) else self.read(*part) for part in outgoing.parts)
+        self._buffer = bytearray()
         return whole
 
     async def _append(self, chunk: bytes) -> None:

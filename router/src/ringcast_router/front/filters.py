@@ -33,6 +33,8 @@ async def rewrite(body: Body, members: Sequence[Member], model: Model, requested
         Refused: A nested object that must change is malformed (400), or too large to be read at once (413).
     """
     filters = model.filters
+    if not (model.use_model_name or filters.strip_params or filters.set_params or filters.set_params_by_id):
+        return None
     edit = _Edit()
     if model.use_model_name:
         edit.set(["model"], model.use_model_name)
