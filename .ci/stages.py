@@ -67,7 +67,7 @@ class Stage:
 
     name: str
     inputs: tuple[str, ...]
-    """Files, folders, and patterns of paths in which `*` stands for anything, also for slashes."""
+    """Files, folders, and patterns in which `*` stands for anything, also for slashes; `!` leaves out."""
     environment: str = "main"
     build: Mapping[str, str] | None = None
     """Switches of setup.py with which the extension is built beside the sources; without it there is none."""
@@ -130,8 +130,9 @@ class Table:
 
     def _without_groups(self, inputs: Iterable[str], groups: Mapping[str, list[str]]) -> Iterable[str]:
         for entry in inputs:
-            if entry.startswith("@"):
-                yield from self._without_groups(groups[entry[1:]], groups)
+            sign, name = ("!", entry[1:]) if entry.startswith("!") else ("", entry)
+            if name.startswith("@"):
+                yield from (sign + each for each in self._without_groups(groups[name[1:]], groups))
             else:
                 yield entry
 
@@ -381,14 +382,15 @@ def tracked(root: Path) -> list[str]:
 
 
 def select(files: Iterable[str], patterns: Iterable[str], stage: str) -> list[str]:
-    """The files that are one of the patterns, in one, or fit one.
+    """The files that are one of the patterns, in one, or fit one; without those that a later pattern with `!` has.
 
     Raises:
         StageError: a pattern has no file.
     """
     files = list(files)
     chosen: set[str] = set()
-    for pattern in patterns:
+    for entry in patterns:
+        pattern = entry.removeprefix("!")
         found = {
             file
             for file in files
@@ -396,7 +398,7 @@ def select(files: Iterable[str], patterns: Iterable[str], stage: str) -> list[st
         }
         if not found:
             raise StageError(f"{stage}: there is no file '{pattern}': see .ci/stages.toml")
-        chosen |= found
+        chosen = chosen - found if entry != pattern else chosen | found
     return sorted(chosen)
 
 

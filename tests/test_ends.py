@@ -182,6 +182,7 @@ def test_a_program_that_ends_names_what_was_not_delivered(run_python, mode, shap
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.forks
 @pytest.mark.parametrize(("mode", "shape"), PROGRAMS)
 def test_a_fork_leaves_what_waits_to_the_parent(run_python, mode, shape):
     result = run_python(

@@ -226,6 +226,7 @@ one.publish(5)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+@pytest.mark.forks
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_a_process_of_multiprocessing_delivers_and_names_what_is_left(tmp_path, method):
     program = tmp_path / "program.py"

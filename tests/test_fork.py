@@ -9,54 +9,12 @@ import subprocess
 import sys
 
 import pytest
-from limits import DEADLINE
+from forking import PRELUDE
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-
-PRELUDE = f"DEADLINE = {DEADLINE}\n"
-PRELUDE += """
-import asyncio, gc, os, signal, sys, threading, time, traceback, warnings, weakref
-warnings.simplefilter("ignore", DeprecationWarning)   # since 3.12: fork while there are threads
-import ringcast
-from ringcast import Dispatcher
-
-class Tick:
-    def __init__(self, number=0):
-        self.number = number
-
-class Other(Tick):
-    pass
-
-def fork(child):
-    '''Runs child() in a fork; gives its exit code.'''
-    pid = os.fork()
-    if pid == 0:
-        signal.alarm(int(2 * DEADLINE))
-        code = 1
-        try:
-            child()
-            code = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-class Slow:
-    '''A handler that is stuck until it is opened.'''
-    def __init__(self):
-        self.held, self.opened, self.got = threading.Event(), threading.Event(), []
-    def __call__(self, event):
-        self.held.set()
-        assert self.opened.wait(DEADLINE)
-        self.got.append(event.number)
-
-def numbers(subscription):
-    return subscription.delivered, subscription.dropped, subscription.filtered, subscription.pending
-
-"""
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork"),
+    pytest.mark.forks,
+]
 
 
 @pytest.fixture
@@ -538,33 +496,6 @@ assert fork(child) == 0
 go_on.set()
 thread.join()
 bus.close(DEADLINE)
-""")
-
-
-def test_a_fork_during_a_scrape_of_metrics(run_forking):
-    run_forking("""
-import prometheus_client
-from ringcast import metrics
-
-class Held(Dispatcher):
-    def stats(self):
-        if threading.current_thread() is not threading.main_thread():
-            slow(Tick())
-        return super().stats()
-
-slow, bus, registry = Slow(), Held(), prometheus_client.CollectorRegistry()
-metrics.register(bus, registry)
-scraping = threading.Thread(target=prometheus_client.generate_latest, args=(registry,))
-scraping.start()
-assert slow.held.wait(DEADLINE)
-
-def child():
-    assert b"ringcast_workers" in prometheus_client.generate_latest(registry)
-
-assert fork(child) == 0
-slow.opened.set()
-scraping.join(DEADLINE)
-bus.close()
 """)
 
 

@@ -2,12 +2,14 @@
 
 import gc
 import itertools
+import os
 import threading
 import weakref
 from dataclasses import dataclass
 
 import prometheus_client
 import pytest
+from forking import PRELUDE
 from prometheus_client.parser import text_string_to_metric_families
 
 from ringcast import Dispatcher, metrics
@@ -256,3 +258,32 @@ def test_every_metric_is_described_in_the_text_format(bus, registry):
     assert "# TYPE ringcast_published_total counter" in text
     assert "# HELP ringcast_handler_mean_seconds Mean time of one call of the handler, sampled." in text
     assert 'ringcast_workers{dispatcher="ringcast"} 0.0' in text
+
+
+@pytest.mark.forks
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_fork_during_a_scrape_of_metrics(run_until_done):
+    run_until_done(f"""{PRELUDE}
+import prometheus_client
+from ringcast import metrics
+
+class Held(Dispatcher):
+    def stats(self):
+        if threading.current_thread() is not threading.main_thread():
+            slow(Tick())
+        return super().stats()
+
+slow, bus, registry = Slow(), Held(), prometheus_client.CollectorRegistry()
+metrics.register(bus, registry)
+scraping = threading.Thread(target=prometheus_client.generate_latest, args=(registry,))
+scraping.start()
+assert slow.held.wait(DEADLINE)
+
+def child():
+    assert b"ringcast_workers" in prometheus_client.generate_latest(registry)
+
+assert fork(child) == 0
+slow.opened.set()
+scraping.join(DEADLINE)
+bus.close()
+""")

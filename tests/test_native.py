@@ -741,6 +741,7 @@ def test_another_version_of_the_c_api_is_an_import_error(client, monkeypatch, ve
         spec.loader.exec_module(importlib.util.module_from_spec(spec))
 
 
+@pytest.mark.forks
 def test_native_delivery_goes_on_in_a_forked_child(bus, client, eventually, deadline):
     if not hasattr(os, "fork"):
         pytest.skip("no fork here")

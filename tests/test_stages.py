@@ -136,6 +136,16 @@ def test_a_change_of_an_input_runs_the_stages_that_have_it(tree, name, again):
     assert tree.ran() == []
 
 
+def test_an_input_with_an_exclamation_mark_is_left_out_also_where_it_is_a_group(tree):
+    table = (tree.root / ".ci/stages.toml").read_text()
+    tree.write(".ci/stages.toml", table.replace('inputs = ["other.txt"]', 'inputs = ["*.txt", "src", "!@sources"]'))
+    tree.script("second", f"find . -type f | sort >{tree.root}/seen")
+    tree.ran()
+    assert (tree.root / "seen").read_text().split() == ["./.ci/stage/second", "./.ci/stages.py", "./other.txt"]
+    tree.write("src/module.py", "changed")
+    assert tree.ran() == ["first"]
+
+
 def test_a_file_that_has_gone_is_a_change(tree):
     tree.write("src/more.py", "")
     tree.ran()
