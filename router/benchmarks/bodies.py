@@ -1,17 +1,19 @@
-"""How much memory a large body needs: `python benchmarks/bodies.py [--megabytes N]`.
+"""How much memory bodies need: `python benchmarks/bodies.py [--megabytes N] [--streams N]`.
 
 A JSON body whose model comes last, and an upload in a form; each is sent while the router's memory is read every few
-milliseconds. The exit status is 1 if the bound is missed.
+milliseconds. Then streams that asked with bodies just small enough to be kept in memory: how much of it they still use
+when the model's server has the bodies. The exit status is 1 if a bound is missed.
 """
 
 import argparse
 import asyncio
 import sys
 
-from serving import LOOPBACK, Served, all_served, read_answer, report, request
+from serving import LOOPBACK, Served, all_served, chunks, read_answer, report, request
 
 BOUND = 64.0  # MiB more than before
 BLOCK = 1 << 18
+STREAMS_BOUND = 128.0  # KiB more than before for each stream
 
 
 async def send(port: int, path: str, content_type: str, head: bytes, size: int, tail: bytes) -> None:
@@ -37,7 +39,31 @@ async def highest(router: Served, sending: "asyncio.Task[None]") -> float:
     return (peak - before) / 2**20
 
 
-async def measure(megabytes: int) -> int:
+async def stream(port: int, closing: asyncio.Event) -> None:
+    """Ask for a stream with a body of 1 MB, read its first chunk, and stay."""
+    reader, writer = await asyncio.open_connection(LOOPBACK, port)
+    writer.write(request({"stream": True, "n": 2, "gap": 3600, "padding": "A" * 1_000_000}))
+    await anext(chunks(reader))
+    await closing.wait()
+    writer.close()
+
+
+async def measure_streams(router: Served, many: int) -> float:
+    """Return how much more memory the router uses per stream, in KiB, while `many` are open."""
+    before = router.memory()
+    closing = asyncio.Event()
+    open_ones: list[asyncio.Task[None]] = []
+    for _ in range(many):
+        open_ones.append(asyncio.create_task(stream(router.port, closing)))
+        await asyncio.sleep(0.01)  # one after another: what is on the way at once is not measured here
+    await asyncio.sleep(3)
+    used = router.memory() - before
+    closing.set()
+    await asyncio.gather(*open_ones)
+    return used / many / 2**10
+
+
+async def measure(megabytes: int, many: int) -> int:
     size = megabytes * 1_000_000
     bodies = {
         "JSON": ("/v1/chat/completions", "application/json", b'{"image":"', b'","model":"m"}'),
@@ -58,13 +84,17 @@ async def measure(megabytes: int) -> int:
             sending = asyncio.create_task(send(router.port, path, kind, head, size, tail))
             rows.append((f"{name} body of {megabytes} MB, more memory", await highest(router, sending), "MiB", BOUND))
         writer.close()
+        used = await measure_streams(router, many)
+        rows.append((f"{many} streams with bodies of 1 MB, for each", used, "KiB", STREAMS_BOUND))
     return report(rows)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--megabytes", type=int, default=100)
-    return asyncio.run(measure(parser.parse_args().megabytes))
+    parser.add_argument("--streams", type=int, default=1000)
+    arguments = parser.parse_args()
+    return asyncio.run(measure(arguments.megabytes, arguments.streams))
 
 
 if __name__ == "__main__":

@@ -38,12 +38,14 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
                     length -= len(await reader.read(min(length, 1 << 18)))
             body = await reader.readexactly(length)
             asked = json.loads(body) if body[:1] == b"{" else {}
-            if asked.get("stream"):
+            streams, count, gap = (asked.get(name, 0) for name in ("stream", "n", "gap"))
+            del body, asked  # a thousand of them would fill the memory
+            if streams:
                 writer.write(HEAD % (b"text/event-stream", b"Transfer-Encoding: chunked"))
-                for _ in range(asked["n"]):
+                for _ in range(count):
                     chunk = CHUNK % time.monotonic()
                     writer.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
-                    await asyncio.sleep(asked["gap"])
+                    await asyncio.sleep(gap)
                 writer.write(b"0\r\n\r\n")
             else:
                 text = json.dumps({"choices": [{"message": {"role": "assistant", "content": "word " * 50}}]}).encode()

@@ -18,6 +18,7 @@ import psutil
 import pytest
 from hypothesis import HealthCheck, settings
 from limits import DEADLINE
+from links import IDLE, Upstream
 
 from ringcast_router.ports import LOOPBACK, free_ports
 
@@ -199,3 +200,28 @@ async def serve(no_child_left: None, tmp_path: Path) -> AsyncIterator[Callable[.
     yield start
     for end in reversed(ends):
         await end()
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[Upstream]:
+    """A model's server; set its `script`."""
+    made = Upstream()
+    server = await asyncio.start_server(made.take, "127.0.0.1", 0)
+    made.port = server.sockets[0].getsockname()[1]
+    yield made
+    server.close()
+    await made.end()
+
+
+@pytest.fixture
+async def front(serve: Any, upstream: Upstream) -> Any:
+    """`await front()` starts a router whose model `m` is the upstream; further lines of its settings may be given."""
+
+    async def start(*lines: str, top: str = "") -> Any:
+        settings = "".join(f"    {line}\n" for line in lines)
+        return await serve(
+            f"models:\n  m:\n    cmd: {IDLE}\n    proxy: http://127.0.0.1:{upstream.port}\n"
+            f"    checkEndpoint: none\n{settings}{top}"
+        )
+
+    return start

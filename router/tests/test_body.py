@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import errno
 import io
+import mmap
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,8 +18,10 @@ from aiohttp.base_protocol import BaseProtocol
 from conftest import wait_until
 
 from ringcast_router.errors import Refused
-from ringcast_router.front import body as bodies
-from ringcast_router.front.body import IN_MEMORY, Body, Outgoing, ReadAhead
+from ringcast_router.front import ahead as front_ahead
+from ringcast_router.front import body as front_body
+from ringcast_router.front.ahead import ReadAhead
+from ringcast_router.front.body import AT_ONCE, IN_MEMORY, Body, Outgoing
 
 
 @pytest.fixture
@@ -40,6 +43,7 @@ async def filled(*chunks: bytes) -> Body:
     body = Body()
     for chunk in chunks:
         await body._append(chunk)
+    await body._complete()
     return body
 
 
@@ -47,28 +51,52 @@ async def all_of(sent: bytes | Outgoing) -> bytes:
     return sent if isinstance(sent, bytes) else b"".join([chunk async for chunk in sent])
 
 
-@pytest.mark.parametrize("size", [0, 1, IN_MEMORY, IN_MEMORY + 1, 3 * IN_MEMORY + 5])
-async def test_what_is_sent_is_what_came(files: list[Any], size: int) -> None:
-    data = bytes(range(256)) * (size // 256 + 1)
+@pytest.mark.parametrize("size", [0, 1, AT_ONCE, AT_ONCE + 1, IN_MEMORY, IN_MEMORY + 1, 3 * IN_MEMORY + 5])
+@pytest.mark.parametrize("chunk", [70_000, 1 << 18, 3 * IN_MEMORY], ids=["odd", "even", "larger"])
+@pytest.mark.parametrize("changed", [False, True], ids=["whole", "changed"])
+async def test_what_is_sent_is_what_came(files: list[Any], size: int, chunk: int, changed: bool) -> None:
+    data = bytes(range(251)) * (size // 251 + 1)
     data = data[:size]
-    with await filled(*(data[at : at + 70_000] for at in range(0, size, 70_000))) as body:
+    with await filled(*(data[at : at + chunk] for at in range(0, size, chunk))) as body:
         assert body.size == size
         assert len(files) == (size > IN_MEMORY)
-        assert await all_of(body.outgoing()) == data
-        parts = [b"<", (size // 3, size // 2), b">", (size // 2, size)]
-        assert await all_of(body.outgoing(parts)) == b"<" + data[size // 3 : size // 2] + b">" + data[size // 2 :]
         for start, end in ((0, min(10, size)), (max(0, size - 10), size), (size // 2, size // 2)):
             assert body.read(start, end) == data[start:end]
+        if changed:
+            sent = body.outgoing([b"<", (size // 3, size // 2), b">", (size // 2, size)])
+            expected = b"<" + data[size // 3 : size // 2] + b">" + data[size // 2 :]
+        else:
+            sent, expected = body.outgoing(), data
+        assert await all_of(sent) == expected
+        if isinstance(sent, Outgoing):
+            assert sent.size == len(expected)
+            assert sent.keep(), "another try needs them"
+            assert await all_of(sent) == expected
+        else:
+            assert len(sent) <= AT_ONCE + 2
 
 
-@pytest.mark.parametrize("across", [-5, 0, 5])
-async def test_a_piece_can_lie_on_both_sides_of_the_files_end(files: list[Any], across: int) -> None:
-    data = bytes(range(256)) * (IN_MEMORY // 256) + b"tail!"
-    with await filled(data, b"not yet in the file") as body:
-        whole = data + b"not yet in the file"
-        start, end = len(data) + across - 5, len(data) + across + 5
-        assert body.read(start, end) == whole[start:end]
-        assert await all_of(body.outgoing()) == whole
+@pytest.mark.parametrize("size", [1, AT_ONCE, AT_ONCE + 1, IN_MEMORY, 3 * IN_MEMORY])
+async def test_what_has_been_sent_is_forgotten(
+    files: list[Any], monkeypatch: pytest.MonkeyPatch, until: Any, size: int
+) -> None:
+    monkeypatch.setattr(front_body, "IDLE_RACE", 0.05)
+    with await filled(bytes(size)) as body:
+        sent = body.outgoing()
+        await all_of(sent)
+        await until(lambda: body.size == 0)
+        assert all(file.closed for file in files)
+        assert not (isinstance(sent, Outgoing) and sent.keep()), "there is nothing left for another try"
+
+
+async def test_memory_that_cannot_be_had_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_size: int) -> Any:
+        raise OSError(errno.ENOMEM, "out of luck")
+
+    monkeypatch.setattr(mmap, "mmap", fail)
+    with Body() as body, pytest.raises(Refused, match="cannot store a body of this size: out of luck") as caught:
+        await body._append(bytes(AT_ONCE + 1))
+    assert (caught.value.status, caught.value.code) == (503, "overloaded")
 
 
 async def test_what_has_to_be_read_at_once_may_not_be_long() -> None:
@@ -207,7 +235,7 @@ async def test_a_body_on_its_way_that_cannot_be_kept_is_refused(monkeypatch: pyt
         raise OSError(errno.ENOSPC, "out of luck")
 
     monkeypatch.setattr(tempfile, "TemporaryFile", make)
-    monkeypatch.setattr(bodies, "PATIENCE", 0.0)
+    monkeypatch.setattr(front_ahead, "PATIENCE", 0.0)
     loop = asyncio.get_running_loop()
     protocol = BaseProtocol(loop)
     protocol.connection_made(Mock(asyncio.Transport))

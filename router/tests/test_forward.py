@@ -6,140 +6,28 @@ The model's server is a script of each test's own, which sees and sends exact by
 import asyncio
 import contextlib
 import errno
+import gc
 import io
 import os
 import random
 import signal
 import socket
 import struct
-import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import aiohttp
 import pytest
 from conftest import wait_until
 from limits import DEADLINE
+from links import BODY, IDLE, OK, STREAM, Link, Upstream, post, raw
 
 from ringcast_router import owner
-from ringcast_router.front import body, connections
-
-Script = Callable[["Link"], Awaitable[None]]
-
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
-IDLE = f"{sys.executable} -c 'import time; time.sleep(3600)'"  # the model's process; its port is the test's own
-
-
-class Link:
-    """The connection on which the router asks for one thing: what came, and the means to answer in bytes."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader = reader
-        self.writer = writer
-        self.first = ""
-        self.headers: dict[str, str] = {}
-        self.body = b""
-
-    async def read_head(self) -> None:
-        head = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-        self.first = head[0]
-        self.headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:] if line)}
-
-    async def read(self) -> None:
-        await self.read_head()
-        if "content-length" in self.headers:
-            self.body = await self.reader.readexactly(int(self.headers["content-length"]))
-        elif "transfer-encoding" in self.headers:
-            while size := int(await self.reader.readline(), 16):
-                self.body += await self.reader.readexactly(size)
-                await self.reader.readline()
-            await self.reader.readline()
-
-    async def send(self, data: bytes) -> None:
-        self.writer.write(data)
-        await self.writer.drain()
-
-    async def send_chunk(self, data: bytes) -> None:
-        await self.send(b"%x\r\n%b\r\n" % (len(data), data))
-
-
-class Upstream:
-    """A model's server that runs a script for each request, and keeps the links."""
-
-    def __init__(self) -> None:
-        self.links: list[Link] = []
-        self.script: Script = self.answer_ok
-        self.port = 0
-        self._tasks: set[asyncio.Task[Any]] = set()
-
-    async def answer_ok(self, link: Link) -> None:
-        await link.read()
-        await link.send(OK)
-
-    async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        try:
-            while not reader.at_eof():
-                link = Link(reader, writer)
-                self.links.append(link)
-                await self.script(link)
-        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
-            pass  # the router has closed the connection, or the test is over
-        finally:
-            writer.close()
-            self._tasks.discard(task)
-
-    async def end(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-
-@pytest.fixture
-async def upstream() -> AsyncIterator[Upstream]:
-    """A model's server; set its `script`."""
-    made = Upstream()
-    server = await asyncio.start_server(made.take, "127.0.0.1", 0)
-    made.port = server.sockets[0].getsockname()[1]
-    yield made
-    server.close()
-    await made.end()
-
-
-@pytest.fixture
-async def front(serve: Any, upstream: Upstream) -> Any:
-    """`await front()` starts a router whose model `m` is the upstream; further lines of its settings may be given."""
-
-    async def start(*lines: str, top: str = "") -> Any:
-        settings = "".join(f"    {line}\n" for line in lines)
-        return await serve(
-            f"models:\n  m:\n    cmd: {IDLE}\n    proxy: http://127.0.0.1:{upstream.port}\n"
-            f"    checkEndpoint: none\n{settings}{top}"
-        )
-
-    return start
-
-
-async def raw(served: Any, data: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Send bytes to the router."""
-    port = int(served.url.rpartition(":")[2])
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(data)
-    return reader, writer
-
-
-def post(body: bytes, *headers: str, path: str = "/v1/completions", version: str = "1.1") -> bytes:
-    lines = [f"POST {path} HTTP/{version}", "Host: router", f"Content-Length: {len(body)}", *headers]
-    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
-
-
-BODY = b'{"model":"m","stream":true}'
-
+from ringcast_router.front import ahead, connections, loading
+from ringcast_router.front import body as front_body
+from ringcast_router.front.body import Body
 
 # What reaches the server
 
@@ -268,6 +156,76 @@ async def test_a_body_on_the_way_straight_to_a_server_passes_as_it_comes(
 
 
 @pytest.mark.parametrize("path", ["/v1/completions", "/upstream/m/x"])
+async def test_a_request_that_had_to_wait_is_passed_on_when_its_body_is_complete(
+    front: Any, upstream: Upstream, path: str
+) -> None:
+    """While it waits its body is read, or nobody would see its client leave; then it goes on with its length."""
+    served = await front("concurrencyLimit: 1")
+    came, go_on = asyncio.Event(), asyncio.Event()
+
+    async def script(link: Link) -> None:
+        await link.read()
+        came.set()
+        await go_on.wait()
+        await link.send(OK)
+
+    upstream.script = script
+    first = served.begin("m")
+    await asyncio.wait_for(came.wait(), DEADLINE)
+    half = BODY[:7]
+    head = f"POST {path} HTTP/1.1\r\nHost: r\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+    reader, writer = await raw(served, head + b"%x\r\n%b\r\n" % (len(half), half))
+    if path.startswith("/upstream"):
+        await wait_until(lambda: len(served.router.owner.pending()) == 2, what="two requests")
+    go_on.set()
+    assert (await first).status == 200
+    await wait_until(lambda: all(one.is_granted for one in served.router.owner.pending()), what="a place")
+    assert (await served.get("/health")).status == 200
+    assert [bool(link.first) for link in upstream.links] in ([True], [True, False]), "the body has not come yet"
+    writer.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY) - len(half), BODY[len(half) :]))
+    assert await asyncio.wait_for(reader.readuntil(b"ok"), DEADLINE)
+    writer.close()
+    (_, second, *_) = [link for link in upstream.links if link.first]
+    assert (second.body, second.headers["content-length"]) == (BODY, str(len(BODY)))
+
+
+ERROR = b'{"error": {"message": "too long", "code": "context"}}'
+
+
+@pytest.mark.parametrize(
+    ("pieces", "length", "told"),
+    [
+        ([ERROR], len(ERROR), '"code": "context"'),
+        ([ERROR[:9], ERROR[9:20], ERROR[20:]], len(ERROR), '"code": "context"'),
+        ([ERROR[:20]], len(ERROR), "answered 400 instead of a stream"),  # the rest never comes
+        ([b"x" * (1 << 16)] * 3, 3 << 16, "answered 400 instead of a stream: xxx"),
+        ([], 0, "answered 400 instead of a stream"),
+    ],
+    ids=["whole", "in pieces", "hanging", "large", "empty"],
+)
+async def test_an_error_after_loading_is_read_to_its_end(
+    front: Any, upstream: Upstream, monkeypatch: pytest.MonkeyPatch, pieces: list[bytes], length: int, told: str
+) -> None:
+    monkeypatch.setattr(loading, "_ERROR_TIME", DEADLINE if sum(map(len, pieces)) == length else 0.2)
+    over = asyncio.Event()
+
+    async def script(link: Link) -> None:
+        await link.read()
+        await link.send(b"HTTP/1.1 400 Bad\r\nContent-Length: %d\r\n\r\n" % length)
+        for piece in pieces:
+            await asyncio.sleep(0.02)  # each comes by itself; the test holds where they do not
+            await link.send(piece)
+        await over.wait()
+
+    upstream.script = script
+    served = await front("sendLoadingState: true")
+    answer = await served.post("/v1/chat/completions", data=BODY)
+    over.set()
+    assert told in answer.text
+    assert len(answer.body) < 1 << 16
+
+
+@pytest.mark.parametrize("path", ["/v1/completions", "/upstream/m/x"])
 async def test_an_offer_of_http_2_is_left_unanswered(front: Any, upstream: Upstream, path: str) -> None:
     served = await front()
     offer = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAAP__")
@@ -276,6 +234,42 @@ async def test_an_offer_of_http_2_is_left_unanswered(front: Any, upstream: Upstr
     writer.close()
     assert upstream.links[0].body == BODY
     assert not upstream.links[0].headers.keys() & {"upgrade", "http2-settings"}
+
+
+@pytest.mark.parametrize(
+    ("size", "began"),
+    [(60_000, True), (900_000, True), (900_000, False), (3_000_000, True), (3_000_000, False)],
+)
+@pytest.mark.parametrize("setting", [(), ("useModelName: other",)], ids=["as it came", "filtered"])
+async def test_a_body_is_not_kept_while_the_answer_is_awaited(
+    front: Any, upstream: Upstream, monkeypatch: pytest.MonkeyPatch, setting: Any, size: int, began: bool
+) -> None:
+    """`began` says whether the answer's head has come; its rest can take an hour."""
+    monkeypatch.setattr(front_body, "IDLE_RACE", 0.02)
+    came, over = asyncio.Event(), asyncio.Event()
+
+    async def script(link: Link) -> None:
+        await link.read()
+        link.body = b""
+        if began:
+            await link.send(STREAM + b"2\r\nab\r\n")
+        came.set()
+        await over.wait()
+        await link.send((b"" if began else STREAM) + b"0\r\n\r\n")
+
+    upstream.script = script
+    served = await front(*setting)
+    await served.router.load("m")
+    body = b'{"model":"m","x":"' + b"x" * size + b'"}'
+    asking = asyncio.create_task(served.post("/v1/completions", data=io.BytesIO(body)))
+    try:
+        await asyncio.wait_for(came.wait(), DEADLINE)
+        bodies = [one for one in gc.get_objects() if isinstance(one, Body)]
+        assert bodies
+        await wait_until(lambda: not any(one.size for one in bodies), what="the end of all copies")
+    finally:
+        over.set()
+    assert (await asking).status == 200
 
 
 # What reaches the client
@@ -563,7 +557,7 @@ async def test_a_client_that_closes_in_an_upload_that_nobody_reads_is_forgotten(
     front: Any, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The end of its connection stands behind the bytes that it has sent."""
-    monkeypatch.setattr(body, "PATIENCE", 1.0)
+    monkeypatch.setattr(ahead, "PATIENCE", 1.0)
     upstream.script = do_not_read
     served = await front()
     await served.router.load("m")
@@ -589,7 +583,7 @@ async def test_a_server_that_reads_late_gets_all_of_an_upload(
     front: Any, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may be busy with another request meanwhile. The second half stalls once more."""
-    monkeypatch.setattr(body, "PATIENCE", 0.01)
+    monkeypatch.setattr(ahead, "PATIENCE", 0.01)
     monkeypatch.setattr(connections, "STALLED", 0.01)
     served = await front()
     await served.router.load("m")
@@ -597,9 +591,9 @@ async def test_a_server_that_reads_late_gets_all_of_an_upload(
     got = bytearray()
     stored = asyncio.Semaphore(0)
     read = asyncio.Semaphore(0)
-    store = body.ReadAhead._store
+    store = ahead.ReadAhead._store
 
-    async def store_and_tell(self: body.ReadAhead) -> None:
+    async def store_and_tell(self: ahead.ReadAhead) -> None:
         await store(self)
         stored.release()
 
@@ -621,7 +615,7 @@ async def test_a_server_that_reads_late_gets_all_of_an_upload(
             read.release()
         await link.send(OK)
 
-    monkeypatch.setattr(body.ReadAhead, "_store", store_and_tell)
+    monkeypatch.setattr(ahead.ReadAhead, "_store", store_and_tell)
     upstream.script = script
     length = {"Content-Length": str(LARGE)}
     answer = await asyncio.wait_for(served.post("/upstream/m/x", data=send(), headers=length), DEADLINE)

@@ -116,7 +116,7 @@ async def test_mistakes_of_get_requests(served: Any) -> None:
     answer = await served.get("/v1/chat/completions")
     assert (answer.status, answer.headers["Allow"]) == (405, "POST")
     assert answer.json["error"]["code"] == "method_not_allowed"
-    assert (await served.get("/nowhere")).json["error"]["message"] == "there is no /nowhere here"
+    assert (await served.get("/nowhere")).json["error"]["message"] == "there is no '/nowhere' here"
 
 
 @pytest.mark.parametrize(

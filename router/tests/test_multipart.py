@@ -36,6 +36,7 @@ def scan(data: bytes, cuts: list[int] | None = None, content_type: str = TYPE) -
 async def body_with(data: bytes) -> Body:
     body = Body()
     await body._append(data)
+    await body._complete()
     return body
 
 

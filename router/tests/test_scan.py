@@ -1,5 +1,6 @@
 """What the scanner of JSON bodies finds, whatever the document and wherever its chunks end."""
 
+import asyncio
 import itertools
 import json
 from typing import Any
@@ -9,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ringcast_router.errors import Refused
-from ringcast_router.front.scan import MAX_DEPTH, MAX_MEMBERS, MAX_NAME, JSONScanner, Member
+from ringcast_router.front import scan as front_scan
+from ringcast_router.front.scan import MAX_DEPTH, MAX_MEMBERS, MAX_NAME, SLICE, JSONScanner, Member, in_slices
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=20)
@@ -147,3 +149,38 @@ def test_a_long_string_passes_in_chunks_without_being_kept() -> None:
     image, model = scanner.close()
     assert (image.name, image.end - image.value) == ("image", 64 * 65537 + 2)
     assert model.name == "model"
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 4, 9])
+@pytest.mark.parametrize(("opening", "closing"), [(b"[", b"}"), (b"{", b"]"), (b"[", b""), (b"[", b"]]")])
+def test_a_bracket_that_does_not_belong_is_refused_at_every_depth(depth: int, opening: bytes, closing: bytes) -> None:
+    data = b'{"a":' + b"[" * depth + b"1,[]," + opening + b'"]"' + closing + b"]" * depth + b',"b":1}'
+    assert refusal(data).status == 400
+    with pytest.raises(Refused):
+        in_bytes(data)
+
+
+@pytest.mark.parametrize("dense", [b"[1],", b"[[[[]]]],", b'{"a":{}},', b'"",', b"   "])
+async def test_others_run_while_a_large_body_is_scanned(monkeypatch: pytest.MonkeyPatch, dense: bytes) -> None:
+    monkeypatch.setattr(front_scan, "PATIENCE", 0)
+    data = b'{"p":[' + dense * (100_000 // len(dense)) + b'1],"model":"m"}'
+    scanner = JSONScanner()
+    turns: list[int] = []
+    fed = 0
+
+    def feed(piece: bytes) -> None:
+        nonlocal fed
+        fed += len(piece)
+        scanner.feed(piece)
+
+    async def others() -> None:
+        while fed < len(data):
+            turns.append(fed)
+            await asyncio.sleep(0)
+
+    waiting = asyncio.create_task(others())
+    await in_slices(feed, data)
+    await waiting
+    assert [member.name for member in scanner.close()] == ["p", "model"]
+    assert max(after - before for before, after in itertools.pairwise(turns)) <= SLICE
+    assert len(turns) >= len(data) // SLICE

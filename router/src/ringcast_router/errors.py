@@ -1,5 +1,12 @@
 """The exceptions of the router; all derive from `RouterError`."""
 
+MOST_QUOTED = 200  # characters of what a client sent that an error repeats
+
+
+def quoted(text: str) -> str:
+    """Return what a client sent as an error repeats it: in quotes, without what cannot be printed, not at length."""
+    return repr(text) if len(text) <= MOST_QUOTED else f"{text[:MOST_QUOTED]!r}... ({len(text)} characters)"
+
 
 def printable(key: str) -> str:
     """Return the path of a key as it stands in errors and warnings, which have one line."""

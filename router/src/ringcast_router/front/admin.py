@@ -5,7 +5,7 @@ import dataclasses
 from aiohttp import web
 
 from ringcast_router import __version__
-from ringcast_router.errors import Refused
+from ringcast_router.errors import Refused, quoted
 from ringcast_router.front.keys import ROUTER
 
 
@@ -18,8 +18,8 @@ def routes() -> list[web.RouteDef]:
         web.get("/wol-health", healthy),
         web.get("/unload", unload_all),
         web.post("/api/models/unload", unload_all_api),
-        web.post("/api/models/unload/{model:.+}", unload_one),
-        web.post("/api/models/load/{model:.+}", load_one),
+        web.post("/api/models/unload/{model:(?s:.+)}", unload_one),
+        web.post("/api/models/load/{model:(?s:.+)}", load_one),
         web.post("/api/inflight/{id}/cancel", cancel),
         web.get("/api/plan", plan),
         web.post("/api/reload", reload),
@@ -104,13 +104,13 @@ async def cancel(request: web.Request) -> web.Response:
         if str(pending.id) == wanted:
             pending.abort()
             return web.json_response({"msg": "ok"})
-    raise Refused(404, f"no request {wanted!r} is in flight", code="request_not_found")
+    raise Refused(404, f"no request {quoted(wanted)} is in flight", code="request_not_found")
 
 
 def _model(request: web.Request, name: str) -> str:
     """Return the id of a model that may be named by an alias."""
     model = request.app[ROUTER].config.model_id(name)
     if model is None:
-        message = f"there is no model {name!r}; GET /v1/models lists them"
+        message = f"there is no model {quoted(name)}; GET /v1/models lists them"
         raise Refused(404, message, code="model_not_found", param="model")
     return model

@@ -8,7 +8,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from ringcast_router.errors import Refused
+from ringcast_router.errors import Refused, quoted
 
 log = logging.getLogger(__name__)
 
@@ -55,8 +55,6 @@ def answer(refused: Refused, request: web.BaseRequest) -> web.Response:
         response.headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
     if refused.status == 401:
         response.headers["WWW-Authenticate"] = 'Basic realm="ringcast-router"'  # lets a browser ask for the key
-    if origin := request.headers.get("Origin"):  # or a page could not read why
-        response.headers["Access-Control-Allow-Origin"] = origin
     return response
 
 
@@ -81,13 +79,15 @@ def _quality(parameters: list[str]) -> float:
     return 1.0
 
 
-@web.middleware
 async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer what handlers raise. Must be the outermost middleware.
+    """Answer what handlers raise, and what aiohttp raises before it calls one. Must be around the whole application.
 
     What was not foreseen is logged with its traceback; the client gets a sentence, never the traceback.
     """
     try:
+        if (expected := request.headers.get("Expect")) and expected.lower() != "100-continue":
+            message = f"nothing is known of Expect: {quoted(expected)}; leave the header out, or send 100-continue"
+            raise Refused(417, message, code="expectation_failed", param="Expect")
         return await handler(request)
     except Refused as refused:
         return answer(refused, request)
@@ -110,9 +110,10 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 def _sentence(error: web.HTTPException, request: web.Request) -> str:
     if isinstance(error, web.HTTPMethodNotAllowed):
-        return f"{request.path} does not take {request.method}, but {', '.join(sorted(error.allowed_methods))}"
+        allowed = ", ".join(sorted(error.allowed_methods))
+        return f"{quoted(request.path)} does not take {request.method}, but {allowed}"
     if error.status == 404:
-        return f"there is no {request.path} here"
+        return f"there is no {quoted(request.path)} here"
     return error.text or error.reason
 
 

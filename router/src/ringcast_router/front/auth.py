@@ -9,7 +9,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from ringcast_router.config.model import Key
-from ringcast_router.errors import Refused
+from ringcast_router.errors import Refused, quoted
 from ringcast_router.front.keys import ROUTER
 
 # What needs no key, as in the original.
@@ -44,9 +44,15 @@ async def authenticate(request: web.Request, handler: Handler) -> web.StreamResp
                 code="invalid_api_key",
             )
         if not key.admin and _ADMIN.match(request.path):
-            raise Refused(403, f"this API key may not use {request.path}", code="admin_only")
+            raise Refused(403, f"this API key may not use {quoted(request.path)}", code="admin_only")
         request[_KEY] = key
     return await handler(request)
+
+
+async def allow_origin(request: web.Request, response: web.StreamResponse) -> None:
+    """Let the page that asks read the answer, as `preflight` promised; what a model's server says of that stays."""
+    if origin := request.headers.get("Origin"):
+        response.headers.setdefault("Access-Control-Allow-Origin", origin)
 
 
 def key_of(request: web.Request) -> Key:
@@ -74,7 +80,7 @@ def priority_of(request: web.Request) -> int:
     try:
         return min(int(asked), max(key.max_priority, key.priority))
     except ValueError:
-        raise Refused(400, f"X-Priority must be a whole number, not {asked!r}", param="X-Priority") from None
+        raise Refused(400, f"X-Priority must be a whole number, not {quoted(asked)}", param="X-Priority") from None
 
 
 def credentials(request: web.BaseRequest) -> str:

@@ -4,21 +4,23 @@ import asyncio
 import contextlib
 import errno
 import logging
+import mmap
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import IO, Self
 
-from aiohttp import StreamReader, hdrs, web
+from aiohttp import hdrs, web
 
 from ringcast_router.errors import Refused
+from ringcast_router.front.connections import IDLE_RACE
+from ringcast_router.front.scan import SLICE, in_slices
 
 log = logging.getLogger(__name__)
 
-IN_MEMORY = 1 << 20  # bytes of a body that are kept in memory, and what is written to or read from a file at once
-
-AHEAD = 1 << 17  # bytes of a body on its way that are read before the server has taken those that came before
-PATIENCE = 2.0  # seconds that a server has to take some of them before the rest is read and kept
+IN_MEMORY = 1 << 20  # bytes of a body that are kept in memory, and what is written to a file at once
+AT_ONCE = 1 << 16  # bytes of a body that are sent with its head; a larger one is sent in pieces
+PIECE = 1 << 18  # bytes of such a piece
 
 Span = tuple[int, int]
 """Where a piece of a body begins and ends, in bytes."""
@@ -39,12 +41,20 @@ _FAULT = 500, "storage_failed"
 
 
 class Body:
-    """The bytes of one request, complete. A context manager: leaving the block removes the file."""
+    """The bytes of one request, complete, in memory or in a file. A context manager: leaving the block forgets them.
+
+    They are needed until they are sent, and not while an answer is written for an hour: see `outgoing`.
+    """
 
     def __init__(self) -> None:
-        self._buffer = bytearray()  # all of it, or what is not yet in the file
+        self._buffer = bytearray()  # all of it, while it has no more than AT_ONCE bytes
+        # Then all of it, or what is not yet in the file. A map, for the memory of a bytearray that is released remains
+        # the process's wherever something small has come to lie behind it.
+        self._map: mmap.mmap | None = None
+        self._in_map = 0
         self._file: IO[bytes] | None = None
         self._in_file = 0
+        self._forgetting: asyncio.TimerHandle | None = None
 
     @classmethod
     async def receive(cls, request: web.BaseRequest, scan: Callable[[bytes], None] | None = None) -> Self:
@@ -63,9 +73,15 @@ class Body:
         body = cls()
         try:
             while chunk := await request.content.readany():
-                if scan is not None:
+                if scan is None:
+                    pass
+                elif len(chunk) <= SLICE:
                     scan(chunk)
+                else:
+                    await in_slices(scan, chunk)
                 await body._append(chunk)
+            if body._file is not None:
+                await body._complete()
         except BaseException as error:
             body.close()
             if isinstance(error, web.RequestPayloadError):
@@ -81,14 +97,20 @@ class Body:
 
     def close(self) -> None:
         """Forget the bytes. Further calls do nothing."""
-        self._buffer = bytearray()  # not cleared: a thread may be writing the old one
-        _forget(self._file)
-        self._file = None
+        self._end_forgetting()
+        self._buffer = bytearray()
+        if self._map is not None:
+            self._map.close()
+            self._map, self._in_map = None, 0
+        if self._file is not None:
+            with contextlib.suppress(OSError):  # what could not be stored is not wanted any more
+                self._file.close()
+            self._file, self._in_file = None, 0
 
     @property
     def size(self) -> int:
         """The number of bytes."""
-        return self._in_file + len(self._buffer)
+        return self._in_file + self._in_map + len(self._buffer)
 
     def read(self, start: int, end: int) -> bytes:
         """Return a piece that is known to be short: reading it delays everybody.
@@ -98,42 +120,83 @@ class Body:
         """
         if end - start > IN_MEMORY:
             raise Refused(413, f"a member that the router has to read has more than {IN_MEMORY} bytes")
-        if self._file is None:
-            return bytes(self._buffer[start:end])
-        piece = b""
-        if start < self._in_file:
-            piece = _read_from(self._file, start, min(end, self._in_file) - start)
-        return piece + self._buffer[max(start - self._in_file, 0) : max(end - self._in_file, 0)]
+        with refusals("read back"):
+            if self._file is not None:
+                self._file.seek(start)
+                piece = self._file.read(end - start)
+            else:
+                piece = bytes(self._buffer[start:end]) if self._map is None else self._map[start:end]
+            if len(piece) < end - start:
+                raise OSError(errno.EIO, "what was stored is shorter than what was written")
+        return piece
 
     def outgoing(self, parts: Iterable[bytes | Span] | None = None) -> "bytes | Outgoing":
-        """Return what is sent on: bytes where all is in memory, else what reads it in pieces.
+        """Hand over what is sent on: bytes where they are few, else what reads them in pieces. Call once.
+
+        Bytes are the caller's, and no longer kept here. Pieces can be read again, as another try of the request does;
+        some time after they have been read to their end this body forgets them.
 
         Args:
             parts: New bytes, and pieces of this body, in their order. None is the whole body.
         """
-        if parts is None:
-            if self._file is None:
-                return bytes(self._buffer)
-            parts = [(0, self.size)]
-        if self._file is None:
-            return b"".join(part if isinstance(part, bytes) else self._buffer[slice(*part)] for part in parts)
-        return Outgoing(self, tuple(parts))
+        size = self.size
+        if parts is None and size <= AT_ONCE:  # most requests
+            whole = bytes(self._buffer)
+        else:
+            outgoing = Outgoing(self, ((0, size),) if parts is None else tuple(parts))
+            if max(size, outgoing.size) > AT_ONCE:
+                return outgoing
+            whole = b"".join(part if isinstance(part, bytes) else self.read(*part) for part in outgoing.parts)
+        self._buffer = bytearray()
+        return whole
 
     async def _append(self, chunk: bytes) -> None:
-        self._buffer += chunk
-        if len(self._buffer) > IN_MEMORY:
-            try:
-                if self._file is None:
-                    # in this thread: a reader that is cancelled meanwhile could not close it
-                    self._file = tempfile.TemporaryFile()  # noqa: SIM115
-                await asyncio.to_thread(self._file.write, self._buffer)
-            except OSError as error:
-                raise _refused(error, "store") from None
-            self._in_file += len(self._buffer)
-            self._buffer.clear()
+        if self._map is None:
+            self._buffer += chunk
+            if len(self._buffer) <= AT_ONCE:
+                return
+            chunk, self._buffer = bytes(self._buffer), bytearray()
+            with refusals("store"):
+                self._map = mmap.mmap(-1, IN_MEMORY)
+        at = 0
+        while at < len(chunk):
+            if self._in_map == IN_MEMORY:
+                await self._store()
+            fits = chunk[at : at + IN_MEMORY - self._in_map]
+            self._map[self._in_map : self._in_map + len(fits)] = fits
+            self._in_map += len(fits)
+            at += len(fits)
 
-    def _read_block(self, start: int, end: int) -> bytes:
-        return self.read(start, min(start + IN_MEMORY // 4, end))
+    async def _complete(self) -> None:
+        """Have all of a body that has a file in the file."""
+        if self._file is not None and self._map is not None:
+            await self._store()
+            self._map.close()
+            self._map = None
+
+    async def _store(self) -> None:
+        """Move what the map holds to the file."""
+        assert self._map is not None
+        with refusals("store"):
+            if self._file is None:
+                # in this thread: a reader that is cancelled meanwhile could not close it
+                self._file = tempfile.TemporaryFile()  # noqa: SIM115
+            await asyncio.to_thread(self._file.write, self._map[: self._in_map])
+        self._in_file += self._in_map
+        self._in_map = 0
+
+    async def _piece(self, start: int, end: int) -> bytes:
+        end = min(start + PIECE, end)
+        return self.read(start, end) if self._file is None else await asyncio.to_thread(self.read, start, end)
+
+    def _forget_soon(self) -> None:
+        # A server that closes a kept connection does so within IDLE_RACE; the news needs a moment to get here.
+        self._forgetting = asyncio.get_running_loop().call_later(2 * IDLE_RACE, self.close)
+
+    def _end_forgetting(self) -> None:
+        if self._forgetting is not None:
+            self._forgetting.cancel()
+            self._forgetting = None
 
 
 def _is_encoded(request: web.BaseRequest) -> bool:
@@ -141,17 +204,22 @@ def _is_encoded(request: web.BaseRequest) -> bool:
     return any(coding.strip().lower() not in ("", "identity") for coding in codings)
 
 
-def _refused(error: OSError, what: str) -> Refused:
-    message = f"the router cannot {what} a body of this size: {error.strerror}"
-    log.error("%s", message)
-    status, code = _FAULT if error.errno is None else _MEANINGS.get(error.errno, _FAULT)
-    after = 1 if status == 503 else None
-    return Refused(status, message, type="server_error", code=code, retry_after=after)
+@contextlib.contextmanager
+def refusals(what: str) -> Iterator[None]:
+    """Turn what fails within the block by this machine into `Refused`: want of room, files or memory, or a fault."""
+    try:
+        yield
+    except OSError as error:
+        message = f"the router cannot {what} a body of this size: {error.strerror}"
+        log.error("%s", message)
+        status, code = _FAULT if error.errno is None else _MEANINGS.get(error.errno, _FAULT)
+        after = 1 if status == 503 else None
+        raise Refused(status, message, type="server_error", code=code, retry_after=after) from None
 
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A body that is sent from its file, piece by piece. Valid while its `Body` is open."""
+    """A body that is sent piece by piece. Valid while its `Body` has it."""
 
     body: Body
     parts: tuple[bytes | Span, ...]
@@ -160,6 +228,11 @@ class Outgoing:
     def size(self) -> int:
         """The number of bytes."""
         return sum(len(part) if isinstance(part, bytes) else part[1] - part[0] for part in self.parts)
+
+    def keep(self) -> bool:
+        """Say whether the bytes are still here to be sent again; if so, they stay until they are."""
+        self.body._end_forgetting()
+        return self.body.size > 0
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """Yield the bytes.
@@ -173,143 +246,7 @@ class Outgoing:
                 continue
             at, end = part
             while at < end:
-                block = await asyncio.to_thread(self.body._read_block, at, end)
-                yield block
-                at += len(block)
-
-
-class ReadAhead:
-    """A body that is passed on as it comes; what comes while its server takes nothing is read all the same, and kept.
-
-    A client that is not read from is not seen to leave, as the end of its connection stands behind its bytes. So a
-    server that does not read would keep the request of a client that has gone. `close` must be called.
-
-    Args:
-        content: Where the body comes from. Nobody else may read from it before `close`.
-    """
-
-    def __init__(self, content: StreamReader) -> None:
-        self._content = content
-        self._kept = bytearray()  # what comes after the bytes in the file
-        self._file: IO[bytes] | None = None
-        self._stored = 0  # bytes written to the file, and bytes read back from it
-        self._read_back = 0
-        self._file_lock = asyncio.Lock()
-        self._came = asyncio.Event()
-        self._taken = asyncio.Event()
-        self._stalled = False
-        self._stall: asyncio.TimerHandle | None = None
-        self._reading: asyncio.Task[None] | None = None  # once the server has stalled
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        """Yield the bytes. Call once.
-
-        Raises:
-            web.RequestPayloadError: The body breaks off.
-            Refused: It cannot be kept: see `Body.receive`.
-        """
-        loop = asyncio.get_running_loop()
-        while self._reading is None:
-            if not (chunk := await self._content.readany()):
-                return
-            self._stall = loop.call_later(PATIENCE, self._begin_to_read)
-            yield chunk
-            self._stall.cancel()
-        while True:
-            is_all = self._reading.done()
-            if is_all:
-                self._reading.result()  # raises what broke the reading off
-            self._came.clear()
-            if block := await self._take():
-                yield block
-            elif is_all:
-                return
-            else:
-                await self._came.wait()
-
-    async def close(self) -> None:
-        """Read no more, and forget the bytes."""
-        if self._stall is not None:
-            self._stall.cancel()
-        if self._reading is not None:
-            self._reading.cancel()
-            await asyncio.gather(self._reading, return_exceptions=True)
-        _forget(self._file)
-        self._file = None
-
-    def _begin_to_read(self) -> None:
-        self._stalled = True
-        self._reading = asyncio.create_task(self._read(), name="read a body ahead")
-
-    async def _read(self) -> None:
-        try:
-            while chunk := await self._content.readany():
-                self._kept += chunk
-                self._came.set()
-                if len(self._kept) >= AHEAD and not self._stalled:
-                    self._stalled = not await self._is_taken_from()
-                if len(self._kept) >= IN_MEMORY:
-                    await self._store()
-        finally:
-            self._came.set()
-
-    async def _is_taken_from(self) -> bool:
-        self._taken.clear()
-        try:
-            async with asyncio.timeout(PATIENCE):
-                await self._taken.wait()
-        except TimeoutError:
-            return False
-        return True
-
-    async def _take(self) -> bytes:
-        """Return the next bytes; b"" where none are there yet."""
-        async with self._file_lock:
-            if self._read_back < self._stored:
-                block = await asyncio.to_thread(self._read_block)
-                self._read_back += len(block)
-            else:
-                block = bytes(self._kept)
-                self._kept = bytearray()
-                self._stalled = False
-                _forget(self._file)
-                self._file, self._stored, self._read_back = None, 0, 0
-        self._taken.set()
-        return block
-
-    async def _store(self) -> None:
-        async with self._file_lock:
-            data, self._kept = self._kept, bytearray()
-            try:
-                if self._file is None:
-                    # in this thread: a reader that is cancelled meanwhile could not close it
-                    self._file = tempfile.TemporaryFile()  # noqa: SIM115
-                await asyncio.to_thread(self._append, self._file, data)
-            except OSError as error:
-                raise _refused(error, "store") from None
-            self._stored += len(data)
-
-    def _append(self, file: IO[bytes], data: bytearray) -> None:
-        file.seek(self._stored)
-        file.write(data)
-
-    def _read_block(self) -> bytes:
-        return _read_from(self._file, self._read_back, min(IN_MEMORY // 4, self._stored - self._read_back))
-
-
-def _read_from(file: IO[bytes] | None, start: int, count: int) -> bytes:
-    assert file is not None
-    try:
-        file.seek(start)
-        piece = file.read(count)
-    except OSError as error:
-        raise _refused(error, "read back") from None
-    if len(piece) < count:
-        raise _refused(OSError(errno.EIO, "the temporary file is shorter than what was written"), "read back")
-    return piece
-
-
-def _forget(file: IO[bytes] | None) -> None:
-    if file is not None:
-        with contextlib.suppress(OSError):  # what could not be stored is not wanted any more
-            file.close()
+                piece = await self.body._piece(at, end)
+                at += len(piece)
+                yield piece
+        self.body._forget_soon()

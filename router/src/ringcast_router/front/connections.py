@@ -1,23 +1,26 @@
-"""What aiohttp's two ends of a connection leave undone: breaks that nobody would notice.
+"""What aiohttp's two ends of a connection leave undone: breaks that nobody would notice, and bytes that get lost.
 
 aiohttp tells the reader of a body neither of a chunk that is malformed, nor of a client that leaves while nobody reads
-on. Both would keep a request, and with it a model, for ever. This module depends on names that are private to aiohttp;
-its tests say which.
+on. Both would keep a request, and with it a model, for ever. It writes headers without the bytes that are no UTF-8, and
+answers some errors before an application has a say. This module depends on names that are private to aiohttp; its tests
+say which.
 """
 
 # ruff: noqa: D102 - what overrides a method of aiohttp is described there
 
 import asyncio
 import logging
+import re
 import select
 from functools import partial
 from typing import Any, Final
 
 import aiohttp
-from aiohttp import web
+from aiohttp import http_writer, web
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.helpers import _EXC_SENTINEL
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
+from multidict import CIMultiDict
 
 from ringcast_router.errors import Refused
 from ringcast_router.front import answers
@@ -70,7 +73,7 @@ class ServerConnection(ResponseHandler):
     def _look(self, waited: int) -> None:
         """Give up a server that reads nothing: its client's leaving may hide behind the bytes that nobody takes.
 
-        Bodies are read ahead for that (`body.ReadAhead`), and a busy server may be late to read one. What is upgraded
+        Bodies are read ahead for that (`ahead.ReadAhead`), and a busy server may be late to read one. What is upgraded
         has no end, so it cannot be kept.
         """
         if self.transport is None or not self.writing_paused:
@@ -164,7 +167,7 @@ class ClientRunner(web.AppRunner):
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
         return _Server(
-            made.request_handler,
+            partial(answers.errors, handler=made.request_handler),
             request_factory=made.request_factory,
             handler_cancellation=made.handler_cancellation,
             loop=made._loop,
@@ -183,6 +186,28 @@ def _not_http(error: HttpProcessingError, limit: int) -> Refused:
         if bytes(error.args[0][:1]) == b"/":
             return Refused(414, f"the path and query have more than {limit} bytes", code="uri_too_long")
         return Refused(431, f"a header has more than {limit} bytes", code="headers_too_large")
-    status = 431 if error.message.startswith("Too many headers") else 400
+    if error.message.startswith("Too many headers"):
+        return Refused(431, "there are too many headers", code="headers_too_large")
     sentence = error.message.split("\n", 1)[0].rstrip(":. ")
-    return Refused(status, f"this is no HTTP request: {sentence[:200]}", code="bad_request")
+    return Refused(400, f"this is no HTTP request: {sentence[:200]}", code="bad_request")
+
+
+def _head(status_line: str, headers: CIMultiDict[str]) -> bytes:
+    """Return the head of a request or an answer, in bytes.
+
+    Names and values are text, in which bytes that are no UTF-8 stand as lone surrogates. aiohttp leaves those out.
+
+    Raises:
+        ValueError: There is a control character, which could begin a header of its own.
+    """
+    if status_line.isascii() and all(map(str.isascii, headers.values())):
+        return _ascii_head(status_line, headers)
+    lines = [status_line, *(f"{name}: {value}" for name, value in headers.items())]
+    if any(_CONTROL.search(line) for line in lines):
+        raise ValueError("a control character in a header")
+    return "\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape")
+
+
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_ascii_head = http_writer._serialize_headers
+http_writer._serialize_headers = _head  # both ends write their heads with it, and let nobody give them another

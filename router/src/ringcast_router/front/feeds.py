@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from aiohttp import web
 from ringcast import Stream
 
-from ringcast_router.errors import Refused
+from ringcast_router.errors import Refused, quoted
 from ringcast_router.events import (
     ConfigReloaded,
     InFlightChanged,
@@ -51,7 +51,7 @@ def routes() -> list[web.RouteDef]:
         web.get("/api/events", events),
         web.get("/logs", logs),
         web.get("/logs/stream", log_stream),
-        web.get("/logs/stream/{source:.+}", log_stream),
+        web.get("/logs/stream/{source:(?s:.+)}", log_stream),
     ]
 
 
@@ -197,7 +197,7 @@ def _source(router: Router, name: str) -> str:
     model = router.config.model_id(name)
     if model is None:
         known = ", ".join(["proxy", "upstream", *sorted(router.config.models)])
-        raise Refused(400, f"there is no log named {name!r}; there are: {known}", code="log_not_found")
+        raise Refused(400, f"there is no log named {quoted(name)}; there are: {known}", code="log_not_found")
     return model
 
 
@@ -242,6 +242,8 @@ async def _serve(
     closing = request.app[ROUTER].closing
     try:
         await response.prepare(request)
+        if request.method == "HEAD":
+            return response
         await snapshot
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(reader) for reader in readers]

@@ -20,7 +20,8 @@ from yarl import URL
 
 from ringcast_router.config.model import NOTHING, Model, Timeouts
 from ringcast_router.errors import Refused
-from ringcast_router.front.body import Outgoing, ReadAhead
+from ringcast_router.front.ahead import ReadAhead
+from ringcast_router.front.body import Outgoing
 from ringcast_router.front.connections import IdleClosed, connector
 from ringcast_router.front.keys import ROUTER
 
@@ -118,6 +119,7 @@ async def forward(request: web.Request, model: Model, path: str, body: Sent) -> 
             `timeouts.responseHeader` for its head (504), or the body cannot be read from its file (500).
     """
     upstream = await ask(request, model, path, body)
+    del body  # it is sent, and the answer can take an hour
     try:
         return await answer_with(request, model, upstream)
     finally:
@@ -153,13 +155,13 @@ async def ask(
     )
     try:
         try:
-            return await send(connections.session(model.timeouts))
+            answer = await send(connections.session(model.timeouts))
         except (IdleClosed, aiohttp.ClientConnectionResetError):
             # The server closed a kept connection as the request was on its way, most likely unread. Where the server
             # did read it, it is done twice: inference has no effect that a second time would spoil.
-            if isinstance(body, ReadAhead):
+            if isinstance(body, ReadAhead) or (isinstance(body, Outgoing) and not body.keep()):
                 raise
-            return await send(connections.session(model.timeouts, fresh=True))
+            answer = await send(connections.session(model.timeouts, fresh=True))
     except _BROKEN as error:
         cause = error.__cause__  # where the body could not be read, which is not the server's fault
         if isinstance(cause, web.RequestPayloadError):
@@ -167,6 +169,11 @@ async def ask(
         if isinstance(cause, Refused):
             raise cause from None
         raise _unreachable(model, error) from None
+    if answer.status == 101 and hdrs.UPGRADE not in change:
+        answer.close()
+        message = f"{model.id}: its server changed to another protocol, which nobody asked for"
+        raise Refused(502, message, type="server_error", code="upstream_error")
+    return answer
 
 
 async def answer_with(request: web.Request, model: Model, upstream: aiohttp.ClientResponse) -> web.StreamResponse:
@@ -177,14 +184,14 @@ async def answer_with(request: web.Request, model: Model, upstream: aiohttp.Clie
             status=upstream.status, reason=upstream.reason, headers=_passed(upstream.headers), body=body
         )
         with contextlib.suppress(ConnectionError):
-            await whole.prepare(request)
+            await begin(whole, request, model)
             await whole.write_eof()
         return whole
     response = response_like(upstream)
     if is_event_stream(upstream):
         response.headers["X-Accel-Buffering"] = "no"  # or nginx holds the chunks back
     with contextlib.suppress(ConnectionError):  # the client has left: nobody is there to be told
-        await response.prepare(request)
+        await begin(response, request, model)
         await relay(request, model, upstream, response)
     return response
 
@@ -192,6 +199,21 @@ async def answer_with(request: web.Request, model: Model, upstream: aiohttp.Clie
 def response_like(upstream: aiohttp.ClientResponse) -> web.StreamResponse:
     """Return an answer with the status and the headers of a model server's, still to be sent."""
     return web.StreamResponse(status=upstream.status, reason=upstream.reason, headers=_passed(upstream.headers))
+
+
+async def begin(response: web.StreamResponse, request: web.Request, model: Model) -> None:
+    """Send the head of an answer of a model's server.
+
+    Raises:
+        ConnectionError: The client has left.
+        Refused: There is a control character in a header (502).
+    """
+    try:
+        await response.prepare(request)
+    except ValueError:
+        log.warning("%s: its server's answer has a control character in a header", model.id)
+        message = f"{model.id}: its server's answer has a control character in a header"
+        raise Refused(502, message, type="server_error", code="upstream_error") from None
 
 
 async def relay(

@@ -4,14 +4,15 @@ A request that names no model, or whose body is not JSON, is answered with 400 a
 404 to both. An unknown model is 404, as OpenAI answers it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from aiohttp import web
 
 from ringcast_router.config.model import Model
-from ringcast_router.errors import Refused
+from ringcast_router.errors import Refused, quoted
 from ringcast_router.front import auth, filters, multipart
 from ringcast_router.front.body import Body, Span
 from ringcast_router.front.forward import Sent, body_of, forward
@@ -97,7 +98,7 @@ class Asked:
 
     model: str
     streams: bool
-    sent: Callable[[Model], Sent]
+    sent: Callable[[Model], Awaitable[Sent]]
 
 
 async def serve(
@@ -122,16 +123,20 @@ async def serve(
     router = request.app[ROUTER]
     model_id = router.config.model_id(name)
     if model_id is None:
-        raise Refused(404, f"the model {name!r} does not exist", code="model_not_found", param="model")
+        raise Refused(404, f"the model {quoted(name)} does not exist", code="model_not_found", param="model")
     if not auth.allowed(request, model_id):
-        raise Refused(403, f"this API key may not use the model {name!r}", code="model_not_allowed", param="model")
+        raise Refused(
+            403, f"this API key may not use the model {quoted(name)}", code="model_not_allowed", param="model"
+        )
     priority = auth.priority_of(request)
     model = router.config.models[model_id]
     upgrade = asked is None and is_upgrade(request)
     uncounted = upgrade and model.ignore_websockets
     process = router.processes[model_id]
     if (only_ready or uncounted) and process.state is not State.READY:
-        raise Refused(409, f"the model {name!r} is not loaded, and this request does not load it", code="not_loaded")
+        raise Refused(
+            409, f"the model {quoted(name)} is not loaded, and this request does not load it", code="not_loaded"
+        )
     if uncounted:
         return await forward_upgrade(request, process.model, path)
     pending = router.owner.submit(model_id, priority=priority)
@@ -150,10 +155,13 @@ async def serve(
             if upgrade:
                 response = await forward_upgrade(request, process.model, path)
             elif asked is not None:
-                response = await forward(request, process.model, path, asked.sent(process.model))
+                # The body by no name of its own, which would keep it while the answer is written.
+                response = await forward(request, process.model, path, await asked.sent(process.model))
             else:
                 async with body_of(request) as sent:
-                    response = await forward(request, process.model, path, sent)
+                    forwarding = forward(request, process.model, path, sent)
+                    del sent  # as above
+                    response = await forwarding
         status = response.status
         return response
     except Refused as refused:
@@ -175,14 +183,10 @@ def _is_form(request: web.BaseRequest) -> bool:
 
 def _asked_in_json(body: Body, scanner: JSONScanner) -> Asked:
     members = scanner.close()
-    model: object = None
-    streams = False
-    for member in members:  # of members of one name the last counts, as for every parser that model servers use
-        if member.name == "model":
-            model = filters.value_of(body, member)
-        elif member.name == "stream":
-            streams = filters.value_of(body, member) is True
-    name = _checked(model, "the JSON body")
+    # of members of one name the last counts, as for every parser that model servers use
+    values = {member.name: member for member in members if member.name in ("model", "stream")}
+    name = _checked(_value(body, values.get("model")), "the JSON body")
+    streams = _value(body, values.get("stream")) is True
     return Asked(name, streams, partial(_sent_json, body, members, name))
 
 
@@ -192,11 +196,24 @@ def _asked_in_form(body: Body, scanner: FormScanner) -> Asked:
     return Asked(_checked(model, "the form"), False, partial(_sent_form, body, parts))
 
 
-def _sent_json(body: Body, members: Sequence[Member], requested: str, model: Model) -> Sent:
-    return body.outgoing(filters.rewrite(body, members, model, requested))
+def _value(body: Body, member: Member | None) -> object:
+    """Return the value of a member; of an object or a list an empty one, for nobody asks what is in it."""
+    if member is None:
+        return None
+    first = body.read(member.value, member.value + 1)
+    if first in (b"{", b"["):
+        return {} if first == b"{" else []
+    try:
+        return json.loads(body.read(member.value, member.end))
+    except ValueError as error:
+        raise Refused(400, f"the value of {member.name!r} is not JSON: {error}", code="invalid_json") from None
 
 
-def _sent_form(body: Body, parts: Sequence[multipart.Part], model: Model) -> Sent:
+async def _sent_json(body: Body, members: Sequence[Member], requested: str, model: Model) -> Sent:
+    return body.outgoing(await filters.rewrite(body, members, model, requested))
+
+
+async def _sent_form(body: Body, parts: Sequence[multipart.Part], model: Model) -> Sent:
     changed: list[bytes | Span] | None = None
     if model.use_model_name:
         changed = multipart.rewrite(body, parts, "model", model.use_model_name)

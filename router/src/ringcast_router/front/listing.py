@@ -30,10 +30,7 @@ async def list_models(request: web.Request) -> web.Response:
     router = request.app[ROUTER]
     models = [model for model in router.config.models.values() if not model.unlisted and allowed(request, model.id)]
     records = model_records(models, states(router), with_aliases=router.config.include_aliases_in_list)
-    response = web.json_response({"object": "list", "data": records})
-    if origin := request.headers.get("Origin"):
-        response.headers["Access-Control-Allow-Origin"] = origin
-    return response
+    return web.json_response({"object": "list", "data": records})
 
 
 async def list_running(request: web.Request) -> web.Response:

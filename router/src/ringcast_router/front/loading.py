@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -29,7 +29,7 @@ _MAX_ERROR = 1 << 16  # bytes of an error of the model's server that are passed 
 
 
 async def loading_stream(
-    request: web.Request, pending: "Pending", path: str, sent: Callable[[Model], Sent]
+    request: web.Request, pending: "Pending", path: str, sent: Callable[[Model], Awaitable[Sent]]
 ) -> tuple[web.StreamResponse, int]:
     """Answer a request that waits with a stream: what it waits for, then the answer of the model's server.
 
@@ -52,7 +52,7 @@ async def loading_stream(
         try:
             model = await _tell_of_waiting(response, pending)
             # The stream has begun uncompressed, and must go on so.
-            upstream = await ask(request, model, path, sent(model), change={"Accept-Encoding": None})
+            upstream = await ask(request, model, path, await sent(model), change={"Accept-Encoding": None})
             try:
                 if upstream.status == 200 and is_event_stream(upstream):
                     await relay(request, model, upstream, response)

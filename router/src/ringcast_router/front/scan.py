@@ -5,8 +5,10 @@ in chunks that may end anywhere, and remembers only where each member of the top
 skipped: strings and brackets must be closed in order there, the rest is left to the model server, which parses it.
 """
 
+import asyncio
 import json
 import re
+import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, NoReturn
 
@@ -16,12 +18,18 @@ MAX_MEMBERS = 10_000
 MAX_NAME = 4096  # bytes of a member's name
 MAX_SCALAR = 4096  # bytes of a number
 MAX_DEPTH = 10_000
+SLICE = 1 << 12  # bytes that are scanned at once
+PATIENCE = 0.002  # seconds after which others may run before the next slice
 
 # Possessive, so that nothing is remembered for a way back: a string can be as long as the body. Each match ends at the
 # first byte that does not belong, or at the end of the chunk.
 _BLANK = re.compile(rb"[ \t\r\n]*+")
 _STRING = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
-_NESTED = re.compile(rb'[^"{}\[\]]*+(?:"[^"\\]*+(?:\\.[^"\\]*+)*+"[^"{}\[\]]*+)*+', re.DOTALL)
+_FLAT = rb'[^"{}\[\]]*+(?:"[^"\\]*+(?:\\.[^"\\]*+)*+"[^"{}\[\]]*+)*+'
+_LOW = rb"%b(?:(?:\[%b\]|\{%b\})%b)*+" % (_FLAT, _FLAT, _FLAT, _FLAT)
+# Up to a bracket, or to a string that the chunk does not end; over objects and lists of at most two levels.
+# Text between two brackets is looked at three times at most.
+_NESTED = re.compile(rb"%b(?:(?:\[%b\]|\{%b\})%b)*+" % (_LOW, _LOW, _LOW, _LOW), re.DOTALL)
 _SCALAR = re.compile(rb"[^ \t\r\n,:{}\[\]\"]*+")
 _SHORT = re.compile(  # a member whose name and value, a string or scalar, end within the chunk
     rb'[ \t\r\n]*+"([^"\\]{0,64}+)"[ \t\r\n]*+:[ \t\r\n]*+'
@@ -33,6 +41,20 @@ _SCALARS = re.compile(rb"true|false|null|-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE]
 _MARK = b"\xef\xbb\xbf"  # the byte order mark, which some clients send
 _SPACE, _QUOTE, _BACKSLASH, _COLON, _COMMA, _BRACE, _BRACKET, _END = b' "\\:,{[}'
 _CLOSING = {_BRACE: _END, _BRACKET: ord("]")}
+
+
+async def in_slices(feed: Callable[[bytes], None], data: bytes) -> None:
+    """Feed a scanner, and let others run where that takes long.
+
+    Raises:
+        Refused: `feed` does.
+    """
+    began = time.monotonic()
+    for at in range(0, len(data), SLICE):
+        if at and time.monotonic() - began > PATIENCE:
+            await asyncio.sleep(0)
+            began = time.monotonic()
+        feed(data[at : at + SLICE])
 
 
 class Member(NamedTuple):
@@ -54,13 +76,16 @@ class Member(NamedTuple):
 class JSONScanner:
     """Takes a JSON object in chunks. One object for each body, one thread.
 
+    Args:
+        offset: Where its first byte stands in the body: members are found by their places in that.
+
     Attributes:
         members: The members of the top level that are complete, in their order; a name can come more than once.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, offset: int = 0) -> None:
         self.members: list[Member] = []
-        self._offset = 0  # of the chunk's first byte
+        self._offset = offset  # of the chunk's first byte
         self._marked = 0  # bytes of the byte order mark seen
         self._escaped = False  # the last chunk ended within an escape
         self._name = bytearray()
@@ -146,7 +171,11 @@ class JSONScanner:
         if first == _QUOTE:
             self._state = JSONScanner._in_string
             return at + 1
-        self._state = JSONScanner._in_nested if first in _CLOSING else JSONScanner._in_scalar
+        if first in _CLOSING:
+            self._open.append(_CLOSING[first])
+            self._state = JSONScanner._in_nested
+            return at + 1
+        self._state = JSONScanner._in_scalar
         return at
 
     def _in_string(self, chunk: bytes, at: int) -> int:

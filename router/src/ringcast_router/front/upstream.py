@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote
 from aiohttp import web
 
 from ringcast_router.config.model import Config
-from ringcast_router.errors import Refused
+from ringcast_router.errors import Refused, quoted
 from ringcast_router.front.inference import serve
 from ringcast_router.front.keys import ROUTER
 
@@ -23,9 +23,9 @@ def routes() -> list[web.RouteDef]:
     """Return the routes of this module."""
     return [
         web.get("/upstream", to_models),
-        web.route("*", "/upstream/{rest:.*}", upstream),
+        web.route("*", "/upstream/{rest:(?s:.*)}", upstream),
         web.get("/comfyui", to_comfyui),
-        web.route("*", "/comfyui/{rest:.*}", comfyui),
+        web.route("*", "/comfyui/{rest:(?s:.*)}", comfyui),
     ]
 
 
@@ -45,7 +45,7 @@ async def upstream(request: web.Request) -> web.StreamResponse:
     config = request.app[ROUTER].config
     found = split(config, rest)
     if found is None:
-        raise Refused(404, f"no model's name begins {unquote(rest)!r}", code="model_not_found", param="model")
+        raise Refused(404, f"no model's name begins {quoted(unquote(rest))}", code="model_not_found", param="model")
     name, path = found
     query = f"?{request.rel_url.raw_query_string}" if request.rel_url.raw_query_string else ""
     if not path:

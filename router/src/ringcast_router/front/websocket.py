@@ -12,7 +12,7 @@ from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http import StreamWriter
 
 from ringcast_router.config.model import Model
-from ringcast_router.front.forward import answer_with, ask, response_like
+from ringcast_router.front.forward import answer_with, ask, begin, response_like
 
 _READ_AHEAD = 1 << 16  # bytes that wait for a slow side before the quick one is paused
 
@@ -20,8 +20,11 @@ _READ_AHEAD = 1 << 16  # bytes that wait for a slow side before the quick one is
 def is_upgrade(request: web.BaseRequest) -> bool:
     """Say whether a request asks for another protocol on its connection, such as a websocket.
 
-    An offer of HTTP/2, which some clients make with every request, is none: it is left unanswered.
+    An offer of HTTP/2, which some clients make with every request, is none: it is left unanswered. So is any wish that
+    comes with a body, for the body has to pass first.
     """
+    if request.body_exists:
+        return False
     if request.headers.get(hdrs.UPGRADE, "h2c").lower() == "h2c":
         return False
     options = {option.strip().lower() for option in request.headers.get(hdrs.CONNECTION, "").split(",")}
@@ -51,7 +54,7 @@ async def forward_upgrade(request: web.Request, model: Model, path: str) -> web.
         response = response_like(upstream)
         response.headers.update({"Connection": "Upgrade", "Upgrade": upstream.headers.get("Upgrade", wish["Upgrade"])})
         response.force_close()
-        await response.prepare(request)
+        await begin(response, request, model)
         from_server, from_client = _Unparsed(connection.protocol), _Unparsed(request.protocol)
         connection.protocol.set_parser(from_server, from_server.reader)
         request.protocol.set_parser(from_client)  # type: ignore[arg-type]  # only its two methods are called
