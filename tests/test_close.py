@@ -249,7 +249,9 @@ NO_INTERRUPTS = {
 
 
 @pytest.mark.parametrize("what", ["dispatcher", "subscription"])
-@pytest.mark.parametrize("exception", [*INTERRUPTS.values(), *NO_INTERRUPTS.values()], ids=[*INTERRUPTS, *NO_INTERRUPTS])
+@pytest.mark.parametrize(
+    "exception", [*INTERRUPTS.values(), *NO_INTERRUPTS.values()], ids=[*INTERRUPTS, *NO_INTERRUPTS]
+)
 def test_only_interrupts_drop_what_waits_when_they_end_a_block(make_bus, gate, spawn, what, exception, deadline):
     bus = make_bus(exit_timeout=deadline)
     subscription = bus.subscribe(Tick, gate.hold)

@@ -380,7 +380,7 @@ async def leave(subscription: Subscription[Any], exception: BaseException | None
     await _until(dispatcher, subscription._is_over, seconds_to_leave(exception, dispatcher._exit_timeout))
 
 
-async def _until(dispatcher: Dispatcher, done: Callable[[], bool], timeout: float | None) -> bool:
+async def _until(dispatcher: Core, done: Callable[[], bool], timeout: float | None) -> bool:
     """Wait, without a thread, until `done()` is true, which it becomes by progress of the dispatcher.
 
     Returns:
@@ -425,13 +425,14 @@ def in_handler() -> bool:
 
 def is_begun_by_handler(dispatcher: Core) -> bool:
     """Whether an `async def` handler of the dispatcher, whose call is under way, has begun the calling task, or thread
-    (asyncio.to_thread): it may wait for this one."""
+    (asyncio.to_thread): it may wait for this one.
+    """
     call = _call.get(None)
     subscription = None if call is None or call.subscription is None else call.subscription()
     return subscription is not None and subscription._is_of(dispatcher) and not in_handler()
 
 
-def tell_of_lost_patience(dispatcher: Dispatcher) -> None:
+def tell_of_lost_patience(dispatcher: Core) -> None:
     """Say that a wait in what a handler has begun was given up."""
     logging.getLogger("ringcast").warning(
         "a task or thread that a handler of %r has begun has waited %s s for that handler, which may wait for it: the "
