@@ -19,12 +19,16 @@ class Thread(threading.Thread):
     """A thread of a dispatcher, of which can be told whether it is there even where its start was interrupted."""
 
     _entered = False
+    _left = False  # `is_alive` does for this, but where a signal's handler raises in it: Python 3.11 then says no for ever
     _interrupted_at: float | None = None
 
     def run(self) -> None:
         """Run the target."""
         self._entered = True
-        super().run()
+        try:
+            super().run()
+        finally:
+            self._left = True
 
     def start_was_interrupted(self) -> None:
         """Note that `start` has raised, perhaps after the system had made the thread."""
@@ -33,7 +37,7 @@ class Thread(threading.Thread):
     def is_there(self) -> bool:
         """Whether it runs or may be about to. `is_alive` is false of a thread that has not come to its first line."""
         if self._entered:
-            return self.is_alive()
+            return not self._left or self.is_alive()
         return self._interrupted_at is None or time.monotonic() < self._interrupted_at + START_LASTS
 
     def wait_until_gone(self, timeout: float | None) -> bool:
@@ -46,9 +50,11 @@ class Thread(threading.Thread):
             Whether it is gone.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        while not self._entered and self.is_there():
+        while not self._left and self.is_there():
             if deadline is not None and time.monotonic() >= deadline:
                 return False
+            if self._entered and self.is_alive():
+                break  # joined below
             time.sleep(0.001)
         if self._entered:
             self.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
