@@ -19,7 +19,8 @@ class Thread(threading.Thread):
     """A thread of a dispatcher, of which can be told whether it is there even where its start was interrupted."""
 
     _entered = False
-    _left = False  # `is_alive` does for this, but where a signal's handler raises in it: Python 3.11 then says no for ever
+    # of a thread in whose `is_alive` a signal's handler has raised Python 3.11 says for ever that it is not alive
+    _left = False
     _interrupted_at: float | None = None
 
     def run(self) -> None:
