@@ -7,11 +7,13 @@ import asyncio
 import contextlib
 import contextvars
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import pytest
+from limits import DEADLINE
 
 import ringcast
 from ringcast import (
@@ -387,6 +389,29 @@ def test_publish_many_past_the_reserve_says_how_many_it_has_published(make_bus, 
     assert failures[0].exception.published == 65_536 + 10 - 1  # the one that is handled takes its place too
     bus.close()
     assert subscription.delivered == 65_536 + 10
+
+
+def test_publish_many_into_a_full_queue_takes_no_longer_than_one_by_one(make_bus):
+    took: dict[str, list[float]] = {"many": [], "one by one": []}
+
+    def handler(ticks: list[Tick]) -> None:
+        # a handler goes past `max_queue`, as the wait for room would never end
+        for way in took if ticks[0].number == 0 else ():
+            start = time.perf_counter()
+            if way == "many":
+                bus.publish_many([Tick(1)] * 30_000)
+            else:
+                for _ in range(30_000):
+                    bus.publish(Tick(1))
+            took[way].append(time.perf_counter() - start)
+
+    for _ in range(3):
+        bus = make_bus(max_queue=10)
+        bus.subscribe(handler, batch=1000)
+        bus.publish(Tick(0))
+        assert bus.wait_idle(DEADLINE)
+    assert len(took["many"]) == 3
+    assert min(took["many"]) < 5 * min(took["one by one"])  # 10 times, when it looked through all that were left
 
 
 def test_emit_is_not_the_only_one_with_many():

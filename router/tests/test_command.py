@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import io
 import os
 import re
 import shutil
@@ -18,7 +19,7 @@ import yaml
 from limits import DEADLINE
 
 from ringcast_router import __version__
-from ringcast_router.command import COMMANDS, main, normalise
+from ringcast_router.command import COMMANDS, _parser, main, normalise
 from ringcast_router.command.files import Files, watch
 from ringcast_router.command.serve import UsageError, default_address, greeting, make_tls, parse_address
 from ringcast_router.command.server import Server
@@ -124,12 +125,54 @@ def test_help_teaches(capsys):
         assert word in text
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_each_command_has_help(command, capsys):
-    with pytest.raises(SystemExit) as ended:
-        main([command, "--help"])
+def help_of(*words):
+    shown = io.StringIO()
+    with contextlib.redirect_stdout(shown), pytest.raises(SystemExit) as ended:
+        main([*words, "--help"])
     assert ended.value.code == 0
-    assert len(capsys.readouterr().out.splitlines()) > 5
+    return shown.getvalue()
+
+
+def test_the_help_says_whose_flags_stand_there_without_a_command():
+    assert "Without a COMMAND the flags are those of `serve`" in help_of()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_s_help_has_examples(command):
+    assert examples_of(command)
+
+
+def examples_of(command):
+    _, found, text = help_of(command).partition("\nexample")
+    assert found
+    return [line.split()[1:] for line in text.splitlines() if line.startswith("  ringcast-router ")]
+
+
+@pytest.mark.parametrize("words", [words for command in ("check", "simulate") for words in examples_of(command)])
+def test_each_example_of_the_help_works(words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.yaml").write_text("models:\n  small: {cmd: 'x ${PORT}'}\n  large: {cmd: 'x ${PORT}'}\n")
+    (tmp_path / "requests.jsonl").write_text('{"at": 0, "model": "small", "seconds": 1}\n')
+    assert main(words) == 0
+    assert capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [words for command in ("serve", "demo") for words in examples_of(command)])
+def test_the_flags_of_each_other_example_exist(words, tmp_path):
+    assert _parser().parse_args(words).run
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"), [(["foo"], ""), (["chek", "--config", "a.yaml"], "did you mean check?"), (["config.yaml"], "")]
+)
+def test_a_command_that_does_not_exist_is_named_with_those_that_do(words, hint, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert f"unknown command {words[0]};" in said
+    assert "the commands are serve, check, simulate, demo" in said
+    assert hint in said
 
 
 @pytest.mark.parametrize("words", [["--nonsense"], ["check", "--confi", "a.yaml"], ["simulate", "--listen", ":1"]])

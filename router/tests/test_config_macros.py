@@ -1,5 +1,7 @@
 """Macros and ports: what `${name}` stands for, and where."""
 
+import tracemalloc
+
 import pytest
 
 from ringcast_router.config import loads
@@ -17,8 +19,76 @@ def test_a_macro_may_use_those_before_it():
 
 
 def test_a_macro_cannot_use_those_after_it():
-    with pytest.raises(ConfigError, match=r"no macro \$\{b\}"):
+    with pytest.raises(ConfigError, match=r"\$\{a\} uses \$\{b\}, which is defined after it") as caught:
         model("{cmd: '${a} ${PORT}'}", "macros: {a: '${b}', b: 1}")
+    assert caught.value.key == "models.m.cmd"
+    assert "did you mean" not in caught.value.message
+
+
+def test_a_macro_of_the_file_cannot_use_one_that_only_a_model_has():
+    head = "macros: {args: '-c ${size}'}"
+    settings = "{cmd: 'x ${args} ${PORT}', macros: {size: 1}}"
+    with pytest.raises(ConfigError, match=r"define \$\{size\} before \$\{args\}"):
+        model(settings, head)
+    assert model(settings, "macros: {size: 0, args: '-c ${size}'}").cmd == "x -c 1 5800"  # as the error advises
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("macros: {Small: 1}\nmodels: {m: {cmd: 'x ${small} ${PORT}'}}", r"mean \$\{Small\}\?"),
+        ("macros: {small: 1}\nmodels: {m: {cmd: 'x ${SMALL} ${PORT}'}}", r"mean \$\{small\}\?"),
+        ("models: {m: {cmd: 'x ${PORT} ${model_id}'}}", r"mean \$\{MODEL_ID\}\?"),
+        ("models: {m: {cmd: 'x ${PORT} ${zzz}'}}", r"define it in `macros`"),
+        ("apiKeys: ['${MODEL_ID}']", "known only in a model"),
+        ("models: {m: {cmd: 'x ${PORT} ${PID}'}}", "known only in `cmdStop`"),
+        ("macros: {a: $, b: 1}\nmodels: {m: {cmd: 'x ${PORT} ${a}{b}'}}", r"write it out"),
+    ],
+)
+def test_the_error_about_a_macro_says_what_is_right_and_never_the_name_itself(text, words):
+    with pytest.raises(ConfigError, match=words) as caught:
+        loads(text)
+    asked, _, meant = caught.value.message.partition("; did you mean ")
+    assert not meant or meant.strip("?") not in asked
+
+
+class TestGrowth:
+    """Macros of macros, and many values with one long macro: an error before the memory is needed."""
+
+    def laughs(self, levels, times):
+        steps = [f"m0: {'x' * times}", *(f"m{n}: '{('${m' + str(n - 1) + '}') * times}'" for n in range(1, levels))]
+        return f"macros: {{{', '.join(steps)}}}", f"${{m{levels - 1}}}"
+
+    @pytest.mark.parametrize("where", ["cmd", "cmdStop", "proxy", "name", "env", "metadata", "setParamsByID", "alias"])
+    def test_nested_macros_are_bounded_wherever_they_stand(self, where):
+        head, use = self.laughs(levels=9, times=10)
+        settings = {
+            "cmd": f"cmd: 'x ${{PORT}} {use}'",
+            "proxy": f"cmd: x, proxy: '{use}'",
+            "env": f"cmd: 'x ${{PORT}}', env: ['A={use}']",
+            "metadata": f"cmd: 'x ${{PORT}}', metadata: {{a: ['{use}']}}",
+            "setParamsByID": f"cmd: 'x ${{PORT}}', filters: {{setParamsByID: {{'{use}': {{a: 1}}}}}}",
+            "alias": f"cmd: 'x ${{PORT}}', aliases: ['{use}']",
+        }.get(where, f"cmd: 'x ${{PORT}}', {where}: '{use}'")
+        tracemalloc.start()
+        try:
+            with pytest.raises(ConfigError, match=r"macro \$\{m\d\} makes this too long: .*10,000,000") as caught:
+                model(f"{{{settings}}}", head)
+            assert tracemalloc.get_traced_memory()[1] < 100_000_000
+        finally:
+            tracemalloc.stop()
+        assert caught.value.key.startswith("models.m.")
+        assert caught.value.line == 2
+
+    def test_what_all_values_together_grow_by_is_bounded(self):
+        values = ", ".join(["'${long}'"] * 101)
+        with pytest.raises(ConfigError, match=r"macro \$\{long\}") as caught:
+            loads(f"macros: {{long: {'x' * 100_000}}}\napiKeys: [{values}]")
+        assert caught.value.key == "apiKeys[100]"
+
+    def test_a_long_command_is_fine(self):
+        head, use = self.laughs(levels=6, times=10)
+        assert len(model(f"{{cmd: 'x ${{PORT}} {use}'}}", head).cmd) == 1_000_007
 
 
 def test_a_model_s_macro_stands_in_the_place_of_the_global_one():

@@ -14,6 +14,15 @@ BOMB = "a: &a [0, 0, 0, 0, 0, 0, 0, 0]\n" + "".join(
     f"{name}: &{name} [{', '.join([f'*{before}'] * 8)}]\n" for before, name in pairwise("abcdefghi")
 )
 
+BLOCK_BOMB = (
+    "{a: &a {x: 0, y: 0}, "
+    + "".join(
+        f"{name}: &{name} {{{', '.join(f'k{number}: *{before}' for number in range(8))}}}, "
+        for name, before in zip("bcdefghi", "abcdefgh", strict=True)
+    )
+    + "}"
+)
+
 
 def metadata(text, environ=None):
     """Return the metadata of a model, which may be anything, from flow YAML or an indented block."""
@@ -143,13 +152,60 @@ def test_models_may_share_settings_by_a_merge_key():
         ("- a\n", 1, "must hold a mapping"),
         ("just words\n", 1, "must hold a mapping"),
         ("a: b\nc: \x01\n", 2, "not YAML"),
-        (BOMB, 1, "more than"),
     ],
 )  # fmt: skip
 def test_errors_of_the_text_name_the_line(text, line, words):
     with pytest.raises(ConfigError, match=words) as caught:
         loads(text, file="c.yaml")
     assert (caught.value.file, caught.value.line) == ("c.yaml", line)
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "words"),
+    [
+        ("models:\n  a:\n    cmd: x\n    cmd: y\n", "models.a.cmd", "twice, first in line 3"),
+        ("models:\n  a: {cmd: x}\n\n  a: {cmd: y}\n", "models.a", "twice, first in line 2"),
+        ("ringcast:\n  keys:\n    - key: a\n    - {key: b, key: c}\n", "ringcast.keys[1].key", "twice"),
+        ("apiKeys:\n  - a\n\n  - '${env.NOPE}'\n", "apiKeys[1]", "NOPE is not set"),
+        ("models:\n  a:\n\n    cmd: x ${env.NOPE}\n", "models.a.cmd", "NOPE is not set"),
+        ("models:\n  a:\n\n    '${env.NOPE}': 1\n", "models.a.${env.NOPE}", "NOPE is not set"),
+        ("models:\n  a:\n\n    cmd: ${env.LINES}\n", "models.a.cmd", "line break"),
+        ("models:\n  a:\n\n    cmd: ${env.BYTES}\n", "models.a.cmd", "not text in UTF-8"),
+        ("a:\n\n\n  - [${env.NOPE}]\n", "", "NOPE is not set"),
+        ("models:\n  a:\n\n    ttl: !!int x\n", "models.a.ttl", "no !!int"),
+        ("models:\n  a:\n    cmd: x\n    <<: 5\n", "models.a.<<", "takes a mapping"),
+        ("models:\n  a: 1\n\n  b: &b {metadata: *b}\n", "models.b.metadata", "contains itself"),
+        ("models:\n  a:\n\n    [x]: 1\n", "models.a", "a key must be a word"),
+    ],
+)
+def test_errors_of_the_text_name_file_line_and_key(text, key, words):
+    with pytest.raises(ConfigError, match=words) as caught:
+        loads(text, file="c.yaml", environ={"LINES": "a\nb", "BYTES": "\udcff"})
+    assert (caught.value.file, caught.value.line, caught.value.key) == ("c.yaml", 4, key)
+    assert str(caught.value).startswith(f"c.yaml:4: {key}: " if key else "c.yaml:4: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (BOMB, "more than 100,000 values"),
+        (f"models: {{a: {{metadata: {BLOCK_BOMB}}}}}", "more than 100,000 values"),
+        (f"a: &a {'x' * 100_000}\nmodels: {{m: {{metadata: [{', '.join(['*a'] * 101)}]}}}}", "10,000,000 characters"),
+        (f"a: &a {{{'x' * 1000}: 1}}\nmodels: {{m: {{metadata: [{', '.join(['*a'] * 10_001)}]}}}}", "characters"),
+    ],
+    ids=["lists", "mappings", "long values", "long keys"],
+)
+def test_aliases_that_multiply_are_an_error_that_names_the_place(text, words):
+    with pytest.raises(ConfigError, match=f"with its aliases replaced, .*{words}") as caught:
+        loads(text, file="c.yaml")
+    assert caught.value.key
+    assert caught.value.line
+
+
+def test_a_merge_key_with_many_mappings_is_read_in_one_go():
+    many = ", ".join(f"{{k{number}: {number}}}" for number in range(20_000))
+    found = metadata(f"{{<<: [{many}, {{k1: 0}}]}}")
+    assert (len(found), found["k1"]) == (20_000, 1)
 
 
 @pytest.mark.parametrize("depth", [101, 400, 5_000, 50_000])
@@ -225,3 +281,9 @@ def test_a_circle_of_links_is_no_file(tmp_path):
     (tmp_path / "b.yaml").symlink_to("a.yaml")
     with pytest.raises(ConfigError, match="cannot be read"):
         load([tmp_path / "a.yaml"])
+
+
+@pytest.mark.parametrize("text", ["9" * 100_000, "'" + "1.1" * 50_000 + "'", "'" + "1s" * 50_000 + "x'"])
+def test_a_long_text_that_is_no_duration_is_refused_at_once(text):
+    with pytest.raises(ConfigError, match="must be a duration"):
+        loads(f"performance: {{every: {text}}}")

@@ -1,11 +1,18 @@
 """What the documentation shows is what the router does."""
 
+import itertools
+import json
 import re
+import shlex
+import sys
 from pathlib import Path
 
 import pytest
 
-from ringcast_router.config import loads
+from ringcast_router.command import _parser, normalise
+from ringcast_router.config import load, loads
+from ringcast_router.front import connections
+from ringcast_router.front.body import IN_MEMORY
 from ringcast_router.planning.interface import View
 
 ROOT = Path(__file__).parent.parent
@@ -23,6 +30,51 @@ def blocks(language):
 @pytest.mark.parametrize("text", [block for block in blocks("yaml") if "models:" in block.values[0]])
 def test_a_configuration_loads_without_a_warning(text):
     assert loads(text).warnings == ()
+
+
+async def test_the_stand_in_of_the_readme_serves_its_request(serve):
+    """As the README says: its file without a model, and its request."""
+    [config] = [
+        block for block in re.findall(r"```yaml\n(.*?)```", TEXTS["README.md"], re.DOTALL) if "responder" in block
+    ]
+    [body] = re.findall(r"curl http://127.0.0.1:8080/v1/chat/completions -d '(.*)'", TEXTS["README.md"])
+    served = await serve(config.replace("cmd: python ", f"cmd: {sys.executable} ").replace("--load 1", "--load 0"))
+    answer = await served.request("POST", "/v1/chat/completions", data=body)
+    assert answer.status == 200, answer.text
+    assert json.loads(answer.text)["model"] == "small"
+
+
+def commands():
+    """Return each command line that the documents show, without comments."""
+    found = [
+        re.findall(r"^    (ringcast-router (?!.*\|).*?)(?:  +#.*)?$", text, re.MULTILINE) for text in TEXTS.values()
+    ]
+    return sorted(set(itertools.chain.from_iterable(found)))
+
+
+@pytest.mark.parametrize("line", commands())
+def test_the_flags_of_each_command_line_exist(line):
+    assert _parser().parse_args(normalise(shlex.split(line)[1:])).run
+
+
+def test_the_error_line_that_the_documentation_shows(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("config.yaml").write_text("models:\n  large:\n    cmd: x ${PORT}\n    tll: 600\n")
+    [warning] = load(["config.yaml"]).warnings
+    assert warning in TEXTS["index.md"]
+
+
+async def test_the_limits_are_those_of_the_documentation(serve):
+    text = TEXTS["index.md"]
+    served = await serve("models: {}")
+    said = {int(number.replace(",", "")) for number in re.findall(r"may have ([\d,]+) bytes", text)}
+    assert said == {8190}
+    assert (await served.request("GET", f"/health?{'x' * 8_100}")).status == 200
+    assert (await served.request("GET", f"/health?{'x' * 8_300}")).status == 414
+    assert (await served.request("GET", "/health", headers={"X-Long": "x" * 8_300})).status == 431
+    assert "Beyond 1 MiB" in text
+    assert IN_MEMORY == 1024 * 1024
+    assert f"for {connections.STALLED:.0f} seconds is given up" in text
 
 
 @pytest.mark.parametrize("text", blocks("python"))

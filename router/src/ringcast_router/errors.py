@@ -1,6 +1,11 @@
 """The exceptions of the router; all derive from `RouterError`."""
 
 
+def printable(key: str) -> str:
+    """Return the path of a key as it stands in errors and warnings, which have one line."""
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in key)
+
+
 class RouterError(Exception):
     """The base of all exceptions that the router raises."""
 
@@ -20,7 +25,7 @@ class ConfigError(RouterError):
         self.line = line
         self.key = key
         place = f"{file}:{line}" if file and line else file or (f"line {line}" if line else "")
-        super().__init__(": ".join(part for part in (place, key, message) if part))
+        super().__init__(": ".join(part for part in (place, printable(key), message) if part))
 
 
 class StartError(RouterError):

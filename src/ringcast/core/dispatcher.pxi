@@ -266,7 +266,7 @@ cdef class Core:
     cdef uint64_t publish_events(self, tuple events, uint64_t before, int64_t deadline) except? <uint64_t>-1:
         """Publishes these, after `before` others of the same call. Returns how many that makes."""
         cdef PyObject **items = PyTuple_Items(<PyObject *>events)
-        cdef Py_ssize_t count = len(events), at = 0, end
+        cdef Py_ssize_t count = len(events), at = 0, end, most
         cdef PyTypeObject *event_class
         cdef topic_t *topic
         cdef uint32_t subscribers
@@ -274,8 +274,10 @@ cdef class Core:
         try:
             while at < count:
                 event_class = Py_TYPE(items[at])
+                # no further than one claim can reach: where the queue is full, this looks again after each event
+                most = min(count, at + <Py_ssize_t>RC_PAGE_SLOTS)
                 end = at + 1
-                while end < count and Py_TYPE(items[end]) == event_class:
+                while end < most and Py_TYPE(items[end]) == event_class:
                     end += 1
                 topic = <topic_t *>rc_registry_find(&self.by_class, class_key(event_class))
                 subscribers = 0 if topic == NULL else rc_u32_load(&topic.plain)

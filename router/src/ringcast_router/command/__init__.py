@@ -1,6 +1,7 @@
 """The command `ringcast-router`: `serve` (also without its name), `check`, `simulate`, `demo`."""
 
 import argparse
+import difflib
 import sys
 from collections.abc import Sequence
 
@@ -9,6 +10,7 @@ from ringcast_router.errors import RouterError
 
 COMMANDS = ("serve", "check", "simulate", "demo")
 
+_TOP_FLAGS = ("-h", "--help", "--version")
 # The original takes these with one dash.
 _SINGLE_DASH = ("config", "config-dir", "listen", "watch-config", "tls-cert-file", "tls-key-file", "version")
 
@@ -33,6 +35,9 @@ Configurations of llama-swap work as they are. Settings of this router's own sta
 """
 
 _EPILOG = """\
+Without a COMMAND the flags are those of `serve`: `ringcast-router serve --help` lists them. `ringcast-router COMMAND
+--help` explains the others.
+
 Exit status: 0 done, 1 it failed (the last line says why), 2 the command line is wrong.
 """
 
@@ -47,7 +52,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status: 0 done, 1 failed, 2 the command line is wrong.
     """
     words = normalise(sys.argv[1:] if arguments is None else arguments)
-    options = _parser().parse_args(words)
+    parser = _parser()
+    if words[0] not in (*COMMANDS, *_TOP_FLAGS):
+        near = difflib.get_close_matches(words[0], COMMANDS, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        parser.error(f"unknown command {words[0]}; {hint}the commands are {', '.join(COMMANDS)}")
+    options = parser.parse_args(words)
     try:
         return int(options.run(options))
     except RouterError as error:
@@ -60,13 +70,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def normalise(words: Sequence[str]) -> list[str]:
-    """Return the command line with two dashes before each long flag, and with its subcommand."""
+    """Return the command line with two dashes before each long flag, and with `serve` where flags come first."""
     found = list(words)
     for index, word in enumerate(found):
         name, equals, value = word.partition("=")
         if name[1:] in _SINGLE_DASH and name.startswith("-"):
             found[index] = f"-{name}{equals}{value}"
-    if not found or found[0] not in (*COMMANDS, "-h", "--help", "--version"):
+    if not found or (found[0].startswith("-") and found[0] not in _TOP_FLAGS):
         found.insert(0, "serve")
     return found
 
@@ -90,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
             name,
             help=summary.rstrip("."),
             description=f"{summary}\n{rest}",
+            epilog=module.EXAMPLE,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )

@@ -1,7 +1,8 @@
 """Say what is wrong with a configuration, or may be.
 
-Errors name file, line, key, and what would be right. Warnings are about keys that are unknown or not served yet, and
-programs that are not there. The exit status is 1 if the configuration cannot be used.
+Errors name file, line, key, and what would be right. Warnings name the full key, too, such as `models.large.cmd`. They
+are about keys that are unknown or not served yet, and programs that are not there. The exit status is 1 if the
+configuration cannot be used.
 """
 
 import argparse
@@ -15,6 +16,12 @@ from ringcast_router.config import Config, describe, split_command
 from ringcast_router.errors import ConfigError
 from ringcast_router.planning import make_planner
 from ringcast_router.scheduling import make_scheduler
+
+EXAMPLE = """\
+examples:
+  ringcast-router check --config config.yaml
+  ringcast-router check --config config.yaml --resolved
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -26,6 +26,12 @@ from ringcast_router.config import loads
 from ringcast_router.ports import LOOPBACK, free_ports
 from ringcast_router.router import Router
 
+EXAMPLE = """\
+examples:
+  ringcast-router demo
+  ringcast-router demo --load 0.5
+"""
+
 MODELS = "ABC"
 BURST = "ABCABCABCABC"
 MAX_WAIT = 1.5  # loads: where a load takes twice as long, so does the demo

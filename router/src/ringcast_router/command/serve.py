@@ -31,6 +31,11 @@ from ringcast_router.router import Router
 
 log = logging.getLogger(__name__)
 
+EXAMPLE = """\
+example:
+  ringcast-router serve --config config.yaml --listen 127.0.0.1:8080 --watch-config
+"""
+
 LOOPBACK = "127.0.0.1"
 
 

@@ -22,6 +22,13 @@ from ringcast_router.config import Config
 from ringcast_router.errors import ConfigError
 from ringcast_router.simulation import COMPARED, Costs, Trace, agents, bursts, compare, read, zipf
 
+EXAMPLE = """\
+examples:
+  ringcast-router simulate --config config.yaml
+  ringcast-router simulate --config config.yaml --load zipf --rate 0.1 --load-time 20
+  ringcast-router simulate --config config.yaml --trace requests.jsonl --scheduler fair
+"""
+
 Load = Callable[[Config, argparse.Namespace, Costs], Trace]
 
 LOADS: dict[str, Load] = {

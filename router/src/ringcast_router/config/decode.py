@@ -14,14 +14,15 @@ from typing import Any
 
 from ringcast_router.config import macros
 from ringcast_router.config.macros import Scope
-from ringcast_router.config.tree import Node
+from ringcast_router.config.tree import Node, join
 
 Decoder = Callable[[Node, str, Scope], Any]
 
 _TRUE = ("y", "Y", "yes", "on")
 _FALSE = ("n", "N", "no", "off")
 _UNITS = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
-_DURATION = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|ms|s|m|h)")
+_PART = r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)"
+_DURATION = re.compile(f"(?:{_PART})+")
 _LONGEST = 2**63 // 10**9  # seconds: what Go's durations hold
 _LARGEST = 2**63  # bytes
 _SIZES = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
@@ -117,10 +118,9 @@ def duration(default: str) -> Decoder:
 
     def decode(node: Node, key: str, scope: Scope) -> float:
         written: str = plain(node, key, scope)
-        parts = _DURATION.findall(written)
-        if written != "".join(map("".join, parts)) or not parts or isinstance(node.value, int | float):
+        if not _DURATION.fullmatch(written) or isinstance(node.value, int | float):
             node.fail(key, f"must be a duration such as 10s or 1m30s, not {node.kind}")
-        seconds = sum(float(amount) * _UNITS[unit] for amount, unit in parts) / 10**9
+        seconds = sum(float(amount) * _UNITS[unit] for amount, unit in re.findall(_PART, written)) / 10**9
         if seconds > _LONGEST:
             node.fail(key, f"must be at most {_LONGEST // 3600} hours")
         return seconds
@@ -240,11 +240,6 @@ def noted(decoder: Decoder, note: str) -> Decoder:
 def optional(decoder: Decoder) -> Decoder:
     """Decode as another decoder; null, or nothing, is None."""
     return lambda node, key, scope: None if node.is_null else decoder(node, key, scope)
-
-
-def join(key: str, name: str) -> str:
-    """Return the path of a member."""
-    return f"{key}.{name}" if key else name
 
 
 def _near(name: str, known: Mapping[str, object]) -> str:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 
-from ringcast_router.config.tree import Node
+from ringcast_router.config.tree import Node, join
 
 _VARIABLE = re.compile(r"\$\{env\.([a-zA-Z_][a-zA-Z0-9_]*)\}")
 
@@ -13,22 +13,35 @@ def occurs_in(text: str) -> bool:
     return _VARIABLE.search(text) is not None
 
 
-def names_in(root: Node) -> dict[str, Node]:
+Place = tuple[Node, str]  # a value, and the path of its key
+
+
+def names_in(root: Node) -> dict[str, Place]:
     """Return the variables that are named in a tree, which has no comments, with the place where each is first."""
-    found: dict[str, Node] = {}
-    waiting = [root]
+    found: dict[str, Place] = {}
+    waiting: list[Place] = [(root, "")]
     while waiting:
-        node = waiting.pop()
+        node, path = waiting.pop()
         for name in _VARIABLE.findall(node.text):
-            found.setdefault(name, node)
+            found.setdefault(name, (node, path))
+        inner: list[Place] = [(item, f"{path}[{index}]") for index, item in enumerate(node.items())]
         for key, member in node.members().items():
-            waiting.append(member)
-            waiting.append(Node(key, key, member.file, member.line))
-        waiting.extend(node.items())
+            inner.append((Node(key, key, member.file, member.line), join(path, key)))
+            inner.append((member, join(path, key)))
+        waiting.extend(reversed(inner))
     return found
 
 
-def replace(text: str, names: Mapping[str, Node], environ: Mapping[str, str]) -> str:
+def names_in_lines(text: str, file: str) -> dict[str, Place]:
+    """Return the variables that are named in a text that is not YAML yet, with the line where each is first."""
+    found: dict[str, Place] = {}
+    for number, line in enumerate(text.split("\n"), 1):
+        for name in _VARIABLE.findall(line):
+            found.setdefault(name, (Node(line, line, file, number), ""))
+    return found
+
+
+def replace(text: str, names: Mapping[str, Place], environ: Mapping[str, str]) -> str:
     r"""Return the text with the values of variables in it.
 
     `\` and `"` of a value are escaped: right within double quotes, where secrets should stand.
@@ -43,14 +56,14 @@ def replace(text: str, names: Mapping[str, Node], environ: Mapping[str, str]) ->
             bytes that are not UTF-8.
     """
     values = {}
-    for name, node in names.items():
+    for name, (node, key) in names.items():
         if name not in environ:
-            node.fail("", f"the environment variable {name} is not set; set it, or do not name ${{env.{name}}}")
+            node.fail(key, f"the environment variable {name} is not set; set it, or do not name ${{env.{name}}}")
         if any(character in environ[name] for character in "\n\r\0"):
             node.fail(
-                "", f"the environment variable {name} has a line break or a null character, which cannot stand here"
+                key, f"the environment variable {name} has a line break or a null character, which cannot stand here"
             )
         if any("\ud800" <= character <= "\udfff" for character in environ[name]):  # bytes that Python could not decode
-            node.fail("", f"the environment variable {name} is not text in UTF-8")
+            node.fail(key, f"the environment variable {name} is not text in UTF-8")
         values[name] = environ[name].replace("\\", "\\\\").replace('"', '\\"')
     return _VARIABLE.sub(lambda found: values.get(found[1], found[0]), text)

@@ -10,14 +10,23 @@ from dataclasses import dataclass, field, replace
 
 from ringcast_router.config import scalars
 from ringcast_router.config.tree import Node, Scalar
+from ringcast_router.errors import printable
 
 RESERVED = ("PORT", "MODEL_ID", "PID")
 PORT = "${PORT}"
 _NAME = re.compile(r"[a-zA-Z0-9_-]+")
 _USE = re.compile(r"\$\{([a-zA-Z0-9_-]+)\}")
 _LONGEST = 63
+_MOST_ADDED = 10_000_000  # characters that macros may add to a configuration: macros of macros multiply
 
 Macro = tuple[str, Scalar]
+
+
+@dataclass(slots=True)
+class Budget:
+    """How many characters macros may still add to a configuration."""
+
+    left: int = _MOST_ADDED
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +36,12 @@ class Scope:
     Attributes:
         macros: In the order of their definition; None where no macros are put in, as below `ringcast:`.
         warnings: Takes what is worth telling and no error.
+        budget: What macros may still add; shared by all scopes of a configuration.
     """
 
     macros: tuple[Macro, ...] | None = ()
     warnings: list[str] = field(default_factory=list)
+    budget: Budget = field(default_factory=Budget)
 
     def without_macros(self) -> "Scope":
         """Return the same scope for values in which `${...}` means nothing."""
@@ -46,13 +57,30 @@ class Scope:
         """Return this scope with a port. Put in last of all."""
         return replace(self, macros=(("PORT", port), *(self.macros or ())))
 
-    def put_in(self, text: str) -> Scalar:
-        """Return a text with the macros put in. A text that is one macro and nothing else becomes the macro's value."""
+    def put_in(self, node: Node, key: str) -> Scalar:
+        """Return a text with the macros put in; a text that is one macro and nothing else becomes the macro's value.
+
+        Args:
+            node: The text.
+            key: Its path, for errors.
+
+        Raises:
+            ConfigError: The macros add more than a configuration may have of them.
+        """
+        text = node.text
         for name, value in reversed(self.macros or ()):
             use = f"${{{name}}}"
             if text == use and not isinstance(value, str):
                 return value
-            text = text.replace(use, scalars.write(value))
+            written = scalars.write(value)
+            # Counted before it is done: nested macros can stand for more than any memory holds.
+            self.budget.left -= max(0, text.count(use) * (len(written) - len(use)))
+            if self.budget.left < 0:
+                node.fail(
+                    key,
+                    f"the macro {use} makes this too long: macros may add {_MOST_ADDED:,} characters to a file",
+                )
+            text = text.replace(use, written)
         return text
 
     def resolve(self, node: Node, key: str, later: tuple[str, ...] = ()) -> Node:
@@ -68,7 +96,7 @@ class Scope:
         """
         if self.macros is None or not isinstance(node.value, str) or "${" not in node.text:
             return node
-        value = self.put_in(node.text)
+        value = self.put_in(node, key)
         if not isinstance(value, str):
             return replace(node, value=value, text=scalars.write(value))
         for name in _USE.findall(value):
@@ -81,13 +109,28 @@ class Scope:
             return "${PORT} is known only in a model whose `cmd` uses it"
         if name == "PID":
             return "${PID} is known only in `cmdStop`"
-        near = difflib.get_close_matches(name, [known for known, _ in self.macros or ()], n=1)
-        return f"there is no macro ${{{name}}}" + (f"; did you mean ${{{near[0]}}}?" if near else "")
+        use = f"${{{name}}}"
+        if name == "MODEL_ID":
+            return f"{use} is known only in a model"
+        if name in dict(self.macros or ()):
+            user = next((known for known, value in self.macros or () if use in str(value)), "")
+            if not user:
+                return f"{use} comes about only as other macros are put together; write it out"
+            return (
+                f"the macro ${{{user}}} uses {use}, which is defined after it; define {use} before ${{{user}}} "
+                "(a model's macros stand after those of the whole file)"
+            )
+        folded = {known.lower(): known for known, _ in self.macros or ()}
+        near = difflib.get_close_matches(name.lower(), folded, n=1)
+        return f"there is no macro {use}" + (
+            f"; did you mean ${{{folded[near[0]]}}}?" if near else "; define it in `macros`"
+        )
 
     def warn(self, node: Node, key: str, message: str) -> None:
         """Note a warning about a place in the file."""
         place = f"{node.file}:{node.line}" if node.file else f"line {node.line}"
-        self.warnings.append(f"{place}: {key}: {message}" if node.line else f"{key}: {message}")
+        said = f"{printable(key)}: {message}"
+        self.warnings.append(f"{place}: {said}" if node.line else said)
 
 
 def decode(node: Node, key: str, scope: Scope) -> tuple[Macro, ...]:

@@ -4,8 +4,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from functools import reduce
 
-from ringcast_router.config.decode import join
-from ringcast_router.config.tree import Node
+from ringcast_router.config.tree import Node, join
 
 # Below these keys each member is one thing, which one file alone describes.
 _ONE_FILE_EACH = frozenset(

@@ -69,9 +69,9 @@ def _model(model_id: str, node: Node, scope: Scope, ports: Ports) -> dict[str, A
     key = f"models.{model_id}"
     node = replace(node, value={name: _bare(name, member) for name, member in members_of(node, key).items()})
     scope = scope.of_model(model_id, macros.decode(node.get("macros"), f"{key}.macros", scope))
-    if PORT in str(scope.put_in(node.get("cmd").text)):
+    if PORT in str(scope.put_in(node.get("cmd"), f"{key}.cmd")):
         scope = scope.with_port(ports.give(model_id, node, key))
-    elif node.get("proxy").is_null or PORT in str(scope.put_in(node.get("proxy").text)):
+    elif node.get("proxy").is_null or PORT in str(scope.put_in(node.get("proxy"), f"{key}.proxy")):
         wanted = "use ${PORT} in `cmd`, or give `proxy` the URL at which the server listens"
         node.get("proxy").fail(f"{key}.proxy", f"uses ${{PORT}}, but `cmd` does not: {wanted}")
     settings: dict[str, Any] = MODEL(node, key, scope)

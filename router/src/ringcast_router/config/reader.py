@@ -6,14 +6,16 @@ from typing import Any, NoReturn
 import yaml
 
 from ringcast_router.config import environment, scalars
-from ringcast_router.config.tree import Node, Scalar
+from ringcast_router.config.tree import Node, Scalar, join
 from ringcast_router.errors import ConfigError
 
 _PREFIX = "tag:yaml.org,2002:"
 _PLAIN = "plain"  # the tag of a scalar without quotes and without a tag of its own
 _STRING = _PREFIX + "str"
 _MERGE = "<<"
-_MOST_NODES = 1_000_000  # aliases of aliases can stand for more than any memory holds
+# Aliases of aliases can stand for more than any memory holds.
+_MOST_VALUES = 100_000
+_MOST_CHARACTERS = 10_000_000
 _DEEPEST = 100
 _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -48,7 +50,7 @@ def read(text: str, file: str, environ: Mapping[str, str]) -> Node:
         try:
             names = environment.names_in(_compose(text, file))
         except ConfigError:  # such as `[${env.KEY}]`, which is YAML only afterwards
-            names = environment.names_in(Node(text, text, file, 1))
+            names = environment.names_in_lines(text, file)
         text = environment.replace(text, names, environ)
     root = _compose(text, file)
     if not root.is_null and not isinstance(root.value, dict):
@@ -92,56 +94,68 @@ class _Converter:
     def __init__(self, file: str) -> None:
         self._file = file
         self._open: set[int] = set()  # the nodes that are being converted
-        self._count = 0
+        self._values = 0
+        self._characters = 0
 
-    def convert(self, node: Any, line: int) -> Node:
-        self._count += 1
-        if self._count > _MOST_NODES:
-            self._fail(line, f"with its aliases replaced, the file has more than {_MOST_NODES:,} values")
+    def convert(self, node: Any, line: int, path: str = "") -> Node:
+        self._values += 1
+        if self._values > _MOST_VALUES:
+            self._fail(line, path, f"with its aliases replaced, the file has more than {_MOST_VALUES:,} values")
         if isinstance(node, yaml.ScalarNode):
-            return Node(self._scalar(node, line), node.value, self._file, line)
+            self._count(node.value, line, path)
+            return Node(self._scalar(node, line, path), node.value, self._file, line)
         if id(node) in self._open:
-            self._fail(line, "an anchor contains itself")
+            self._fail(line, path, "an anchor contains itself")
         if len(self._open) >= _DEEPEST:
-            self._fail(line, f"values are nested more than {_DEEPEST} deep")
+            self._fail(line, path, f"values are nested more than {_DEEPEST} deep")
         self._open.add(id(node))
         try:
             if isinstance(node, yaml.SequenceNode):
-                items = tuple(self.convert(item, item.start_mark.line + 1) for item in node.value)
+                items = tuple(
+                    self.convert(item, item.start_mark.line + 1, f"{path}[{index}]")
+                    for index, item in enumerate(node.value)
+                )
                 return Node(items, "", self._file, line)
-            return Node(self._mapping(node), "", self._file, line)
+            return Node(self._mapping(node, path), "", self._file, line)
         finally:
             self._open.discard(id(node))
 
-    def _mapping(self, node: yaml.MappingNode) -> dict[str, Node]:
+    def _mapping(self, node: yaml.MappingNode, path: str) -> dict[str, Node]:
         own: dict[str, Node] = {}
         merged: dict[str, Node] = {}
         for key, value in node.value:
             line = key.start_mark.line + 1
             if not isinstance(key, yaml.ScalarNode):
-                self._fail(line, "a key must be a word, not a list or mapping")
+                self._fail(line, path, "a key must be a word, not a list or mapping")
+            self._count(key.value, line, path)
+            inner = join(path, key.value)
             if key.tag == _PLAIN and key.value == _MERGE:
-                for name, member in self._merge(self.convert(value, line)).items():
+                for name, member in self._merge(self.convert(value, line, inner), inner).items():
                     merged.setdefault(name, member)
             elif key.value in own:
-                message = f"this key occurs twice, first in line {own[key.value].line}; name it once"
-                raise ConfigError(message, file=self._file, line=line, key=key.value)
+                self._fail(line, inner, f"this key occurs twice, first in line {own[key.value].line}; name it once")
             else:
-                own[key.value] = self.convert(value, line)
+                own[key.value] = self.convert(value, line, inner)
         return {**merged, **own}
 
-    def _merge(self, source: Node) -> dict[str, Node]:
+    def _count(self, text: str, line: int, path: str) -> None:
+        self._characters += len(text)
+        if self._characters > _MOST_CHARACTERS:
+            message = f"with its aliases replaced, the file has more than {_MOST_CHARACTERS:,} characters"
+            self._fail(line, path, message)
+
+    def _merge(self, source: Node, path: str) -> dict[str, Node]:
         """Return what the value of a merge key adds: a mapping, or a list of them, the first of which wins."""
         if isinstance(source.value, tuple):
             found: dict[str, Node] = {}
-            for item in source.value:
-                found = {**self._merge(item), **found}
+            for item in reversed(source.value):
+                found.update(self._merge(item, path))
             return found
         if not isinstance(source.value, dict):
-            self._fail(source.line, f"`<<` takes a mapping or a list of mappings, not {source.kind}")
+            self._fail(source.line, path, f"`<<` takes a mapping or a list of mappings, not {source.kind}")
         return source.value
 
-    def _scalar(self, node: yaml.ScalarNode, line: int) -> Scalar:
+    def _scalar(self, node: yaml.ScalarNode, line: int, path: str) -> Scalar:
         tag = node.tag.removeprefix(_PREFIX)
         if tag == _PLAIN:
             return scalars.resolve(node.value)
@@ -151,8 +165,8 @@ class _Converter:
         if tag == "float" and isinstance(value, int) and not isinstance(value, bool):
             return float(value)
         if type(value).__name__ != {"null": "NoneType"}.get(tag, tag):
-            self._fail(line, f"{node.value!r} is no !!{tag}")
+            self._fail(line, path, f"{node.value!r} is no !!{tag}")
         return value
 
-    def _fail(self, line: int, message: str) -> NoReturn:
-        raise ConfigError(message, file=self._file, line=line)
+    def _fail(self, line: int, path: str, message: str) -> NoReturn:
+        raise ConfigError(message, file=self._file, line=line, key=path)

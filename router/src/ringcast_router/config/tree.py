@@ -71,3 +71,8 @@ class Node:
             message: What is wrong and what would be right.
         """
         raise ConfigError(message, file=self.file, line=self.line, key=key)
+
+
+def join(key: str, name: str) -> str:
+    """Return the path of a member of the mapping at `key`."""
+    return f"{key}.{name}" if key else name
