@@ -8,13 +8,17 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import aiohttp
 import pytest
-from aiohttp import web
+from aiohttp import StreamReader, web
+from aiohttp.base_protocol import BaseProtocol
+from conftest import wait_until
 
 from ringcast_router.errors import Refused
-from ringcast_router.front.body import IN_MEMORY, Body, Outgoing
+from ringcast_router.front import body as bodies
+from ringcast_router.front.body import IN_MEMORY, Body, Outgoing, ReadAhead
 
 
 @pytest.fixture
@@ -196,3 +200,26 @@ async def test_a_body_that_is_not_taken_leaves_no_file(files: list[Any], how: st
     await runner.cleanup()
     assert came
     assert files
+
+
+async def test_a_body_on_its_way_that_cannot_be_kept_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def make() -> Any:
+        raise OSError(errno.ENOSPC, "out of luck")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", make)
+    monkeypatch.setattr(bodies, "PATIENCE", 0.0)
+    loop = asyncio.get_running_loop()
+    protocol = BaseProtocol(loop)
+    protocol.connection_made(Mock(asyncio.Transport))
+    content = StreamReader(protocol, 1 << 30, loop=loop)
+    content.feed_data(b"begin")
+    ahead = ReadAhead(content)
+    chunks = aiter(ahead)
+    assert await anext(chunks) == b"begin"
+    content.feed_data(bytes(IN_MEMORY))
+    content.feed_eof()
+    await wait_until(lambda: ahead._reading and ahead._reading.done(), what="the end of the reading")
+    with pytest.raises(Refused, match="cannot store a body of this size: out of luck") as caught:
+        await anext(chunks)
+    assert (caught.value.status, caught.value.code) == (507, "no_space")
+    await ahead.close()

@@ -521,6 +521,25 @@ async def test_a_changed_file_is_read_again(serving, responder, tmp_path, how):
     assert (await command.ask("zero"))[0] == 200
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="the platform has no SIGHUP")
+@pytest.mark.parametrize("text", ["", "models: {}\n"])
+async def test_a_watched_file_that_loses_all_models_changes_nothing_until_somebody_says_so(
+    serving, responder, tmp_path, text
+):
+    command = await serving(f"models:\n  A: {{cmd: '{responder('A')}'}}\n", "--watch-config")
+    await command.ask("A")
+    servers = command.servers()
+    (tmp_path / "config.yaml").write_text(text)
+    async with asyncio.timeout(DEADLINE):
+        while "it has no models any more: is it being written?" not in (await command.get("/logs"))[1]:
+            pass
+    assert command.servers() == servers
+    command.process.send_signal(signal.SIGHUP)
+    async with asyncio.timeout(DEADLINE):
+        while (await command.ask("A"))[0] != 404:
+            pass
+
+
 async def test_a_port_in_use_is_one_line_and_status_1(file, no_child_left, responder):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]

@@ -1,8 +1,12 @@
-"""Several files make one configuration."""
+"""Several files make one configuration. A pipe is a file, too."""
+
+import os
+import threading
 
 import pytest
+from limits import DEADLINE
 
-from ringcast_router.config import load, loads
+from ringcast_router.config import load, loads, source
 from ringcast_router.errors import ConfigError
 
 
@@ -118,3 +122,40 @@ def test_a_byte_order_mark_does_no_harm(tmp_path):
     path = tmp_path / "bom.yaml"
     path.write_bytes(b"\xef\xbb\xbfstartPort: 7\n")
     assert load([path]).resolved()["startPort"] == 7
+
+
+@pytest.fixture
+def pipe(tmp_path, monkeypatch):
+    """Return a named pipe; waiting for who writes to it is over soon."""
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("named pipes are POSIX's")
+    monkeypatch.setattr(source, "PATIENCE", 0.1)
+    os.mkfifo(tmp_path / "pipe.yaml")
+    return tmp_path / "pipe.yaml"
+
+
+def test_a_pipe_is_read_to_its_end(pipe, monkeypatch):
+    monkeypatch.setattr(source, "PATIENCE", DEADLINE)
+    text = "models: {a: {cmd: 'x ${PORT}'}}\n" + "# much\n" * 100_000
+    writing = threading.Thread(target=pipe.write_text, args=[text])
+    writing.start()
+    assert list(load([pipe]).models) == ["a"]
+    writing.join()
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_pipe_that_nobody_writes_to_its_end_is_an_error(pipe, begun):
+    keeper = os.open(pipe, os.O_RDWR if begun else os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        if begun:
+            os.write(keeper, b"models: {a: ")
+        with pytest.raises(ConfigError, match=r"no regular file, and nobody has written it to its end within 0.1 s"):
+            load([pipe])
+    finally:
+        os.close(keeper)
+
+
+def test_lines_end_as_they_do_in_any_editor(tmp_path):
+    file = tmp_path / "1.yaml"
+    file.write_bytes(b"\xef\xbb\xbfmodels:\r\n  a:\r\n    cmd: |\r\n      x\r\n      ${PORT}\r\n")
+    assert load([file]).models["a"].cmd == "x\n5800\n"

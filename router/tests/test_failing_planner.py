@@ -102,6 +102,13 @@ def test_who_asks_is_told_and_the_log_has_the_traceback(desk, caplog):
         (("a",), "a planner returns a Plan"),
         (Plan(evict=("nobody",)), "the plan evicts 'nobody', which is no model"),
         (Plan(evict=("b",)), "the plan evicts the target itself"),
+        (Plan(evict="a"), "the plan's evict is 'a', which is no tuple"),
+        (Plan(evict=None), "the plan's evict is None, which is no tuple"),
+        (Plan(evict=(1,)), "the plan evicts 1, which is no model"),
+        (Plan(evict=([],)), "unhashable type: 'list'"),
+        (Plan(rule=None), "the plan's rule is None, which is no Mapping"),
+        (Plan(set=None), "the plan's set is None, which is no str"),
+        (Plan(cost="7"), "the plan's cost is '7', which is no Real"),
     ],
 )
 def test_a_plan_that_cannot_be_is_a_failure(scheduler, plan, said, caplog):

@@ -2,13 +2,14 @@
 
 import sys
 import types
+from dataclasses import replace
 
 import pytest
 
 from ringcast_router.errors import Refused
 from ringcast_router.events import RequestFinished
 from ringcast_router.scheduling import FairScheduler
-from ringcast_router.scheduling.interface import Reject, Request, Stop
+from ringcast_router.scheduling.interface import Grant, Reject, Request, StartSwap, Stop
 
 EVENTS = ("on_request", "on_cancel", "on_swap_done", "on_serve_done", "on_state", "on_load", "on_unload", "on_tick")
 
@@ -122,6 +123,49 @@ async def test_a_tick_that_fails_is_logged_and_called_no_more(served, caplog):
     served.router.owner._time_has_come()
     assert caplog.text.count("no luck with on_tick") == 1
     assert (await served.ask("A")).status == 200
+
+
+@pytest.mark.parametrize(
+    ("returned", "said"),
+    [
+        (None, "'NoneType' object is not iterable"),
+        ([None], "a scheduler returns effects, not None"),
+        ([("grant", 1)], r"a scheduler returns effects, not ('grant', 1)"),
+        (Grant, "'type' object is not iterable"),
+    ],
+)
+async def test_what_is_no_effect_is_a_failure(served, caplog, monkeypatch, returned, said):
+    monkeypatch.setattr(served.router.owner.scheduler, "on_request", lambda request, now: returned)
+    answer = await served.ask("A")
+    assert (answer.status, answer.json["error"]["code"]) == (500, "scheduler_failed")
+    assert said in caplog.text
+    assert served.router.owner.pending() == []
+
+
+async def test_a_swap_that_cannot_be_made_is_a_failed_load(served, caplog, monkeypatch):
+    """Whoever waits for it is told, as of any other."""
+    owner = served.router.owner
+    event = owner.scheduler.on_request
+
+    def spoil(request, now):
+        return [replace(e, rule=None) if isinstance(e, StartSwap) else e for e in event(request, now)]
+
+    monkeypatch.setattr(owner.scheduler, "on_request", spoil)
+    answer = await served.ask("A")
+    assert (answer.status, answer.json["error"]["code"]) == (503, "start_failed")
+    assert "'NoneType' object has no attribute 'items'" in caplog.text
+
+
+@pytest.mark.parametrize("question", ["in_flight", "waiting", "wake_at"])
+async def test_a_question_that_fails_leaves_nobody_waiting(served, caplog, monkeypatch, question):
+    with monkeypatch.context() as failing:
+        failing.setattr(served.router.owner.scheduler, question, lambda *_: 1 / 0)
+        answer = await served.ask("A")
+        assert answer.status in (200, 500)
+        assert "ZeroDivisionError" in caplog.text
+        assert served.router.owner.pending() == []
+    assert (await served.ask("A")).status == 200
+    await served.until("A", "stopped")  # by its ttl
 
 
 async def test_an_effect_that_cannot_be_carried_out_stops_no_other(served, caplog, monkeypatch):

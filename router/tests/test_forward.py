@@ -4,8 +4,12 @@ The model's server is a script of each test's own, which sees and sends exact by
 """
 
 import asyncio
+import contextlib
 import errno
 import io
+import os
+import random
+import signal
 import socket
 import struct
 import sys
@@ -19,7 +23,8 @@ import pytest
 from conftest import wait_until
 from limits import DEADLINE
 
-from ringcast_router.front import connections
+from ringcast_router import owner
+from ringcast_router.front import body, connections
 
 Script = Callable[["Link"], Awaitable[None]]
 
@@ -537,6 +542,7 @@ async def test_a_client_that_leaves_the_queue_in_the_middle_of_its_body_is_forgo
 
 
 async def do_not_read(link: Link) -> None:
+    link.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
     await link.read_head()
     if "upgrade" in link.headers:
         await link.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
@@ -551,6 +557,76 @@ async def send_upgraded(served: Any) -> asyncio.StreamWriter:
     await reader.readuntil(b"\r\n\r\n")
     writer.write(bytes(LARGE))
     return writer
+
+
+async def test_a_client_that_closes_in_an_upload_that_nobody_reads_is_forgotten(
+    front: Any, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end of its connection stands behind the bytes that it has sent."""
+    monkeypatch.setattr(body, "PATIENCE", 1.0)
+    upstream.script = do_not_read
+    served = await front()
+    await served.router.load("m")
+    unmoved = 0
+
+    def is_full() -> bool:
+        """Send what can be sent; say whether all buffers on the way were full at the last looks."""
+        nonlocal unmoved
+        unmoved += 1
+        with contextlib.suppress(BlockingIOError):
+            while client.send(bytes(1 << 16)):
+                unmoved = 0
+        return unmoved == 20
+
+    with socket.create_connection(("127.0.0.1", int(served.url.rpartition(":")[2]))) as client:
+        client.sendall(f"POST /upstream/m/x HTTP/1.1\r\nHost: r\r\nContent-Length: {1 << 40}\r\n\r\n".encode())
+        client.setblocking(False)
+        await wait_until(is_full, what="an upload that nobody reads")
+    await wait_for_no_request(served)
+
+
+async def test_a_server_that_reads_late_gets_all_of_an_upload(
+    front: Any, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be busy with another request meanwhile. The second half stalls once more."""
+    monkeypatch.setattr(body, "PATIENCE", 0.01)
+    monkeypatch.setattr(connections, "STALLED", 0.01)
+    served = await front()
+    await served.router.load("m")
+    data = random.Random(1).randbytes(LARGE)
+    got = bytearray()
+    stored = asyncio.Semaphore(0)
+    read = asyncio.Semaphore(0)
+    store = body.ReadAhead._store
+
+    async def store_and_tell(self: body.ReadAhead) -> None:
+        await store(self)
+        stored.release()
+
+    async def send() -> AsyncIterator[bytes]:
+        yield data[: LARGE // 2]
+        await read.acquire()
+        yield data[LARGE // 2 :]
+
+    async def script(link: Link) -> None:
+        await link.read_head()
+        for _ in range(2):
+            link.writer.transport.pause_reading()  # type: ignore[attr-defined]
+            for _ in range(3):
+                await stored.acquire()
+            link.writer.transport.resume_reading()  # type: ignore[attr-defined]
+            got.extend(await link.reader.readexactly(LARGE // 2))
+            while not stored.locked():
+                await stored.acquire()
+            read.release()
+        await link.send(OK)
+
+    monkeypatch.setattr(body.ReadAhead, "_store", store_and_tell)
+    upstream.script = script
+    length = {"Content-Length": str(LARGE)}
+    answer = await asyncio.wait_for(served.post("/upstream/m/x", data=send(), headers=length), DEADLINE)
+    assert answer.status == 200
+    assert bytes(got) == data
 
 
 @pytest.mark.parametrize(
@@ -580,6 +656,35 @@ async def test_a_server_that_nobody_reaches_is_a_502_that_says_so(serve: Any, fr
     served = await serve(f"models:\n  m:\n    cmd: {IDLE}\n    proxy: {proxy}\n    checkEndpoint: none\n")
     answer = await served.post("/v1/completions", data=BODY)
     assert (answer.status, answer.json["error"]["message"]) == (502, "m: its server cannot be reached")
+
+
+@pytest.mark.parametrize("began", [False, True], ids=["before the answer", "in mid-stream"])
+async def test_a_request_whose_server_has_ended_ends_though_its_connection_stays(
+    front: Any, upstream: Upstream, monkeypatch: pytest.MonkeyPatch, began: bool
+) -> None:
+    """Somebody who is not the model's process, as behind `docker run`, holds the connection."""
+    monkeypatch.setattr(owner, "LEFT_BEHIND", 0.05)
+    served = await front()
+    came = asyncio.Event()
+
+    async def script(link: Link) -> None:
+        await link.read()
+        if began:
+            await link.send(STREAM + b"2\r\nab\r\n")
+        came.set()
+        await asyncio.Event().wait()
+
+    upstream.script = script
+    reader, writer = await raw(served, post(BODY))
+    await came.wait()
+    if began:
+        await reader.readuntil(b"ab")
+    os.kill(served.router.processes["m"].pid, signal.SIGKILL)
+    await served.until("m", "stopped")
+    await wait_for_no_request(served)
+    assert not (await asyncio.wait_for(reader.read(), DEADLINE)).endswith(b"0\r\n\r\n"), "no clean end"
+    assert served.router.owner.scheduler.in_flight("m") == 0
+    writer.close()
 
 
 @pytest.mark.parametrize("began", [False, True], ids=["before the answer", "in mid-stream"])

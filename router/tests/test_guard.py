@@ -169,7 +169,7 @@ def test_the_guard_outlives_the_signals_that_end_a_router(parent, number):
     router = parent(settings(1))
     router.guard.send_signal(number)
     router.kill()
-    assert wait_gone(router.all, 2.0) == []
+    assert wait_gone(router.all, DEADLINE) == []  # how soon, others measure
 
 
 async def test_a_guard_that_was_killed_is_replaced_and_told_of_all(no_child_left):

@@ -201,3 +201,22 @@ def test_every_format_was_tried_and_whole_seconds_and_utc_are_written_as_go_writ
     assert format_time(noon, "kitchen") == "12:00AM"
     tried = test_the_formats_of_the_time_are_those_of_go.pytestmark[0].args[1]
     assert {name for name, _ in tried} == TIME_FORMATS.keys()
+
+
+async def test_what_a_model_wrote_is_forgotten_with_it(serve, responder, until):
+    """Configurations come and go for as long as the router runs."""
+    text = f"models:\n  A: {{cmd: '{responder('A')}'}}\n"
+    served = await serve(text)
+    await served.ask("A")
+    logs = served.router.logs
+    await until(lambda: logs.history("A"))
+    written = logs.history("A")
+    for _ in range(2):
+        served.file.write_text("models: {}\n")
+        assert (await served.post("/api/reload")).json["drained"] == ["A"]
+        await until(lambda: "A" not in logs.sources())
+        served.file.write_text(text)
+        await served.post("/api/reload")
+        await served.ask("A")
+        await until(lambda: logs.history("A"))
+    assert logs.history("upstream").startswith(written)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from ringcast_router.config.model import Config, Matrix, Model
 from ringcast_router.errors import ConfigError
 from ringcast_router.planning import View, make_planner, sets
+from ringcast_router.planning.matrix import _distinct as distinct
 
 CASES = [json.loads(x) for x in (Path(__file__).parent / "cases" / "solve_matrix.jsonl").read_text().splitlines()]
 
@@ -152,6 +153,26 @@ def test_a_family_of_a_million_sets_is_no_work():
     plan = solver.plan("m1", View(running=tuple(sorted(models[::2]))))
     assert plan.evict == ("m0",)
     assert time.perf_counter() - began < 0.5
+
+
+def test_many_choices_between_models_that_all_run_are_little_work():
+    """A dozen choices of two make 4,096 sets, none of which contains another."""
+    models = [f"m{n}" for n in range(24)]
+    pairs = " & ".join(f"(m{n} | m{n + 1})" for n in range(0, 24, 2))
+    solver = planner([*models, "t"], [("all", " & ".join(models)), ("pairs", f"{pairs} & t")])
+    began = time.process_time()
+    plan = solver.plan("t", View(running=tuple(sorted(models))))
+    assert plan.evict == tuple(sorted(models[1::2]))
+    assert time.process_time() - began < 0.8
+
+
+@given(st.lists(st.integers(0, 255)), st.integers(0, 255))
+def test_a_family_keeps_the_first_of_equal_parts_and_no_part_of_another(family, relevant):
+    first = {}
+    for chosen in family:
+        first.setdefault(chosen & relevant, chosen)
+    largest = [part for part in first if not any(part != other and part & other == part for other in first)]
+    assert distinct(family, relevant) == [first[part] for part in largest]
 
 
 def test_the_order_of_sets_is_that_of_the_file_with_references_first():

@@ -2,10 +2,12 @@
 
 import importlib.metadata
 import sys
+import types
 from pathlib import Path
 
 import pytest
 
+from ringcast_router.config import loads
 from ringcast_router.config.model import Config, Model
 from ringcast_router.errors import ConfigError
 from ringcast_router.planning import GroupPlanner, View, make_planner
@@ -77,3 +79,71 @@ def test_what_cannot_be_a_planner_is_said(installed, name, said):
     with pytest.raises(ConfigError, match=said.replace("theirs, broken", "broken, theirs")) as error:
         make_planner(Config(models=MODELS, router=name))
     assert error.value.key == "ringcast.router"
+
+
+@pytest.fixture
+def theirs(monkeypatch):
+    """Let a class be found as `theirs:Theirs`; returns a function that takes it."""
+
+    def put(kind):
+        module = types.ModuleType("theirs")
+        module.Theirs = kind
+        monkeypatch.setitem(sys.modules, "theirs", module)
+
+    return put
+
+
+class NoArguments(FifoScheduler):
+    def on_tick(self):
+        return []
+
+
+class OneMore(FifoScheduler):
+    def on_swap_done(self, ticket, error, now, seconds, why):
+        return []
+
+
+class Anything:
+    """Takes every call, so that it may be a scheduler as far as anybody can see."""
+
+    def __init__(self, *_):
+        pass
+
+    def __getattr__(self, name):
+        return lambda *arguments: []
+
+
+class Leaves:
+    def __init__(self, *_):
+        sys.exit("no licence")
+
+
+class OnlyRequests:
+    def __init__(self, *_):
+        pass
+
+    def on_request(self, request, now):
+        return []
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        (OnlyRequests, r"OnlyRequests has no method 'on_cancel', 'on_swap_done', .*'in_flight', 'explain'$"),
+        (NoArguments, r"NoArguments.on_tick does not take \(now\)$"),
+        (OneMore, r"OneMore.on_swap_done does not take \(ticket, error, now, seconds\)$"),
+        (Leaves, "cannot be made: SystemExit: no licence"),
+    ],
+)
+def test_what_lacks_a_part_of_a_scheduler_is_none(theirs, kind, said):
+    theirs(kind)
+    config = loads("ringcast:\n  scheduler: theirs:Theirs\nmodels: {}\n", file="config.yaml")
+    with pytest.raises(ConfigError, match=said) as error:
+        make_scheduler(config, make_planner(config))
+    assert str(error.value).startswith("config.yaml:2: ringcast.scheduler: scheduler 'theirs:Theirs' ")
+
+
+def test_what_takes_every_call_may_be_a_scheduler(theirs):
+    theirs(Anything)
+    config = Config(models=MODELS, scheduler="theirs:Theirs")
+    assert isinstance(make_scheduler(config, make_planner(config)), Anything)

@@ -24,7 +24,9 @@ from ringcast_router.errors import StartError
 from ringcast_router.logs import RING, LogStore
 from ringcast_router.ports import LOOPBACK, free_ports
 from ringcast_router.processes import Process, State
+from ringcast_router.processes import process as processes
 from ringcast_router.processes.child import Child
+from ringcast_router.processes.health import Health
 from ringcast_router.processes.output import Output
 
 START, READY, STOPPING, STOPPED = State.STARTING, State.READY, State.STOPPING, State.STOPPED
@@ -268,12 +270,68 @@ async def test_a_start_after_a_failed_one_tries_again(make, tmp_path):
     assert a.process.state is READY
 
 
-async def test_a_foreign_server_on_the_port_does_not_pass_for_the_model(make):
-    port = free_ports()
-    foreign = make(responder_command("foreign"), port=port)
+@pytest.fixture
+async def foreign(make):
+    """A server of somebody else, for which a model's could be taken."""
+    foreign = make(responder_command("foreign"))
     await foreign.process.start()
-    a = make(responder_command("A"), port=port)
-    with pytest.raises(StartError, match=r"exited with status 1 before it was ready; .* was taken by somebody else"):
+    return foreign
+
+
+def port_of(watched):
+    return int(watched.process.model.proxy.rpartition(":")[2])
+
+
+@pytest.mark.parametrize("settings", [{}, {"check_endpoint": "none"}], ids=["checked", "not checked"])
+@pytest.mark.parametrize("where", ["in the command", "in the environment"])
+async def test_a_port_that_somebody_else_listens_on_is_refused(make, foreign, monkeypatch, where, settings):
+    """The server that waits there would pass for the model's until the model's own finds its port taken."""
+    monkeypatch.setattr(processes, "LET_GO", 0.1)
+    port = port_of(foreign)
+    if where == "in the command":
+        a = make(python(f"{port}; import signal; signal.pause()"), port=port, **settings)
+    else:
+        a = make(IDLE, port=port, env=(f"HOST={LOOPBACK}:{port}",), **settings)
+    with pytest.raises(StartError) as failure:
+        await a.process.start()
+    who = f"{psutil.Process(foreign.process.pid).name()} (process {foreign.process.pid})"
+    if not sys.platform.startswith("linux"):
+        who = "somebody else"
+    why = f"{who} listens on {LOOPBACK}:{port} already: end that, or give the model another port"
+    assert failure.value.reason == why
+    assert a.states == [START, STOPPED]
+    assert a.process.pid is None
+
+
+async def test_a_port_that_somebody_else_lets_go_is_waited_for(make, foreign):
+    a = make(responder_command("A"), port=port_of(foreign))
+    starting = asyncio.create_task(a.process.start())
+    await wait_until(lambda: START in a.states)
+    await foreign.process.stop()
+    await starting
+    assert a.states == [START, READY]
+
+
+async def test_a_stop_ends_the_wait_for_a_port(make, foreign, monkeypatch):
+    monkeypatch.setattr(processes, "LET_GO", 1000.0)
+    a = make(responder_command("A"), port=port_of(foreign))
+    starting = asyncio.create_task(a.process.start())
+    await wait_until(lambda: START in a.states)
+    await asyncio.wait_for(a.process.stop(reason="unloaded"), DEADLINE)
+    with pytest.raises(StartError, match="unloaded"):
+        await starting
+
+
+async def test_a_command_that_names_no_port_may_attach_to_a_server_that_listens_already(make, foreign):
+    a = make(IDLE, port=port_of(foreign))
+    await a.process.start()
+    assert a.states == [START, READY]
+
+
+async def test_a_command_that_names_no_port_and_ends_has_no_server(make, foreign, monkeypatch):
+    a = make(python("import time; time.sleep(0.3)"), port=port_of(foreign))
+    monkeypatch.setattr(processes, "DOUBT", 1000.0)
+    with pytest.raises(StartError, match=r"exited with status 0 before it was ready; .* was taken by somebody else"):
         await a.process.start()
     assert READY not in a.states
 
@@ -494,7 +552,8 @@ async def test_a_stop_during_a_restart_wins(make):
 
 
 @pytest.mark.parametrize("busy", [True, False])
-async def test_a_server_is_not_asked_while_a_request_is_in_flight(make, busy):
+async def test_a_server_that_answers_nobody_is_taken_to_be_busy_while_a_request_is_in_flight(make, busy):
+    """A long prompt can keep a server of one thread from answering for minutes."""
     a = make(responder_command("A"), liveness=Liveness(every=0.05, failures=2), unload_timeout=0)
     await a.process.start()
     a.process.begin()
@@ -505,6 +564,54 @@ async def test_a_server_is_not_asked_while_a_request_is_in_flight(make, busy):
     if not busy:
         a.process.end()
         await wait_until(lambda: STOPPING in a.states)
+
+
+@pytest.mark.parametrize("host", [LOOPBACK, "localhost"])
+async def test_a_server_that_no_longer_listens_is_started_again_also_with_a_request_in_flight(make, host):
+    """That it is busy does not excuse it: a busy server is still connected to."""
+    deaf = python(
+        "import signal, socket\n"
+        f"listener = socket.create_server(('{LOOPBACK}', ${{PORT}}))\n"
+        "client, _ = listener.accept()\n"
+        "client.recv(9999)\n"
+        "client.sendall(b'HTTP/1.1 200 OK\\r\\nContent-Length: 0\\r\\n\\r\\n')\n"
+        "client.close()\n"
+        "listener.close()\n"
+        "signal.pause()\n"
+    )
+    port = free_ports()
+    liveness = Liveness(every=0.05, failures=3)
+    a = make(deaf, port=port, proxy=f"http://{host}:{port}", liveness=liveness, unload_timeout=0)
+    await a.process.start()
+    a.process.begin()
+    await wait_until(lambda: STOPPING in a.states)
+    assert a.reasons[2] == f"nobody listens on {host}:{port}"
+
+
+@pytest.mark.parametrize(
+    ("numbers", "refused"),
+    [
+        ([errno.ECONNREFUSED, errno.ECONNREFUSED], True),
+        ([errno.EADDRNOTAVAIL, errno.ECONNREFUSED], True),
+        ([errno.ECONNREFUSED, errno.ETIMEDOUT], False),
+        ([errno.ENETUNREACH, errno.EADDRNOTAVAIL], False),
+    ],
+)
+async def test_a_host_of_several_addresses_is_deserted_where_each_that_can_be_reached_refuses(
+    monkeypatch, numbers, refused
+):
+    """`localhost` is often both ::1 and 127.0.0.1. Then asyncio raises an error that has no number."""
+    addresses = ["('::1', 1, 0, 0)", "('127.0.0.1', 1)"]
+    told = ", ".join(f"[Errno {n}] Connect call failed {a}" for n, a in zip(numbers, addresses, strict=True))
+
+    async def connect(*_, **__):
+        raise OSError(f"Multiple exceptions: {told}")
+
+    monkeypatch.setattr(asyncio, "open_connection", connect)
+    health = Health(Model("A", proxy="http://localhost:1"))
+    assert await health.is_deserted(1.0) is refused
+    assert await health.look(1.0) == 0
+    assert (health.last == "nobody listens on localhost:1") is refused
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
@@ -528,8 +635,8 @@ async def test_an_entry_of_env_without_a_value_changes_nothing(make, monkeypatch
     show = "import os, signal; print('[%s]' % os.environ['GREETING'], flush=True); signal.pause()"
     a = make(python(show), check_endpoint="none", env=("GREETING",))
     await a.process.start()
-    await wait_until(lambda: a.logs.history("A"))
-    assert a.logs.history("A") == b"[hello]\n"
+    await wait_until(lambda: a.printed.endswith(b"\n"))
+    assert a.printed == b"[hello]\n"
 
 
 # Output and leaks

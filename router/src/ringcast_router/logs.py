@@ -103,6 +103,11 @@ class LogStore:
         with self._lock:
             return sorted(self._rings)
 
+    def forget(self, source: str) -> None:
+        """Drop what is kept of a source that is no more; the views keep what it wrote. Unknown ones change nothing."""
+        with self._lock:
+            self._rings.pop(source, None)
+
     def echo(self, which: str) -> None:
         """Copy output to the standard output as well, from a thread of the dispatcher. Without a bus nothing is copied.
 

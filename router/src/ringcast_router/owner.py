@@ -26,6 +26,7 @@ from ringcast_router.events import (
     SwapFinished,
     SwapStarted,
 )
+from ringcast_router.pending import Pending
 from ringcast_router.processes import Process, State
 from ringcast_router.scheduling.interface import (
     AbortSwap,
@@ -41,86 +42,8 @@ from ringcast_router.scheduling.interface import (
 log = logging.getLogger(__name__)
 decisions = logging.getLogger("ringcast_router.decisions")
 
-
-class Pending:
-    """One request on its way: it waits, is granted its model's server, and ends. Made by `Owner.submit`.
-
-    The caller of `submit` must call `end` in every case: until then the request holds its place in the queue or at the
-    server. Used on the event loop's thread only.
-
-    Attributes:
-        id: A number that no other request of this router has.
-        model: The id of its model.
-    """
-
-    __slots__ = ("_ended", "_owner", "_process", "_refused", "_task", "_waiter", "id", "model", "request")
-
-    def __init__(self, owner: "Owner", request: Request) -> None:
-        self.id = request.id
-        self.model = request.model
-        self.request = request
-        self._owner = owner
-        self._process: Process | None = None
-        self._refused: Refused | None = None
-        self._waiter: asyncio.Future[None] | None = None
-        self._task = asyncio.current_task()
-        self._ended = False
-
-    async def granted(self) -> Process:
-        """Wait for the grant, and return the server that the request may be passed on to.
-
-        Raises:
-            Refused: The router answers the request itself.
-        """
-        if self._process is None and self._refused is None:
-            self._waiter = asyncio.get_running_loop().create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
-        if self._refused is not None:
-            raise self._refused
-        assert self._process is not None
-        return self._process
-
-    @property
-    def is_granted(self) -> bool:
-        """Whether the request has its server."""
-        return self._process is not None
-
-    @property
-    def position(self) -> int:
-        """The place in the queue, from 1; 0 when the request does not wait in it."""
-        return self._owner.scheduler.position(self.id)
-
-    def end(self, status: int = 0) -> None:
-        """Say that the request is over: its place goes to the next. Further calls do nothing.
-
-        Args:
-            status: The HTTP status that the client got; 0 where the client got none.
-        """
-        if not self._ended:
-            self._ended = True
-            self._owner._end(self, status)
-
-    def abort(self) -> None:
-        """End somebody else's request: it is refused where it waits, else the task that handed it in is cancelled."""
-        if self._process is None:
-            message = "an administrator ended this request"
-            if self._decide(None, Refused(503, message, type="server_error", code="request_cancelled")):
-                self.end(503)  # at once, or the scheduler could still grant it
-        elif self._task is not None:
-            self._task.cancel()
-
-    def _decide(self, process: Process | None, refused: Refused | None) -> bool:
-        """Say what becomes of it, and return whether that was still open: the first word holds."""
-        if self._process is not None or self._refused is not None:
-            return False
-        self._process = process
-        self._refused = refused
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-        return True
+LEFT_BEHIND = 5.0
+"""Seconds that a request has to end by itself when its server has ended: most see their connection break at once."""
 
 
 class Owner:
@@ -289,11 +212,33 @@ class Owner:
         self._bus.publish(ModelStateChanged(name, str(old), str(new), reason, time.time()))
         if new is State.READY:
             self._watch_idle(name)
+        if old is not State.STOPPED and new in (State.STOPPED, State.STARTING):  # one that hung is started again
+            self._abort_what_is_left_behind(name)
         if new is State.STOPPED and name in self._renewed:
             self._renew(name)
         if new is not State.SHUTDOWN and not self.closing:
             now = time.monotonic()
             self._tell(lambda: self.scheduler.on_state(name, str(new), now), now, [name])
+
+    def _abort_what_is_left_behind(self, name: str) -> None:
+        """Give the requests of a server that has ended a little time, and abort those that do not end by themselves.
+
+        Their connection can be held open by somebody else, such as a container that has outlived its client. They would
+        count as in flight, and keep others from being loaded.
+        """
+
+        def abort() -> None:
+            for pending in left:
+                if pending.id in self._pending:
+                    log.warning("%s: request %d is ended, as its server has ended", pending.model, pending.id)
+                    pending.abort()
+
+        gone = (State.STOPPED, State.STARTING)
+        left = [
+            one for one in self._pending.values() if one.model == name and one._process and one._process.state in gone
+        ]
+        if left:
+            asyncio.get_running_loop().call_later(LEFT_BEHIND, abort)
 
     def _time_has_come(self) -> None:
         self._timer = self._timer_at = None
@@ -309,7 +254,11 @@ class Owner:
         models that the event is about. So these requests are refused, rather than left to wait for ever.
         """
         try:
-            self._carry_out(event(), now)
+            effects = list(event())
+            for effect in effects:
+                if not isinstance(effect, Effect):
+                    raise TypeError(f"a scheduler returns effects, not {effect!r}")
+            self._carry_out(effects, now)
         except Exception:
             log.exception("the scheduler %r failed", self.config.scheduler)
             for pending in [one for one in self._pending.values() if one.model in models]:
@@ -357,9 +306,8 @@ class Owner:
     def _grant(self, request: Request, now: float) -> None:
         pending = self._pending.get(request.id)
         process = self.processes.get(request.model)
-        if (
-            pending is None or process is None or pending._refused is not None
-        ):  # it ended while the grant was on its way
+        # It can have ended while the grant was on its way.
+        if pending is None or process is None or pending._refused is not None:
             self._tell(lambda: self.scheduler.on_serve_done(request.id, now), now)
             return
         process.begin()
@@ -373,12 +321,13 @@ class Owner:
 
     async def _swap(self, swap: StartSwap) -> None:
         """Stop what must go, start the target, and come back as an event."""
-        asked = 0 if swap.request is None else swap.request.id
-        rule = "; ".join(f"{model}: {why}" for model, why in swap.rule.items())
-        self._bus.publish(SwapStarted(swap.ticket, swap.model, swap.evict, asked, rule, swap.cost, time.time()))
+        asked = 0
+        rule = error = ""
         began = loading = time.monotonic()
-        error = ""
         try:
+            asked = 0 if swap.request is None else swap.request.id
+            rule = "; ".join(f"{model}: {why}" for model, why in swap.rule.items())
+            self._bus.publish(SwapStarted(swap.ticket, swap.model, swap.evict, asked, rule, swap.cost, time.time()))
             reason = f"evicted for {swap.model}"
             await asyncio.gather(*(self.processes[m].stop(reason=reason) for m in swap.evict if m in self.processes))
             loading = time.monotonic()
@@ -425,9 +374,14 @@ class Owner:
             process = self.processes.pop(name)
             self._last_end.pop(name, None)
             process.ask_to_stop("a reload removed its model")  # at once, as in `_stop`
-            task = asyncio.create_task(process.close(), name=f"close {name}")
+            task = asyncio.create_task(self._let_go(process), name=f"close {name}")
             self._closes.add(task)
             task.add_done_callback(self._closes.discard)
+
+    async def _let_go(self, process: Process) -> None:
+        await process.close()
+        if process.model.id not in self.processes:  # else another reload has brought the model back
+            process.forget_output()
 
     # Timers: what the scheduler wants to be woken for, and servers that are idle for longer than their ttl.
 
@@ -450,8 +404,7 @@ class Owner:
         if self.closing or process is None or process.ready_at is None or process.model.ttl <= 0:
             return
         now = time.monotonic()
-        busy = self.scheduler.in_flight(name) or self.scheduler.waiting(name)
-        since = now if busy else max(process.ready_at, self._last_end.get(name, 0.0))
+        since = now if self._is_wanted(name) else max(process.ready_at, self._last_end.get(name, 0.0))
         left = since + process.model.ttl - now
         self._idle_timers[name] = asyncio.get_running_loop().call_later(max(0.0, left), self._look_at_idle, name)
 
@@ -461,15 +414,30 @@ class Owner:
         if process is None or process.state is not State.READY or process.ready_at is None:
             return
         now = time.monotonic()
-        busy = self.scheduler.in_flight(name) or self.scheduler.waiting(name)
-        if not busy and max(process.ready_at, self._last_end.get(name, 0.0)) + process.model.ttl <= now:
+        if (
+            not self._is_wanted(name)
+            and max(process.ready_at, self._last_end.get(name, 0.0)) + process.model.ttl <= now
+        ):
             self._tell(lambda: self.scheduler.on_unload([name], now), now, [name])
         else:
             self._watch_idle(name)
 
+    def _is_wanted(self, model: str) -> bool:
+        """Whether requests of a model are in flight or wait; also where the scheduler fails to say."""
+        counts = self._counts(model)
+        return counts is None or any(counts)
+
     def _publish_in_flight(self, model: str) -> None:
-        in_flight, waiting = self.scheduler.in_flight(model), self.scheduler.waiting(model)
-        self._bus.publish(InFlightChanged(model, in_flight, waiting, time.time()))
+        if (counts := self._counts(model)) is not None:
+            self._bus.publish(InFlightChanged(model, *counts, time.time()))
+
+    def _counts(self, model: str) -> tuple[int, int] | None:
+        """Return how many requests of a model are in flight, and how many wait; None where the scheduler fails."""
+        try:
+            return self.scheduler.in_flight(model), self.scheduler.waiting(model)
+        except Exception:
+            log.exception("the scheduler %r failed", self.config.scheduler)
+            return None
 
 
 def refused(effect: Reject) -> Refused:

@@ -1,7 +1,8 @@
 """Planners and schedulers of one's own: found by `package.module:Class`, or by the name of an entry point."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
+import inspect
+from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -44,7 +45,7 @@ def find(name: str, built_in: Mapping[str, Any], kind: str) -> Any:
         module_name, _, attribute = name.partition(":")
         try:
             module = import_module(module_name)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise ConfigError(f"{kind} {name!r}: {type(error).__name__}: {error}", key=key) from error
         try:
             return getattr(module, attribute)
@@ -59,24 +60,43 @@ def find(name: str, built_in: Mapping[str, Any], kind: str) -> Any:
         )
     try:
         return installed[name].load()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         where = installed[name].value
         raise ConfigError(f"{kind} {name!r} ({where}): {type(error).__name__}: {error}", key=key) from error
 
 
-def make(factory: Any, name: str, kind: str, method: str, *arguments: object) -> Any:
+def make(factory: Any, name: str, kind: str, protocol: type, *arguments: object) -> Any:
     """Call a class that `find` returned, and look whether its object is of the kind.
 
     Raises:
-        ConfigError: The call failed, or the object lacks `method`.
+        ConfigError: The call failed, or the object lacks methods of `protocol`, or they do not take its arguments.
     """
     key = KEYS[kind]
     try:
         made = factory(*arguments)
     except ConfigError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigError(f"{kind} {name!r} cannot be made: {type(error).__name__}: {error}", key=key) from error
-    if not callable(getattr(made, method, None)):
-        raise ConfigError(f"{kind} {name!r} is no {kind}: {type(made).__name__} has no method {method!r}", key=key)
+    methods = [method for method in vars(protocol) if not method.startswith("_")]
+    lacking = [method for method in methods if not callable(getattr(made, method, None))]
+    if lacking:
+        what = f"has no method {', '.join(map(repr, lacking))}"
+        raise ConfigError(f"{kind} {name!r} is no {kind}: {type(made).__name__} {what}", key=key)
+    for method in methods:
+        wanted = [*inspect.signature(getattr(protocol, method)).parameters][1:]  # without self
+        if not _takes(getattr(made, method), len(wanted)):
+            what = f"{type(made).__name__}.{method} does not take ({', '.join(wanted)})"
+            raise ConfigError(f"{kind} {name!r} is no {kind}: {what}", key=key)
     return made
+
+
+def _takes(method: Callable[..., object], count: int) -> bool:
+    """Whether a method can be called with so many positional arguments, as far as it can be known."""
+    try:
+        inspect.signature(method).bind(*range(count))
+    except TypeError:
+        return False
+    except ValueError:  # one that is not written in Python may not tell
+        return True
+    return True

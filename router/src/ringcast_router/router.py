@@ -92,8 +92,12 @@ class Router:
         self.owner.unload(names)
         await asyncio.gather(*(process.stop(reason="unloaded") for process in processes))
 
-    async def reload(self) -> ConfigReloaded:
+    async def reload(self, *, asked: bool = True) -> ConfigReloaded:
         """Read the configuration again and put it in force. A bad one changes nothing.
+
+        Args:
+            asked: Somebody asked for it. Where only a file has changed, one that has lost all models is taken for one
+                that is being written, or lost, and is bad.
 
         Returns:
             What became of it, as it is published: `error` is "" or says why the old configuration stays.
@@ -104,6 +108,10 @@ class Router:
             error = ""
             try:
                 new = await asyncio.to_thread(self._read)
+                if not asked and self.config.models and not new.models:
+                    raise ConfigError(
+                        "it has no models any more: is it being written? SIGHUP or POST /api/reload puts it in force"
+                    )
                 live = {one.model.port for one in self.processes.values() if one.state is not State.STOPPED}
                 new, kept = await asyncio.to_thread(keep, self.config, new, live)  # it may build all models again
                 if new.scheduler != self.config.scheduler:

@@ -18,6 +18,7 @@ import socket
 import ssl
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from ringcast_router import __version__
@@ -96,7 +97,7 @@ async def _serve(
             log.warning("this process may have %d files open at once; %s", few, wanted)
         tasks = [asyncio.create_task(_whenever(hangup, router.reload))]
         if watching:
-            tasks.append(asyncio.create_task(files.watch(sources.signature, router.reload)))
+            tasks.append(asyncio.create_task(files.watch(sources.signature, partial(router.reload, asked=False))))
         await stop.wait()
         for task in tasks:
             task.cancel()
@@ -132,10 +133,8 @@ def _signals(handlers: Mapping[str, Callable[[], None]]) -> Iterator[None]:
         if (number := getattr(signal, name, None)) is None:
             continue
         before[number] = signal.getsignal(number)
-        try:
-            loop.add_signal_handler(
-                number, handlers[name]
-            )  # wakes a loop that sleeps while another thread is signalled
+        try:  # wakes a loop that sleeps while another thread is signalled
+            loop.add_signal_handler(number, handlers[name])
         except NotImplementedError:  # Windows, whose loop is woken by any signal
             signal.signal(number, come)
     try:

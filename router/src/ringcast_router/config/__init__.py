@@ -5,11 +5,13 @@ A file goes through these steps, each a module: `environment` and `reader` (text
 `build` (settings to `Config`). Only `reader` needs more than the standard library.
 """
 
+import io
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from ringcast_router.config import source
 from ringcast_router.config.build import build
 from ringcast_router.config.commands import split_command
 from ringcast_router.config.merge import merge
@@ -91,10 +93,12 @@ def _own(config: Config) -> dict[str, object]:
 
 
 def _text_of(path: Path) -> str:
+    data = b""
     try:
-        return path.read_text(encoding="utf-8-sig")
+        data = source.read(path)
+        return io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig").read()
     except OSError as error:
         raise ConfigError(f"cannot be read: {error.strerror}", file=str(path)) from None
     except UnicodeDecodeError as error:
-        line = path.read_bytes().count(b"\n", 0, error.start) + 1
+        line = data.count(b"\n", 0, error.start) + 1
         raise ConfigError("is not text in UTF-8", file=str(path), line=line) from None

@@ -31,7 +31,7 @@ IDLE_RACE: Final = 1.0
 """Seconds after its request within which a kept connection that closes counts as one that had been idle too long."""
 
 STALLED: Final = 60.0
-"""Seconds after which a server that takes no byte of what waits for it is given up."""
+"""Seconds after which a server that takes no byte of an upgraded connection is given up."""
 
 # A client's end shows up here though bytes before it are still unread. Windows has no `poll`.
 _LEFT = getattr(select, "POLLRDHUP", 0) or getattr(select, "POLLHUP", 0)
@@ -68,11 +68,15 @@ class ServerConnection(ResponseHandler):
             self._loop.call_later(STALLED, self._look, self.transport.get_write_buffer_size())
 
     def _look(self, waited: int) -> None:
-        """Give up a server that reads nothing: its client's leaving may hide behind the bytes that nobody takes."""
+        """Give up a server that reads nothing: its client's leaving may hide behind the bytes that nobody takes.
+
+        Bodies are read ahead for that (`body.ReadAhead`), and a busy server may be late to read one. What is upgraded
+        has no end, so it cannot be kept.
+        """
         if self.transport is None or not self.writing_paused:
             return
         waits = self.transport.get_write_buffer_size()
-        if waits == waited:
+        if waits == waited and self.upgraded:
             self.transport.abort()
         else:
             self._loop.call_later(STALLED, self._look, waits)

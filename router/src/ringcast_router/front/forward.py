@@ -20,13 +20,13 @@ from yarl import URL
 
 from ringcast_router.config.model import NOTHING, Model, Timeouts
 from ringcast_router.errors import Refused
-from ringcast_router.front.body import Outgoing
+from ringcast_router.front.body import Outgoing, ReadAhead
 from ringcast_router.front.connections import IdleClosed, connector
 from ringcast_router.front.keys import ROUTER
 
 log = logging.getLogger(__name__)
 
-Sent = bytes | Outgoing | aiohttp.StreamReader | None
+Sent = bytes | Outgoing | ReadAhead | None
 """What is sent as the body of a request: all of it, from a file, as it comes from the client, or nothing."""
 
 # What belongs to one connection and is not passed on, in either direction (RFC 9110, 7.6.1). Expect is answered by
@@ -81,12 +81,20 @@ def install(app: web.Application) -> None:
     app.on_cleanup.append(close)
 
 
-def body_of(request: web.Request) -> Sent:
-    """Return the body of a request that is passed on as it comes: all of it where it has come already."""
-    if not request.body_exists:
-        return None
+@contextlib.asynccontextmanager
+async def body_of(request: web.Request) -> AsyncIterator[Sent]:
+    """Give the body of a request that is passed on as it comes: all of it where it has come already."""
     content = request.content
-    return content.read_nowait() if content.is_eof() and content.exception() is None else content
+    if not request.body_exists:
+        yield None
+    elif content.is_eof() and content.exception() is None:
+        yield content.read_nowait()
+    else:
+        ahead = ReadAhead(content)
+        try:
+            yield ahead
+        finally:
+            await ahead.close()
 
 
 async def forward(request: web.Request, model: Model, path: str, body: Sent) -> web.StreamResponse:
@@ -149,7 +157,7 @@ async def ask(
         except (IdleClosed, aiohttp.ClientConnectionResetError):
             # The server closed a kept connection as the request was on its way, most likely unread. Where the server
             # did read it, it is done twice: inference has no effect that a second time would spoil.
-            if isinstance(body, aiohttp.StreamReader):
+            if isinstance(body, ReadAhead):
                 raise
             return await send(connections.session(model.timeouts, fresh=True))
     except _BROKEN as error:
@@ -253,8 +261,8 @@ async def _send(
         raise
 
 
-async def _followed_by(end: Callable[[], None], body: Outgoing | aiohttp.StreamReader) -> AsyncIterator[bytes]:
-    async for chunk in body if isinstance(body, Outgoing) else body.iter_any():
+async def _followed_by(end: Callable[[], None], body: Outgoing | ReadAhead) -> AsyncIterator[bytes]:
+    async for chunk in body:
         yield chunk
     end()
 
@@ -272,7 +280,7 @@ def _request_headers(request: web.Request, body: Sent, change: Mapping[str, str 
             headers[name] = value
     if isinstance(body, Outgoing):
         headers[hdrs.CONTENT_LENGTH] = str(body.size)
-    elif isinstance(body, aiohttp.StreamReader) and hdrs.CONTENT_LENGTH in request.headers:
+    elif isinstance(body, ReadAhead) and hdrs.CONTENT_LENGTH in request.headers:
         headers[hdrs.CONTENT_LENGTH] = request.headers[hdrs.CONTENT_LENGTH]
     if remote := request.remote:
         headers[hdrs.X_FORWARDED_FOR] = ", ".join([*headers.getall(hdrs.X_FORWARDED_FOR, ()), remote])

@@ -149,9 +149,11 @@ async def serve(
             process = await pending.granted()
             if upgrade:
                 response = await forward_upgrade(request, process.model, path)
+            elif asked is not None:
+                response = await forward(request, process.model, path, asked.sent(process.model))
             else:
-                sent = body_of(request) if asked is None else asked.sent(process.model)
-                response = await forward(request, process.model, path, sent)
+                async with body_of(request) as sent:
+                    response = await forward(request, process.model, path, sent)
         status = response.status
         return response
     except Refused as refused:

@@ -21,7 +21,7 @@ from ringcast_router.front.answers import error_object
 from ringcast_router.front.forward import Sent, ask, cut_off, is_event_stream, relay
 
 if TYPE_CHECKING:
-    from ringcast_router.owner import Pending
+    from ringcast_router.pending import Pending
 
 _TICK = 1.0  # seconds between two signs of life
 _ERROR_TIME = 5.0  # seconds that the whole of such an error may take

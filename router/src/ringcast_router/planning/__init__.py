@@ -17,5 +17,5 @@ def make_planner(config: Config) -> Planner:
     """
     with plugins.placed(config):
         kind = plugins.find(config.router, {"group": GroupPlanner, "matrix": MatrixPlanner}, "planner")
-        planner: Planner = plugins.make(kind, config.router, "planner", "plan", config)
+        planner: Planner = plugins.make(kind, config.router, "planner", Planner, config)
         return planner

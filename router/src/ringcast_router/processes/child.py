@@ -61,20 +61,23 @@ class Child:
         self._watch_exit()
 
     def _watch_exit(self) -> None:
-        try:
-            pidfd = os.pidfd_open(self.pid)
-        except (AttributeError, OSError):  # macOS, or an old kernel
-            threading.Thread(target=self._wait_in_thread, name=f"wait for {self.pid}", daemon=True).start()
-        else:
-            self._loop.add_reader(pidfd, self._see_exit, pidfd)
+        if sys.platform == "linux":
+            try:
+                pidfd = os.pidfd_open(self.pid)
+            except (AttributeError, OSError):  # an old kernel
+                pass
+            else:
+                self._loop.add_reader(pidfd, self._see_exit, pidfd)
+                return
+        threading.Thread(target=self._wait_in_thread, name=f"wait for {self.pid}", daemon=True).start()
 
     def _see_exit(self, pidfd: int) -> None:
         self._loop.remove_reader(pidfd)
         os.close(pidfd)
-        self._has_exited(_wait(self.pid))
+        self._has_exited(_wait(self._popen))
 
     def _wait_in_thread(self) -> None:
-        code = _wait(self.pid) if hasattr(os, "waitid") else self._popen.wait()  # macOS before Python 3.13 has none
+        code = _wait(self._popen)
         with contextlib.suppress(RuntimeError):  # the loop has closed
             self._loop.call_soon_threadsafe(self._has_exited, code)
 
@@ -123,9 +126,11 @@ class Child:
             return f"was killed by signal {-code}"
 
 
-def _wait(pid: int) -> int:
-    """Wait for the end of a child without reaping it; return its return code, as subprocess has it."""
-    result = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+def _wait(child: subprocess.Popen[bytes]) -> int:
+    """Wait for the end of a child, without reaping it where the system can; return its code as subprocess has it."""
+    if sys.platform == "darwin" and sys.version_info < (3, 13):
+        return child.wait()
+    result = os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
     assert result is not None  # only WNOHANG gives none
     return result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
 

@@ -7,6 +7,7 @@ container, and `docker stop NAME` as `cmdStop` ends the container itself.
 import asyncio
 import logging
 import os
+import re
 from collections.abc import Callable, Mapping
 
 from ringcast_router.config import split_command
@@ -50,6 +51,12 @@ def environment(model: Model) -> dict[str, str]:
     """Return the environment of a model's commands: the router's own, and what the model adds."""
     added = (entry.partition("=") for entry in model.env)
     return {**os.environ, **{name: value for name, equals, value in added if name and equals}}
+
+
+def names_port(model: Model, port: int) -> bool:
+    """Whether the command of a model, or what the model adds to its environment, names a port to listen on."""
+    number = re.compile(rf"(?<!\d){port}(?!\d)", re.ASCII)
+    return any(number.search(text) for text in (model.cmd, *model.env))
 
 
 def why_not_started(program: str, error: Exception) -> str:

@@ -8,6 +8,7 @@ write a line of log for each look.
 
 import asyncio
 import errno
+import re
 import ssl
 import time
 from urllib.parse import urlsplit
@@ -21,6 +22,7 @@ LONGEST_PAUSE_AFTER_AN_ANSWER = 0.25
 SHARE_OF_THE_LOAD = 0.02
 PATIENCE = 5.0  # seconds for one look: a server that loads in its only thread takes connections and answers later
 OURS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}  # of the router: they say nothing about the server
+NO_WAY = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.ENETUNREACH)  # such as to ::1 where there is no IPv6
 LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
@@ -31,6 +33,7 @@ class Health:
         model: Its `proxy` and `check_endpoint` say what to ask.
 
     Attributes:
+        port: The port.
         last: What the last look has met, in words.
         is_ours: Whether the last look has failed for want of something that the router needs to look.
     """
@@ -42,7 +45,7 @@ class Health:
         self.checks = model.check_endpoint.strip() != "none"
         self._host = url.hostname or "localhost"
         self._secure = url.scheme == "https"
-        self._port = url.port or (443 if self._secure else 80)
+        self.port = url.port or (443 if self._secure else 80)
         target = f"{url.path.rstrip('/')}/{model.check_endpoint.strip().lstrip('/')}"
         host = url.netloc.rpartition("@")[2]
         self._request = (
@@ -53,7 +56,7 @@ class Health:
     @property
     def address(self) -> str:
         """Host and port, as text."""
-        return f"{self._host}:{self._port}"
+        return f"{self._host}:{self.port}"
 
     async def until_well(self) -> None:
         """Return when the server answers with status 200."""
@@ -82,10 +85,8 @@ class Health:
                 status = await self._ask()
         except TimeoutError:
             self.last = f"{self.address} did not answer within {within:g} s"
-        except ConnectionRefusedError:
-            self.last = f"nobody listens on {self.address}"
         except (OSError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
-            self.last = f"{self.address}: {error}"
+            self.last = f"nobody listens on {self.address}" if _is_refusal(error) else f"{self.address}: {error}"
             self.is_ours = isinstance(error, OSError) and error.errno in OURS
         else:
             self.last = f"{self.address} answered with status {status}"
@@ -97,16 +98,32 @@ class Health:
         if self._host not in LOCAL:
             return False
         try:
-            async with asyncio.timeout(1.0):
-                _, writer = await asyncio.open_connection(self._host, self._port)
+            await self._connect(1.0)
         except OSError:  # a time-out is one
             return False
-        writer.close()
         return True
+
+    async def is_deserted(self, within: float) -> bool:
+        """Whether nobody listens there any more. A server that is only busy is connected to: its system does that."""
+        self.is_ours = False
+        try:
+            await self._connect(within)
+        except OSError as error:
+            if not _is_refusal(error):
+                return False
+        else:
+            return False
+        self.last = f"nobody listens on {self.address}"
+        return True
+
+    async def _connect(self, within: float) -> None:
+        async with asyncio.timeout(within):
+            _, writer = await asyncio.open_connection(self._host, self.port)
+        writer.close()
 
     async def _ask(self) -> int:
         context = ssl.create_default_context() if self._secure else None
-        reader, writer = await asyncio.open_connection(self._host, self._port, ssl=context)
+        reader, writer = await asyncio.open_connection(self._host, self.port, ssl=context)
         try:
             writer.write(self._request)
             line = await reader.readuntil(b"\n")
@@ -116,3 +133,14 @@ class Health:
             return int(status)
         finally:
             writer.close()
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether a connection was refused at each address of the host that can be reached from here.
+
+    Of several addresses asyncio tells in the text alone.
+    """
+    if isinstance(error, ConnectionRefusedError):
+        return True
+    numbers = {int(number) for number in re.findall(r"\[Errno (\d+)\]", str(error))}
+    return isinstance(error, OSError) and errno.ECONNREFUSED in numbers <= {errno.ECONNREFUSED, *NO_WAY}

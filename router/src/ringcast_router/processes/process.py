@@ -22,6 +22,7 @@ from ringcast_router.processes import command
 from ringcast_router.processes.child import Child
 from ringcast_router.processes.guard import Guard
 from ringcast_router.processes.health import OK, PATIENCE, Health
+from ringcast_router.processes.listeners import who_listens
 from ringcast_router.processes.state import State
 
 Changed = Callable[[str, State, State, str], None]
@@ -32,6 +33,8 @@ GRACE_OF_A_START = 5.0  # seconds at most from SIGTERM to SIGKILL for a server t
 STOP_COMMAND_LEAST = 2.0  # seconds that a stop command has even where the server is killed at once
 LOOK_AT_SETTINGS = 60.0  # seconds after which a server that is not watched may be watched, after a reload
 DOUBT = 1.0  # seconds that a server must outlive the first answer where its port was taken before it started
+LOOK_AT_PORT = 0.05  # seconds between two looks at a port that is still taken
+LET_GO = 2.0  # seconds for which a server waits for its port, which a container may hold for a moment after its end
 
 log = logging.getLogger(__name__)
 
@@ -137,7 +140,7 @@ class Process:
         self.model = model
 
     def begin(self) -> None:
-        """Say that a request is being passed on: the server is not asked for its health meanwhile."""
+        """Say that a request is being passed on: a server that only fails to answer is taken to be busy meanwhile."""
         self._in_flight += 1
 
     def end(self) -> None:
@@ -195,6 +198,10 @@ class Process:
         if self.state is not State.SHUTDOWN:
             self._set(State.SHUTDOWN, "")
 
+    def forget_output(self) -> None:
+        """Drop what is kept of the server's output: its model is no more."""
+        self._logs.forget(self.model.id)
+
     @staticmethod
     async def _until_over(life: _Life) -> None:
         assert life.task is not None
@@ -232,10 +239,14 @@ class Process:
         """Lead one child from its start to its end."""
         model = self.model
         health = Health(model)
-        taken = not life.is_ending and health.checks and await health.is_taken()
-        if life.is_ending:
-            return self._failed(life, f"stopped before it was started: {life.reason}")
+        names_port = command.names_port(model, health.port)
+        taken = not life.is_ending and (names_port or health.checks) and await health.is_taken()
         try:
+            if taken and names_port:
+                await self._port_let_go(life, health)
+                taken = False
+            if life.is_ending:
+                return self._failed(life, f"stopped before it was started: {life.reason}")
             child = self._spawn(life)
         except StartError as failure:
             return _Outcome(failure, failure.reason)
@@ -276,6 +287,23 @@ class Process:
     def _failed(self, life: _Life, why: str) -> _Outcome:
         return _Outcome(StartError(self.model.id, why, life.recent.tail(TAIL)), why)
 
+    async def _port_let_go(self, life: _Life, health: Health) -> None:
+        """Wait until nobody listens on the port that the server is going to listen on, or a stop is asked for.
+
+        Who listens once the server has been started is not looked into: in front of a container that is another process
+        than the model's, as a rule one of another user or group.
+
+        Raises:
+            StartError: Somebody keeps it, who would be taken for the model's server.
+        """
+        until = time.monotonic() + LET_GO
+        while not life.is_ending and await health.is_taken():
+            if time.monotonic() > until:
+                who = await asyncio.to_thread(who_listens, health.port) or "somebody else"
+                why = f"{who} listens on {health.address} already: end that, or give the model another port"
+                raise StartError(self.model.id, why)
+            await asyncio.wait({life.stop_asked}, timeout=LOOK_AT_PORT)
+
     def _spawn(self, life: _Life) -> Child:
         model = self.model
         if os.name == "nt":
@@ -300,8 +328,9 @@ class Process:
             child: The server.
             life: Its life.
             health: Its health check.
-            taken: Somebody listened on its port before it was started. Who answers may be that one, and a server that
-                finds its port taken ends after a while; so it must outlive the first answer.
+            taken: Somebody listened on its port before it was started, and its command does not name the port. That may
+                be the server, to which the command only attaches. Where it is not, the command's own finds its port
+                taken, and ends after a while; so it must outlive the first answer.
 
         Returns:
             "", or why it is not going to be ready.
@@ -324,7 +353,12 @@ class Process:
         return "" if answered else f"the server was not ready after {timeout} s: {health.last}"
 
     async def _until_over_or_unwell(self, child: Child, life: _Life, health: Health) -> str:
-        """Wait until a ready server has ended, is to end, or no longer answers; return how that showed, or ""."""
+        """Wait until a ready server has ended, is to end, or no longer answers; return how that showed, or "".
+
+        While requests are in flight it is asked for nothing, and unwell only where nobody listens on its port. It may
+        be busy with a long prompt and answer late, or say that it has no place. Where it hangs, the clients' leaving
+        ends the requests, and the looks go on.
+        """
 
         async def fail() -> None:
             failures = 0
@@ -333,15 +367,18 @@ class Process:
                 every = self.model.liveness.every
                 await asyncio.sleep(every - spent if every > 0 else LOOK_AT_SETTINGS)
                 began = time.monotonic()
-                # Who is busy with a request may answer late, and is known to live by what is streamed.
-                watched = health.checks and every > 0 and not self._in_flight
-                if watched and await health.look(min(every, PATIENCE)) != OK and not self._in_flight:
+                if health.checks and every > 0 and await self._is_unwell(health, min(every, PATIENCE)):
                     failures += not health.is_ours  # where the router could not even ask, nothing is known
                 else:
                     failures = 0
                 spent = time.monotonic() - began
 
         return health.last if await _unless_over(fail(), child, life) else ""
+
+    async def _is_unwell(self, health: Health, within: float) -> bool:
+        if self._in_flight:
+            return await health.is_deserted(within)
+        return await health.look(within) != OK and not self._in_flight
 
     async def _end(self, child: Child, life: _Life, grace: float) -> None:
         """Have a child and its group end by themselves; return when they have, or when their time is over."""

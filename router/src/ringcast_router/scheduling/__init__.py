@@ -18,5 +18,5 @@ def make_scheduler(config: Config, planner: Planner) -> Scheduler:
     """
     with plugins.placed(config):
         kind = plugins.find(config.scheduler, {"fair": FairScheduler, "fifo": FifoScheduler}, "scheduler")
-        scheduler: Scheduler = plugins.make(kind, config.scheduler, "scheduler", "on_request", config, planner)
+        scheduler: Scheduler = plugins.make(kind, config.scheduler, "scheduler", Scheduler, config, planner)
         return scheduler

@@ -4,8 +4,9 @@ import itertools
 import logging
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import TypeVar
 
 from ringcast_router.config.model import Config
@@ -17,6 +18,8 @@ from ringcast_router.scheduling.servers import READY, STOPPED, STOPPING, Measure
 from ringcast_router.scheduling.waiting import Waiter
 
 log = logging.getLogger(__name__)
+
+_KINDS_OF_A_PLAN = (("evict", tuple), ("rule", Mapping), ("set", str), ("cost", Real))
 
 NEWEST = 1 << 62  # the age of a request that has not come yet
 
@@ -425,6 +428,9 @@ class BaseScheduler(ABC):
         """Raise an error for what a planner must not return."""
         if not isinstance(plan, Plan):
             raise TypeError(f"a planner returns a Plan, not {plan!r}")
+        for name, kind in _KINDS_OF_A_PLAN:
+            if not isinstance(value := getattr(plan, name), kind):
+                raise TypeError(f"the plan's {name} is {value!r}, which is no {kind.__name__}")
         for model in plan.evict:
             if model == target or model not in self._servers:
                 what = "the target itself" if model == target else f"{model!r}, which is no model"
