@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pytest
+from limits import DEADLINE
 
 from ringcast import (
     ClosedError,
@@ -697,6 +698,42 @@ def test_a_task_that_a_handler_starts_is_no_handler_and_waits_in_aclose(run, pau
         await until(lambda: closing)
         await closing[0]
         assert ended == ["handler", "close"]
+
+    run(main)
+
+
+CHILDREN = {
+    "gather": lambda make: asyncio.gather(make()),
+    "task": lambda make: asyncio.create_task(make()),
+    "wait_for": lambda make: asyncio.wait_for(make(), DEADLINE),
+    "thread": lambda make: asyncio.to_thread(asyncio.run, make()),
+}
+
+
+@pytest.mark.parametrize("child", CHILDREN.values(), ids=CHILDREN)
+@pytest.mark.parametrize("leaves", [False, True], ids=["aclose", "async with"])
+def test_a_handler_that_awaits_what_waits_for_it_goes_on_after_exit_timeout(run, pausing, child, leaves):
+    async def main():
+        bus, ended = Dispatcher(exit_timeout=0.05), []
+
+        async def end() -> None:
+            if leaves:
+                async with subscription:
+                    pass
+            else:
+                await bus.aclose()
+
+        async def handler(tick: Tick) -> None:
+            await pausing()
+            await child(end)
+            ended.append(tick.number)
+
+        await pausing()
+        subscription = bus.subscribe(handler)
+        bus.publish(Tick(0))
+        await until(lambda: ended)
+        await bus.aclose(DEADLINE)
+        assert subscription.delivered == 1
 
     run(main)
 

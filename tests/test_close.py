@@ -228,6 +228,72 @@ def test_a_block_that_an_exception_ends_delivers_what_was_accepted(recorder, exc
     assert recorder.events == numbers
 
 
+class Outcome(BaseException):
+    """As those by which test frameworks leave a test."""
+
+
+INTERRUPTS = {
+    "KeyboardInterrupt": KeyboardInterrupt(),
+    "CancelledError": asyncio.CancelledError(),
+    "a group with one": BaseExceptionGroup("", [ValueError(), KeyboardInterrupt()]),
+    "a group in a group": BaseExceptionGroup("", [BaseExceptionGroup("", [asyncio.CancelledError()]), ValueError()]),
+}
+NO_INTERRUPTS = {
+    "ValueError": ValueError(),
+    "SystemExit": SystemExit(),
+    "GeneratorExit": GeneratorExit(),
+    "another": Outcome(),
+    "a group": ExceptionGroup("", [ValueError()]),
+    "a group of others": BaseExceptionGroup("", [Outcome(), GeneratorExit()]),
+}
+
+
+@pytest.mark.parametrize("what", ["dispatcher", "subscription"])
+@pytest.mark.parametrize(
+    "exception", [*INTERRUPTS.values(), *NO_INTERRUPTS.values()], ids=[*INTERRUPTS, *NO_INTERRUPTS]
+)
+def test_only_interrupts_drop_what_waits_when_they_end_a_block(make_bus, gate, spawn, what, exception, deadline):
+    bus = make_bus(exit_timeout=deadline)
+    subscription = bus.subscribe(Tick, gate.hold)
+    for number in range(3):
+        bus.publish(Tick(number))
+    gate.wait_until_held()
+    block = bus if what == "dispatcher" else subscription
+    leaving = spawn(block.__exit__, type(exception), exception, None)
+    if exception not in INTERRUPTS.values():
+        with pytest.raises(TimeoutError):
+            leaving.result(0.05)
+        gate.open()
+    leaving.result(deadline)
+    gate.open()
+    bus.close(deadline)
+    dropped = 2 if exception in INTERRUPTS.values() else 0
+    assert (subscription.delivered, subscription.dropped) == (3 - dropped, dropped)
+
+
+def test_a_generator_that_is_closed_leaves_its_block_as_if_it_returned(make_bus, gate, spawn, recorder, deadline):
+    bus = make_bus(exit_timeout=0)
+
+    def held(tick: Tick) -> None:
+        gate.hold()
+        recorder(tick.number)
+
+    def numbers():
+        with bus:
+            bus.subscribe(held)
+            for number in range(10):
+                bus.publish(Tick(number))
+                yield number
+
+    generator = numbers()
+    assert [next(generator) for _ in range(5)] == list(range(5))
+    closing = spawn(generator.close)
+    gate.wait_until_held()
+    gate.open()
+    closing.result(deadline)
+    assert recorder.events == list(range(5))
+
+
 @pytest.mark.parametrize(("exception", "numbers"), [(ValueError, [0, 1, 2]), (KeyboardInterrupt, [0])])
 def test_the_block_of_a_subscription_that_an_exception_ends_does_not_wait_for_long(
     make_bus, gate, recorder, exception, numbers, deadline

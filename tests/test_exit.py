@@ -286,7 +286,7 @@ held.set()
 def test_an_interrupt_in_a_block_with_a_backlog_ends_at_once(run_to_exit):
     said = run_to_exit(
         INTERRUPTED.replace("EXCEPTION", "os.kill(os.getpid(), signal.SIGINT); time.sleep(60)"),
-        logged=undelivered("handler", 1000, "the block was left by KeyboardInterrupt"),
+        logged=undelivered("handler", 999, "the block was left by KeyboardInterrupt"),  # the one in hand is no loss
     )
     assert said == ["KeyboardInterrupt", "999", "1", "True"]
 

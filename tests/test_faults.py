@@ -107,6 +107,40 @@ def test_a_first_publish_that_cannot_start_a_thread_has_published_nothing(bus, r
     assert bus.stats().workers >= 1
 
 
+@pytest.mark.parametrize("exception", [KeyboardInterrupt, TimeoutError])
+def test_close_waits_for_a_thread_whose_start_was_interrupted_before_it_came_to_its_first_line(
+    make_bus, monkeypatch, spawn, exception, make_gate
+):
+    gate, bus, started = make_gate(), make_bus(name="odd"), []
+
+    def start_late(thread):
+        """As when a signal's handler raises before the new thread has begun."""
+        run = thread.run
+
+        def late():
+            gate.hold()
+            run()
+
+        thread.run = late
+        started.append(thread)
+        start(thread)
+        raise exception
+
+    start = threading.Thread.start
+    bus.subscribe(Tick, lambda tick: None)
+    monkeypatch.setattr(threading.Thread, "start", start_late)
+    with pytest.raises(exception):
+        bus.publish(Tick())
+    monkeypatch.setattr(threading.Thread, "start", start)
+    gate.wait_until_held()
+    closing = spawn(bus.close)
+    with pytest.raises(TimeoutError):
+        closing.result(0.05)
+    gate.open()
+    closing.result(DEADLINE)
+    assert not any(thread.is_alive() for thread in started)
+
+
 INTERRUPTED = ["odd-worker-1", "odd-watch", "odd-native-1", "odd-native-watch"]
 
 

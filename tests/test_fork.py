@@ -360,6 +360,179 @@ signal.alarm(0)
 """)
 
 
+# Where another thread is when this one forks, held by `hold()`, and how many of the events 0 to 4 the child counts as
+# dropped: all of them.
+HELD_IN = {
+    "where, drop_oldest": "subscribe(policy='drop_oldest', where=hold)",
+    "where, drop_newest": "subscribe(policy='drop_newest', where=hold)",
+    "where, latest": "subscribe(policy='latest', where=hold)",
+    "where of batches": "subscribe(policy='drop_oldest', where=hold, batch=3)",
+    "where, block": "subscribe(where=hold)",
+    "where, direct": "subscribe(where=hold, mode='direct')",
+    "where, context": "subscribe(policy='drop_oldest', where=hold, context='publisher')",
+    "key": "subscribe(policy='latest', max_queue=10, key=hold)",
+    "comparison of keys": "subscribe(policy='latest', max_queue=10, key=Key)",
+    "finalizer of a dropped event": "subscribe(policy='drop_oldest', max_queue=1, where=lambda tick: True, held=gone)",
+    "finalizer of a replaced event": "subscribe(policy='latest', key=lambda tick: 1, held=gone)",
+    "handler": "subscribe(handler=hold)",
+    "handler of mail": "subscribe(handler=hold, policy='drop_oldest')",
+    "handler, direct": "subscribe(handler=hold, mode='direct')",
+    "where in the cancel of a subscription for one": "subscribe(policy='drop_oldest', once=True, where=hold_second)",
+}
+
+CHILD_DOES = {
+    "leaves the block": "with subscription: pass",
+    "cancels": "subscription.cancel(); assert bus.wait_idle(DEADLINE)",
+    "discards": "subscription.cancel(discard=True); assert bus.wait_idle(DEADLINE)",
+    "closes": "bus.close(DEADLINE)",
+    "publishes and closes": "publish_more(); bus.close(DEADLINE)",
+    "publishes and leaves": "publish_more()\n    with subscription: pass",
+}
+
+
+@pytest.mark.parametrize("does", CHILD_DOES.values(), ids=CHILD_DOES)
+@pytest.mark.parametrize("held_in", HELD_IN.values(), ids=HELD_IN)
+def test_the_child_ends_what_a_thread_was_at_that_is_not_there(run_forking, held_in, does):
+    run_forking(f"""
+parent, main = os.getpid(), threading.current_thread()
+held, opened, got, seen = threading.Event(), threading.Event(), [], []
+bus = Dispatcher()
+
+def hold(tick):
+    if os.getpid() == parent and threading.current_thread() is not main:
+        held.set()
+        assert opened.wait(DEADLINE)
+    return True
+
+def hold_second(tick):
+    return hold(tick) if tick.number else True
+
+class Key:
+    def __init__(self, tick):
+        self.number = tick.number
+    def __hash__(self):
+        return 1
+    def __eq__(self, other):
+        return hold(self) and self.number == other.number
+
+class Gone(Tick):
+    def __del__(self):
+        hold(self)
+
+def gone(number):
+    return Gone(number)
+
+def subscribe(held=Tick, handler=None, **options):
+    global make, event_class
+    make, event_class = held, Gone if held is gone else Tick
+    return bus.subscribe(event_class, handler or (lambda tick: got.append(tick)), **options)
+
+def publish_some():
+    for number in range(5):
+        bus.publish(make(number))
+
+def publish_more():
+    for number in range(5, 8):
+        bus.publish(make(number))
+
+subscription = {held_in}
+publisher = threading.Thread(target=publish_some)
+publisher.start()
+assert held.wait(DEADLINE)
+
+def child():
+    before = numbers(subscription)
+    assert before[3] == 0, subscription
+    {does}
+    for each in threading.enumerate():
+        assert each is threading.current_thread() or bus.closed is False, each
+    delivered, dropped, filtered, pending = numbers(subscription)
+    assert pending == 0 and dropped >= before[1], subscription
+    assert delivered - before[0] + dropped - before[1] <= 3, subscription
+    bus.close(DEADLINE)
+
+assert fork(child) == 0
+opened.set()
+publisher.join(DEADLINE)
+bus.close(DEADLINE)
+assert subscription.pending == 0
+""")
+
+
+@pytest.mark.parametrize("held_in", [HELD_IN[name] for name in HELD_IN if "where, " in name or name == "key"])
+def test_the_child_counts_each_event_of_a_thread_that_is_not_there_once(run_forking, held_in):
+    run_forking(f"""
+parent, main = os.getpid(), threading.current_thread()
+held, opened = threading.Event(), threading.Event()
+bus = Dispatcher()
+
+def hold(tick):
+    if os.getpid() == parent and tick.number == 0:
+        held.set()
+        assert opened.wait(DEADLINE)
+    return True
+
+def subscribe(**options):
+    return bus.subscribe(Tick, lambda tick: None, **options)
+
+subscription = {held_in}
+publisher = threading.Thread(target=bus.publish, args=(Tick(0),))
+publisher.start()
+assert held.wait(DEADLINE)
+
+def child():
+    assert numbers(subscription) == (0, 1, 0, 0), subscription
+    bus.publish(Tick(1))
+    with subscription:
+        pass
+    assert numbers(subscription) == (1, 1, 0, 0), subscription
+
+assert fork(child) == 0
+opened.set()
+publisher.join(DEADLINE)
+bus.close(DEADLINE)
+assert numbers(subscription) == (1, 0, 0, 0), subscription
+""")
+
+
+@pytest.mark.parametrize("options", ["policy='latest', key=forking", "policy='drop_oldest', where=forking"])
+def test_where_or_key_forks_on_a_thread_that_is_no_worker_and_goes_on_in_both(run_forking, options):
+    run_forking(f"""
+bus, pids, got = Dispatcher(max_workers=1), [], []
+main = threading.current_thread()
+
+def forking(tick):
+    if tick.number == 1 and not pids and threading.current_thread() is main:
+        pids.append(os.fork())
+        if pids[0] == 0:
+            signal.alarm(int(2 * DEADLINE))
+    return True
+
+slow = Slow()
+bus.subscribe(Other, slow)   # holds the one worker up
+subscription = bus.subscribe(Tick, lambda tick: got.append(tick.number), {options})
+bus.publish(Other())
+assert slow.held.wait(DEADLINE)
+code = 1
+try:
+    bus.publish(Tick(1))
+    subscription.pending   # has the event picked here
+    slow.opened.set()
+    with subscription:
+        pass
+    assert numbers(subscription) == (1, 0, 0, 0) and got == [1], (got, subscription)
+    assert bus.wait_idle(DEADLINE)
+    code = 0
+finally:
+    if pids[0] == 0:
+        if code:
+            traceback.print_exc()
+        os._exit(code)
+assert os.waitstatus_to_exitcode(os.waitpid(pids[0], 0)[1]) == 0
+bus.close(DEADLINE)
+""")
+
+
 def test_asyncio_subscriptions_end_in_the_child_as_their_loop_is_the_parents(run_forking):
     run_forking("""
 async def main():

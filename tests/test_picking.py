@@ -183,3 +183,56 @@ def test_events_that_another_thread_is_judging_when_the_loop_comes_for_them_are_
         assert seen == [1, 2]
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("exception", [KeyboardInterrupt, SystemExit])
+def test_publish_raises_what_is_no_exception_of_its_pick_and_its_event_is_not_queued(
+    make_bus, pick, gate, deadline, exception
+):
+    failures = []
+    bus = make_bus(max_queue=1, on_error=failures.append)
+    publisher = threading.get_ident()
+
+    def picking(number):
+        if threading.get_ident() == publisher:
+            raise exception
+
+    def handler(number: int) -> None:
+        gate.hold()
+
+    subscription = bus.subscribe(handler, **pick(picking))
+    bus.publish(0)
+    gate.wait_until_held()
+    bus.publish(1)
+    with pytest.raises(exception):
+        bus.publish(2)  # finds the ring full, and picks 1
+    gate.open()
+    bus.close(deadline)
+    assert failures == []
+    assert subscription.errors == 1
+    assert accounted(subscription) == (1, 1, 0)
+
+
+@pytest.mark.thread_unsafe(reason="a Ctrl-C is the main thread's")
+@pytest.mark.skipif(threading.current_thread() is not threading.main_thread(), reason="needs the main thread")
+def test_a_ctrl_c_in_a_pick_is_raised_also_where_the_call_raises_nothing(make_bus, pick, gate, deadline):
+    failures = []
+    bus = make_bus(max_workers=1, on_error=failures.append)
+
+    def picking(number):
+        if threading.current_thread() is threading.main_thread():
+            raise KeyboardInterrupt
+
+    bus.subscribe(str, gate.hold)  # holds the one worker up
+    subscription = bus.subscribe(int, lambda number: None, **pick(picking))
+    bus.publish("")
+    gate.wait_until_held()
+    bus.publish(1)
+    with pytest.raises(KeyboardInterrupt):  # noqa: PT012 -- by the property, or just after it
+        subscription.pending  # noqa: B018
+        eventually_interrupted = threading.Event()
+        eventually_interrupted.wait(deadline)
+    gate.open()
+    bus.close(deadline)
+    assert failures == []
+    assert accounted(subscription) == (0, 1, 0)

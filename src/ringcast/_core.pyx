@@ -46,7 +46,7 @@ from ringcast.errors import (
     StartError,
     TypeIdError,
 )
-from ringcast._threads import ringcast_watch, ringcast_worker
+from ringcast._threads import Thread, ringcast_watch, ringcast_worker
 from ringcast.events import check_type_id, class_name, identify, shown
 from ringcast.handlers import handler_name
 

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
-from ringcast._core import EMPTY, Core, Envelope, Subscription, begin_wait, end_wait
+from ringcast._core import EMPTY, Core, Envelope, Subscription, begin_wait, end_wait, seconds_to_leave
 from ringcast.errors import ClosedError, CloseTimeoutError, OptionError, PublishTimeoutError
 
 if TYPE_CHECKING:
@@ -33,8 +33,19 @@ NAME_AFTER = 1.0  # seconds for which a close waits for a stream before it says 
 PAUSE = 0.01  # seconds between a call that was cancelled, or ends the loop, and the next: the loop may be shut down
 TURN = 0.0002  # seconds for which calls that wait for nothing may follow each other before the loop goes on
 
-# whose handler a task runs, by the task's id: a key is taken out when the call ends, or is freed with its loop
-_handling: dict[int, weakref.ref[Subscription[Any]]] = {}
+
+class Call:
+    """A call of an `async def` handler, while it is under way: what its task, and those that it begins, can see."""
+
+    __slots__ = ("subscription", "task")
+
+    def __init__(self, subscription: weakref.ref[Subscription[Any]], task: asyncio.Task[Any] | None) -> None:
+        self.subscription: weakref.ref[Subscription[Any]] | None = subscription  # None: it has ended
+        self.task = task
+
+
+# of the innermost handler; tasks inherit it, and so do threads of asyncio.to_thread
+_call: contextvars.ContextVar[Call] = contextvars.ContextVar("ringcast_call")
 
 
 def choose_loop(loop: object) -> asyncio.AbstractEventLoop:
@@ -155,8 +166,8 @@ class Runner:
 
     async def _call(self, event: Any) -> BaseException | None:
         """Call the handler. Return what is to end the loop, which a task that has begun at once cannot raise there."""
-        task = id(asyncio.current_task())
-        _handling[task] = self._reference
+        call = Call(self._reference, asyncio.current_task())
+        _call.set(call)  # in a context of its own: see _begin
         try:
             handler: Any = self._subscription.handler
             if handler is not None:  # None: a weak one, gone just now
@@ -164,7 +175,7 @@ class Runner:
         except (KeyboardInterrupt, SystemExit) as error:
             return error
         finally:
-            _handling.pop(task, None)
+            call.subscription = call.task = None
         return None
 
 
@@ -310,7 +321,7 @@ async def apublish(dispatcher: Dispatcher, event: object, timeout: float | None)
 
 async def _room_comes(dispatcher: Dispatcher, event: object, room: asyncio.Future[None]) -> bool:
     """Wait for room; return False where it would never come, as handlers of event loops would wait for each other."""
-    handling = _handled()
+    handling = _handled_itself()
     if handling is None or not handling._is_of(dispatcher):
         await room
         return True
@@ -357,25 +368,30 @@ async def _closed(dispatcher: Dispatcher, timeout: float | None, nanoseconds: in
         raise CloseTimeoutError(dispatcher._still_at_work(timeout))
 
 
-async def leave(subscription: Subscription[Any], failed: bool = False) -> None:
+async def leave(subscription: Subscription[Any], exception: BaseException | None = None) -> None:
     """Cancel the subscription and wait until all that was accepted for it is delivered; in a handler, do not wait.
 
-    `failed`: the block has ended by an exception, which is not to wait for long.
+    `exception`: what has ended the block.
     """
     subscription.cancel()
     dispatcher = subscription._dispatcher()
     if dispatcher is None or in_handler() or dispatcher._is_in_handler():
         return
-    await _until(dispatcher, subscription._is_over, dispatcher._exit_timeout if failed else None)
+    await _until(dispatcher, subscription._is_over, seconds_to_leave(exception, dispatcher._exit_timeout))
 
 
 async def _until(dispatcher: Core, done: Callable[[], bool], timeout: float | None) -> bool:
     """Wait, without a thread, until `done()` is true, which it becomes by progress of the dispatcher.
 
     Returns:
-        Whether it is true; False after `timeout` seconds (None: no limit).
+        Whether it is true; False after `timeout` seconds (None: no limit). True also where this is given up after
+        `exit_timeout`, as a handler has begun this task: to wait for the handler may be to wait for itself.
     """
     loop = asyncio.get_running_loop()
+    patience = dispatcher._exit_timeout if is_begun_by_handler(dispatcher) else None
+    impatient = patience is not None and (timeout is None or patience < timeout)
+    if impatient:
+        timeout = patience
     deadline = None if timeout is None else loop.time() + timeout
     pause = LEAST_PAUSE
     while True:
@@ -388,7 +404,9 @@ async def _until(dispatcher: Core, done: Callable[[], bool], timeout: float | No
                 return True
             left = pause if deadline is None else min(pause, deadline - loop.time())
             if left <= 0:
-                return False
+                if impatient:
+                    tell_of_lost_patience(dispatcher)
+                return impatient
             # nobody tells of the end of a thread, or that another loop is closed
             look_again = loop.call_later(left, _resolve, progress)
             try:
@@ -402,13 +420,34 @@ async def _until(dispatcher: Core, done: Callable[[], bool], timeout: float | No
 
 def in_handler() -> bool:
     """Whether the calling task runs an `async def` handler."""
-    return _handled() is not None
+    return _handled_itself() is not None
 
 
-def _handled() -> Subscription[Any] | None:
+def is_begun_by_handler(dispatcher: Core) -> bool:
+    """Whether an `async def` handler of the dispatcher, whose call is under way, has begun the calling task, or thread
+    (asyncio.to_thread): it may wait for this one.
+    """
+    call = _call.get(None)
+    subscription = None if call is None or call.subscription is None else call.subscription()
+    return subscription is not None and subscription._is_of(dispatcher) and not in_handler()
+
+
+def tell_of_lost_patience(dispatcher: Core) -> None:
+    """Say that a wait in what a handler has begun was given up."""
+    logging.getLogger("ringcast").warning(
+        "a task or thread that a handler of %r has begun has waited %s s for that handler, which may wait for it: the "
+        "wait is given up. In a handler, call aclose() or close() itself: that does not wait",
+        dispatcher.name,
+        dispatcher._exit_timeout,
+    )
+
+
+def _handled_itself() -> Subscription[Any] | None:
     """The subscription whose `async def` handler the calling task runs."""
+    call = _call.get(None)
+    if call is None or call.subscription is None:
+        return None
     try:
-        reference = _handling.get(id(asyncio.current_task()))
+        return call.subscription() if call.task is asyncio.current_task() else None
     except RuntimeError:  # no loop runs here
         return None
-    return None if reference is None else reference()

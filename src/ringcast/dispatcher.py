@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import atexit
 import math
 import os
@@ -23,6 +24,8 @@ from ringcast._core import (
     after_fork_in_parent,
     before_fork,
     is_interrupt,
+    seconds_to_leave,
+    seconds_to_wait,
 )
 from ringcast.errors import CloseTimeoutError, EventClassError, LoopBlockedError, OptionError
 from ringcast.events import check_type_id, is_class, type_id
@@ -547,9 +550,9 @@ class Dispatcher(Core):
             await self.aclose()
         elif self._begins_to_leave(exception):
             try:
-                await self.aclose(self._exit_timeout)
+                await self.aclose(seconds_to_leave(exception, self._exit_timeout))
             except CloseTimeoutError:
-                self._give_up("the block was left by an exception")
+                self._give_up("the block was left by an exception", stuck=True)
 
     # --- insight, waiting and closing ---
 
@@ -604,13 +607,19 @@ class Dispatcher(Core):
             self._begin_close(discard)
             return
         self._begin_close(discard)
-        if not self._await_close(nanoseconds):
-            raise CloseTimeoutError(self._still_at_work(timeout))
+        patience = seconds_to_wait(self, self._exit_timeout)
+        if patience is None or (timeout is not None and timeout <= patience):
+            if not self._await_close(nanoseconds):
+                raise CloseTimeoutError(self._still_at_work(timeout))
+        elif not self._await_close(_nanoseconds(patience)):
+            from ringcast import aio
+
+            aio.tell_of_lost_patience(self)
 
     def _begins_to_leave(self, exception: BaseException) -> bool:
         """Begin to close at the end of a block that an exception has ended. Return whether to wait for deliveries."""
         if is_interrupt(exception):
-            self._give_up(f"the block was left by {type(exception).__name__}")
+            self._give_up(f"the block was left by {type(exception).__name__}", stuck=False)
             return False
         for subscription in self._subscriptions():  # which the block will not read any more
             if subscription._is_stream():
@@ -618,28 +627,37 @@ class Dispatcher(Core):
         self._begin_close()
         return True
 
-    def _give_up(self, why: str) -> None:
-        """Close, name what is not delivered, and drop what no handler has begun."""
-        self._begin_close()
-        self._name_undelivered(why)
-        self._begin_close(discard=True)
+    def _give_up(self, why: str, *, stuck: bool) -> None:
+        """Close, drop what no handler has begun, and name that: first dropped, or some of it may be handled meanwhile.
 
-    def _name_undelivered(self, why: str) -> None:
+        `stuck`: events in hand are named, too; their handlers had their time.
+        """
+        self._begin_close()
+        before = [(subscription, subscription.dropped) for subscription in self._subscriptions()]
+        self._begin_close(discard=True)
+        for subscription, dropped in before:
+            in_hand = subscription.pending if stuck else 0
+            self._name_undelivered(subscription, subscription.dropped - dropped + in_hand, why)
+        self._named = self._named or stuck
+
+    def _name_pending(self, why: str) -> None:
         """Log each handler that has not handled all its events, one line each, once."""
         named, self._named = self._named, True
-        if named:
-            return
-        for subscription in self._subscriptions():
-            if pending := subscription.pending:
-                import logging
+        if not named:
+            for subscription in self._subscriptions():
+                self._name_undelivered(subscription, subscription.pending, why)
 
-                logging.getLogger("ringcast").error(
-                    "handler %s has not handled %d events of %r: %s",
-                    handler_name(subscription.handler),
-                    pending,
-                    self.name,
-                    why,
-                )
+    def _name_undelivered(self, subscription: Subscription[Any], events: int, why: str) -> None:
+        if events:
+            import logging
+
+            logging.getLogger("ringcast").error(
+                "handler %s has not handled %d events of %r: %s",
+                handler_name(subscription.handler),
+                events,
+                self.name,
+                why,
+            )
 
     def _still_at_work(self, timeout: float | None) -> str:
         stuck = [sub for sub in self._subscriptions() if sub.pending]
@@ -660,23 +678,28 @@ class Dispatcher(Core):
 
         A block that is left by an exception must not hide it: the deliveries then have `exit_timeout` seconds, streams
         are not waited for, and what is left is named in the logger `ringcast` and dropped. By an interrupt (Ctrl-C, the
-        cancellation of a task) all that no handler has begun is dropped at once, and nothing is waited for.
+        cancellation of a task, or a group with one of them) all that no handler has begun is dropped at once, and
+        nothing is waited for. GeneratorExit is no failure: the generator whose block it ends waits as if it returned,
+        but not for streams.
         """
         if exception is None:
             self.close()
         elif (
             self._begins_to_leave(exception)
             and not self._is_run_here()  # the loop goes on with them
-            and not self._await_close(_nanoseconds(self._exit_timeout))
+            and not self._await_close(_nanoseconds(seconds_to_leave(exception, self._exit_timeout)))
         ):
-            self._give_up("the block was left by an exception")
+            self._give_up("the block was left by an exception", stuck=True)
 
     def _report_failure(self, exception: BaseException, event: Any, subscription: Subscription[Any]) -> None:
-        """Called by the core. Whatever `on_error` raises ends here."""
+        """Called by the core. Whatever `on_error` raises ends here, but for a Ctrl-C in the main thread."""
         try:
             self._on_error(HandlerFailure(exception, event, subscription))
-        except BaseException:
+        except BaseException as error:
             import logging
+
+            if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+                _thread.interrupt_main()  # raised by the main thread as soon as it can be
 
             logging.getLogger("ringcast").exception(
                 "on_error %s failed on a failure of handler %s: %r",
@@ -736,7 +759,7 @@ def _close_all() -> None:
                 dispatcher._await_close(_nanoseconds(max(0.0, left)))
     finally:  # also when Ctrl-C has ended the wait
         for dispatcher in dispatchers:
-            dispatcher._name_undelivered("the program has ended")
+            dispatcher._name_pending("the program has ended")
 
 
 _told = False  # whether multiprocessing was told what to call when a process begins

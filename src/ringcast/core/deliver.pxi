@@ -193,6 +193,15 @@ cdef void report(Core core, exception, event, Subscription sub) noexcept:
     core._report_failure(exception, event, sub)
 
 
+cdef void report_or_interrupt(Core core, exception, event, Subscription sub) noexcept:
+    """Hands what `where` or `key` has raised to the dispatcher; but a Ctrl-C, which comes up in the main thread, is for
+    the program there."""
+    if isinstance(exception, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+        set_aside(exception, "")
+    else:
+        report(core, exception, event, sub)
+
+
 cdef void report_failure(subscription_t *sub, PyObject *event) noexcept:
     """Counts the exception that the handler has raised and hands it to the dispatcher."""
     rc_u64_count(&sub.failures, 1)

@@ -7,9 +7,9 @@
 cdef extern from *:
     """
     /* What this thread is at, for the handlers that it calls meanwhile: a delivery of a Core's, or the picking of
-     * events of a pool's; and what it was at before. Not on the stack: a handler may switch to another greenlet, which
+     * events of a pool's for a subscription; and what it was at before. Not on the stack: a handler may switch to another greenlet, which
      * has the same thread, and uses the same stack until it switches back. What began last need not end first. */
-    typedef struct rc_place { void *of; PyObject *follow; struct rc_place *outer; } rc_place;
+    typedef struct rc_place { void *of; void *at; PyObject *follow; struct rc_place *outer; } rc_place;
     typedef struct rc_places { rc_place *now; rc_place first; } rc_places;   /* first: mostly suffices, cannot fail */
     static _Thread_local rc_places deliveries, pickings;
     /* Not inline: to find a thread's variable takes a call, which compilers make again for each use of the address. */
@@ -26,11 +26,19 @@ cdef extern from *:
         while (at != NULL && at->of != of) at = at->outer;
         return at;
     }
-    static inline rc_place *rc_place_enter(rc_places *all, void *of)
+    static inline uint32_t rc_places_count(const rc_places *all, const void *of, const void *at)
+    {
+        uint32_t count = 0;
+        for (const rc_place *place = all->now; place != NULL; place = place->outer)
+            count += place->of == of && (at == NULL || place->at == at);
+        return count;
+    }
+    static inline rc_place *rc_place_enter(rc_places *all, void *of, void *at)
     {
         rc_place *place = all->first.of == NULL ? &all->first : PyMem_Malloc(sizeof *place);
         if (place != NULL) {
             place->of = of;
+            place->at = at;
             place->follow = NULL;
             place->outer = all->now;
             all->now = place;
@@ -55,7 +63,8 @@ cdef extern from *:
     rc_places *rc_deliveries() nogil
     rc_places *rc_pickings() nogil
     rc_place *rc_place_find(const rc_places *all, const void *of) nogil
-    rc_place *rc_place_enter(rc_places *all, void *of)
+    uint32_t rc_places_count(const rc_places *all, const void *of, const void *at) nogil   # `at` NULL: any
+    rc_place *rc_place_enter(rc_places *all, void *of, void *at)
     void rc_place_leave(rc_places *all, rc_place *place)
 
 
@@ -93,7 +102,7 @@ cdef deliver_direct(Core core, tuple subscriptions, event):
             give_back(subscriptions, 0, forks)
             raise
         return
-    now = rc_place_enter(deliveries, <void *>core)
+    now = rc_place_enter(deliveries, <void *>core, NULL)
     if now == NULL:
         give_back(subscriptions, 0, forks)
         raise MemoryError

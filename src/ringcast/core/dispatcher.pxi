@@ -986,19 +986,18 @@ cdef class Core:
         if not self.pool.wait(timeout, None, self):
             return False
         while True:   # while the watch lives it may start a worker for the last of the work
-            alive = [thread for thread in self.threads() if thread.is_alive()]
-            if not alive:
+            there = [thread for thread in self.threads() if thread.is_there()]
+            if not there:
                 return True
-            for thread in alive:
-                thread.join(None if timeout < 0 else max(0, deadline - time.monotonic_ns()) / 1e9)
-                if thread.is_alive():
+            for thread in there:
+                if not thread.wait_until_gone(None if timeout < 0 else max(0, deadline - time.monotonic_ns()) / 1e9):
                     return False
 
     def _has_ended(self):
         """Whether all is delivered and the threads have ended. Does not wait."""
         if self.native_pool is None:
             return True
-        return self.outstanding() == 0 and not any([thread.is_alive() for thread in self.threads()])
+        return self.outstanding() == 0 and not any([thread.is_there() for thread in self.threads()])
 
     cdef list threads(self):
         """Those that it has started and that end when it is closed; not the one that asks."""

@@ -42,6 +42,8 @@ def after_fork_in_child(Core core, bint locked):
             return
         rc_pool_after_fork(&core.pool.c)
         rc_pool_after_fork(&core.native_pool.c)
+        for _ in range(rc_places_count(rc_pickings(), &core.pool.c, NULL)):   # `where` or `key` has forked: it goes on
+            rc_pool_hold(&core.pool.c)
         keep_for_good(core.pool.listeners)   # for event loops of the parent
         core.pool.listeners = []
         core.pool.listeners_lock = threading.RLock()
@@ -113,7 +115,10 @@ cdef disown_direct(Topic topic, bint here):
     of these handlers has forked, and goes on in the child. Which of the events are its own is not known: then nothing
     is counted, and nobody waits for it, as whoever could is inside."""
     cdef Subscription sub
-    cdef uint64_t in_hands
+    cdef uint64_t in_hands, tail = rc_ring_tail(&topic.c.ring)
+    for sub in topic.direct_members():
+        if rc_u32_load(&sub.c.fired):   # whoever was to cancel it may not be here any more
+            sub.cancel(discard=True)
     for sub in topic.direct_members() + topic.ending_members():
         in_hands = sub.unfinished()
         if here:
@@ -122,6 +127,7 @@ cdef disown_direct(Topic topic, bint here):
             rc_u64_count(&sub.c.unheard, in_hands)
             rc_u64_count(&sub.c.calls, in_hands)
     for sub in topic.ending_members():
+        rc_u64_store(&sub.c.end, min(tail, rc_u64_load(&sub.c.end)))   # else its cancel has just begun
         rc_u32_store(&sub.c.retired, 1)   # not `retire`: what it would let go of is not held here
     topic.ending = ()
 
@@ -134,9 +140,11 @@ cdef disown_subscription(Subscription sub, uint64_t tail, bint here, uint64_t in
     cdef uint64_t cursor = rc_u64_load(&c.cursor), end = min(tail, rc_u64_load(&c.end)), missed = 0
     cdef uint64_t dropped = 0, delivered = 0, in_hands, waiting = end - cursor if end > cursor else 0
     cdef bint cancelled = rc_u64_load(&c.end) != NEVER
+    cdef bint picks = rc_places_count(rc_pickings(), c.topic.pool, c) != 0   # this thread does, and goes on with that
     if cancelled and rc_u64_load(&c.end) != rc_u64_load(&c.cancelled_at):   # these were dropped before
         dropped = rc_u64_load(&c.cancelled_at) - max(cursor, end)
-    if c.mode == LOOP and not cancelled:   # its event loop is the parent's
+    # its event loop is the parent's; or whoever was to cancel it, after its one event, is not here any more
+    if not cancelled and (c.mode == LOOP or (rc_u32_load(&c.fired) and not here)):
         cancelled = True
         sub.topic.count_subscribers(-1)
     if c.mail != NULL:
@@ -145,7 +153,10 @@ cdef disown_subscription(Subscription sub, uint64_t tail, bint here, uint64_t in
             waiting += 1
         waiting += rc_u64_load(&c.keyed)
         rc_u64_store(&c.keyed, 0)
-        if c.picky:
+        if c.picky and not picks:   # perhaps another thread did, which is not here any more
+            waiting += rc_u32_load(&c.picked)
+            rc_u32_store(&c.picked, 0)
+            rc_u32_store(&c.pick_lasts, 0)
             sub.picking = threading.Lock()
         if c.by_key:
             keep_for_good(sub.by_key)
@@ -158,8 +169,8 @@ cdef disown_subscription(Subscription sub, uint64_t tail, bint here, uint64_t in
         rc_u64_count(&c.taken, dropped + waiting)
     if c.mail != NULL or c.mode == LOOP:
         in_hands = sub.unfinished()
-        if here and c.mode != LOOP:
-            in_hands -= rc_u32_load(&c.running) if c.batch else 1
+        if here:   # all of them are this worker's: those its handler has, or those of which it makes a batch
+            in_hands = 0
         rc_u64_count(&c.unheard, in_hands)
         rc_u64_count(&c.calls, in_hands)
         rc_u64_store(&c.cursor, tail)

@@ -11,7 +11,7 @@ cdef void absorb(subscription_t *sub) noexcept:
     cdef PyObject *event
     cdef uint64_t begin, cursor, end, count, at
     if sub.picky:
-        absorb_picked(sub, PICK_SECONDS)
+        absorb_picked(sub, PICK_SECONDS, None)
         return
     if sub.topic.ring.record_size != 0:
         absorb_records(sub)
@@ -137,10 +137,10 @@ cdef inline bint is_waited_for(rc_pool *pool) noexcept nogil:
     return rc_place_find(rc_pickings(), pool) != NULL or rc_pool_current(pool) != NULL
 
 
-cdef void absorb_picked(subscription_t *c, double seconds) noexcept:
+cdef void absorb_picked(subscription_t *c, double seconds, list raised) noexcept:
     """The same where the user's code says what goes to the mailbox. That code may take long, raise, and publish: so no
     C lock is held while it runs, and a thread that finds another one here does not wait for longer than `seconds`: it
-    looks again later."""
+    looks again later. `raised`: see pick_next; what is added there ends this."""
     cdef Subscription sub = <Subscription>c.subscription
     cdef rc_pool *pool = c.topic.pool
     cdef rc_place *now
@@ -152,14 +152,14 @@ cdef void absorb_picked(subscription_t *c, double seconds) noexcept:
     if not picking.acquire(timeout=seconds):
         rc_u32_store(&c.pick_lasts, 1)
         return
-    now = rc_place_enter(rc_pickings(), pool)
+    now = rc_place_enter(rc_pickings(), pool, c)
     if now == NULL:   # no memory: as if another thread were here
         picking.release()
         rc_u32_store(&c.pick_lasts, 1)
         return
     rc_pool_hold(pool)   # as long as an event is neither in the ring nor in the mailbox, close waits for it
     try:
-        while pick_next(sub, <Core>core):
+        while not raised and pick_next(sub, <Core>core, raised):
             picked = True
     finally:
         rc_place_leave(rc_pickings(), now)
@@ -169,8 +169,9 @@ cdef void absorb_picked(subscription_t *c, double seconds) noexcept:
         unhold(<Core>core)
 
 
-cdef bint pick_next(Subscription sub, Core core):
-    """Takes the next event out of the ring, if there is one."""
+cdef bint pick_next(Subscription sub, Core core, list raised):
+    """Takes the next event out of the ring, if there is one. `raised` is of a publisher: what the user's code raises
+    there and is no Exception (KeyboardInterrupt, SystemExit) is added to it, for publish to raise; or None."""
     cdef subscription_t *c = &sub.c
     cdef PyObject *raw = blank(c.topic) if c.topic.ring.record_size != 0 else NULL
     cdef bint found
@@ -190,11 +191,12 @@ cdef bint pick_next(Subscription sub, Core core):
         return True
     event = <object>raw
     Py_DECREF(raw)
+    dropped = None   # kept to the end: its finalizer runs when the event is in the mailbox, and no more in hand
     try:
         if sub.where is not None and not sub.where(unwrapped(event)):
             rc_u64_count(&c.filtered_early, 1)
         elif c.by_key:
-            put_by_key(sub, sub.key(unwrapped(event)), event)
+            dropped = put_by_key(sub, sub.key(unwrapped(event)), event)
         else:
             rc_share(raw)
             rc_mutex_lock(&c.mail.mutex)
@@ -203,23 +205,35 @@ cdef bint pick_next(Subscription sub, Core core):
             rc_mutex_unlock(&c.mail.mutex)
             if raw != NULL:
                 rc_u64_count(&c.lost, 1)
+                dropped = <object>raw
                 Py_DECREF(raw)
     except BaseException as exception:
         rc_u64_count(&c.lost, 1)
         rc_u64_count(&c.failures, 1)
-        report(core, exception, unwrapped(event), sub)
+        if raised is not None and not isinstance(exception, Exception):
+            raised.append(exception)
+        else:
+            report_or_interrupt(core, exception, unwrapped(event), sub)
     finally:
         rc_u32_store(&c.pick_lasts, 0)
         rc_u32_store_seq(&c.picked, 0)   # seq: after the size of the mailbox, for is_over
     return True
 
 
-cdef void make_room(subscription_t *c) noexcept:
-    """For a publisher that finds no room: has what the ring holds for the subscription moved, if it can be."""
+cdef make_room(subscription_t *c):
+    """For a publisher that finds no room: has what the ring holds for the subscription moved, if it can be.
+
+    Raises:
+        BaseException: what `where` or `key` has raised and is no Exception, for publish to raise.
+    """
+    cdef list raised
     if not c.picky:
         absorb(c)
         return
-    absorb_picked(c, 0 if rc_u32_load(&c.pick_lasts) else PICK_SECONDS)
+    raised = []
+    absorb_picked(c, 0 if rc_u32_load(&c.pick_lasts) else PICK_SECONDS, raised)
+    if raised:
+        raise raised[0]
     if rc_u32_load(&c.pick_lasts):
         drop_unpicked(c)
 
@@ -244,26 +258,30 @@ cdef void drop_unpicked(subscription_t *c) noexcept:
 
 
 cdef put_by_key(Subscription sub, key, event):
-    """Keeps the event as the newest of its key. A key keeps its place in the order of delivery."""
+    """Keeps the event as the newest of its key. A key keeps its place in the order of delivery. Returns what had to go
+    for it: see pick_next."""
     cdef Latest latest
+    dropped = None
     with sub.keyed_lock:
         if rc_u32_load(&sub.c.discarded):
             rc_u64_count(&sub.c.lost, 1)
-            return
+            return None
         latest = sub.by_key.get(key)
         if latest is not None:
             rc_u64_count(&sub.c.lost, 1)
             latest.missed += 1
+            dropped = latest.event
             latest.event = event
-            return
+            return dropped
         if <uint64_t>len(sub.by_key) == sub.c.max_queue:   # the key that has waited longest has to go
-            sub.by_key.pop(next(iter(sub.by_key)))
+            dropped = sub.by_key.pop(next(iter(sub.by_key)))
             rc_u64_count(&sub.c.lost, 1)
         latest = Latest.__new__(Latest)
         latest.event = event
         sub.by_key[key] = latest
         rc_u64_store_seq(&sub.c.keyed, <uint64_t>len(sub.by_key))   # seq: with mail_size
         rc_u64_store(&sub.c.high_water, max(rc_u64_load(&sub.c.high_water), <uint64_t>len(sub.by_key)))
+    return dropped
 
 
 cdef PyObject *take_by_key(subscription_t *c) noexcept:

@@ -1,8 +1,8 @@
 # The pool: the threads of a dispatcher.
 
 cdef start_thread(list threads, target, loop, str name):
-    """Starts a thread, adds it to the list and takes out those that have ended. Where it raises anything but an
-    Exception (an interrupt), the thread may be started all the same."""
+    """Starts a thread, adds it to the list and takes out those that have ended. Where it raises anything but a
+    StartError or MemoryError (what a signal's handler has raised), the thread may be started all the same."""
     if threading.get_ident() != PyThread_get_thread_ident():
         raise StartError(
             f"{name} cannot be started: gevent or eventlet has patched `threading`, and a greenlet would stop the "
@@ -10,18 +10,21 @@ cdef start_thread(list threads, target, loop, str name):
             "eventlet.monkey_patch(thread=False); or subscribe with mode='direct', which needs no threads"
         )
     for old in list(threads):
-        if old.ident is not None and not old.is_alive():
+        if not old.is_there():
             threads.remove(old)
     # daemon: a handler that never returns must not keep the interpreter; Dispatcher closes at exit
-    thread = threading.Thread(target=target, args=(loop,), name=name, daemon=True)
+    thread = Thread(target=target, args=(loop,), name=name, daemon=True)
     threads.append(thread)   # first: an interrupt may come in as soon as it runs
     try:
         thread.start()
     except RuntimeError as error:   # "can't start new thread", or "... at interpreter shutdown"
         threads.remove(thread)
         raise StartError(f"{name} cannot be started: {error}") from error
-    except Exception:
+    except MemoryError:
         threads.remove(thread)
+        raise
+    except BaseException:
+        thread.start_was_interrupted()
         raise
 
 

@@ -191,6 +191,9 @@ cdef class Subscription:
         Py_INCREF(core)
         while True:
             taken = self.take_batch() if self.c.batch else self.take_admitted()
+            if self.orphaned:   # `where` or `key` has forked, and in the child nothing of this is counted any more
+                Py_DECREF(core)
+                return EMPTY
             if not self.has_events(rc_ring_tail(&self.c.topic.ring)):
                 self.look_away()
             elif taken is EMPTY and not self.c.picky:   # one has come just now
@@ -242,7 +245,7 @@ cdef class Subscription:
                     return event
             except BaseException as exception:   # `where` has raised
                 rc_u64_count(&self.c.failures, 1)
-                report(<Core>self.c.topic.core, exception, unwrapped(event), self)
+                report_or_interrupt(<Core>self.c.topic.core, exception, unwrapped(event), self)
             rc_u64_count(&self.c.calls, 1)
 
     cdef void look_away(self) noexcept:
@@ -476,8 +479,9 @@ cdef class Subscription:
         that one needs.
 
         A block that is left by an exception must not hide it: it waits for the dispatcher's `exit_timeout` at most, and
-        what is left is delivered later. By an interrupt (KeyboardInterrupt, the cancellation of a task) what its
-        handler has not begun is dropped and counted, and nothing is waited for.
+        what is left is delivered later. (Not by GeneratorExit: a generator that is closed ends as one that returns.) By
+        an interrupt (KeyboardInterrupt, the cancellation of a task, or a group with one of them) what its handler has
+        not begun is dropped and counted, and nothing is waited for.
 
         Raises:
             LoopBlockedError: what is left needs the event loop that runs here: use `async with`.
@@ -495,7 +499,10 @@ cdef class Subscription:
             if not aio.in_handler() and exception is None:
                 raise LoopBlockedError(f"to wait for {self!r} would stop the loop that it needs: use `async with`")
             return
-        (<Core>core).pool.wait(-1 if exception is None else nanoseconds(core._exit_timeout), self, <Core>core)
+        patience = seconds_to_leave(exception, core._exit_timeout)
+        if patience is None:
+            patience = seconds_to_wait(core, core._exit_timeout)
+        (<Core>core).pool.wait(nanoseconds(patience), self, <Core>core)
 
     async def __aenter__(self):
         return self
@@ -506,7 +513,7 @@ cdef class Subscription:
 
         self.cancel(discard=is_interrupt(exception))
         if not is_interrupt(exception):
-            await aio.leave(self, exception is not None)
+            await aio.leave(self, exception)
 
     def _dispatcher(self):
         """Its dispatcher, or None where that is gone."""
@@ -625,8 +632,31 @@ cdef class Subscription:
 
 
 def is_interrupt(exception):
-    """Whether it asks for a quick end: Ctrl-C, or the cancellation of a task. Not SystemExit, an ordinary end."""
-    return exception is not None and not isinstance(exception, (Exception, SystemExit))
+    """Whether it asks for a quick end: Ctrl-C, or the cancellation of a task, also as one of a group."""
+    if isinstance(exception, BaseExceptionGroup):
+        return any([is_interrupt(each) for each in exception.exceptions])
+    asyncio = rc_get(sys.modules, "asyncio.exceptions")   # not imported for the question
+    return isinstance(exception, KeyboardInterrupt) or (
+        asyncio is not None and isinstance(exception, asyncio.CancelledError)
+    )
+
+
+def seconds_to_wait(core, exit_timeout):
+    """How long to wait for deliveries, in seconds; None: as long as they take. Limited where a handler of an event loop
+    may wait for the one that asks: see aio.is_begun_by_handler."""
+    aio = rc_get(sys.modules, "ringcast.aio")   # not imported for the question
+    return exit_timeout if aio is not None and aio.is_begun_by_handler(core) else None
+
+
+def seconds_to_leave(exception, exit_timeout):
+    """How long the end of a block waits for deliveries, in seconds; None: as long as they take.
+
+    Args:
+        exception: what has ended the block, no interrupt. GeneratorExit is an ordinary end: whoever closes a generator
+            has it return.
+        exit_timeout: how long for other exceptions, which are not to be hidden.
+    """
+    return None if exception is None or isinstance(exception, GeneratorExit) else exit_timeout
 
 
 cdef Subscription new_subscription(
