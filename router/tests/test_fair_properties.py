@@ -4,7 +4,10 @@ from dataclasses import replace
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from worlds import play, scenarios
+from worlds import Scenario, play, scenarios
+
+from ringcast_router.config.model import Config, Fair, Group, Model
+from ringcast_router.simulation import Costs, Job
 
 CLOSE = 1e-6
 QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large]
@@ -19,6 +22,18 @@ def assert_bounded(world, mishaps=()):
             met = sum(visit.came <= at <= visit.granted for at, *_ in mishaps)
             assert visit.granted - visit.came <= bounded + met * one_more + CLOSE
     assert not world.left, "somebody waits for ever"
+
+
+def test_who_waited_before_the_overdue_request_for_another_model_goes_first_however_small_its_batches():
+    models = {name: Model(name, concurrency_limit=1) for name in ("a", "b")}
+    group = Group(swap=True, exclusive=True, persistent=False, members=("a", "b"))
+    fair = Fair(max_wait=2.0, min_residence=0.0, linger=0.0, max_batch=1)
+    config = Config(models=models, groups={"g": group}, fair=fair, scheduler="fair")
+    jobs = [*(Job(0.0, "a", 1.0, 0) for _ in range(30)), Job(0.0, "b", 1.0, 0), Job(1.0, "a", 1.0, 0)]
+    world = play(Scenario(config, jobs, [], Costs(models={"a": (1.0, 0.0), "b": (1.0, 0.0)}), {}, [], []))
+    *older, overdue, younger = world.visits
+    assert max(visit.granted for visit in older) < overdue.granted == 32.0 < younger.granted
+    assert_bounded(world)
 
 
 @given(scenarios(mishaps=("cancel",)))

@@ -153,9 +153,9 @@ def play(scenario, *, reload=lambda config: (config, frozenset(config.models))):
     def note_bound(visit):
         if visit.is_waiting:
             older = [other for other in world.visits if other.is_waiting and other.id < visit.id]
-            others = len({other.job.model for other in older} - {visit.job.model})
-            own = sum(other.job.model == visit.job.model for other in older)
-            world.bounds[visit.id] = bound(scenario, visit, others, own)
+            others = Counter(other.job.model for other in older)
+            own = others.pop(visit.job.model, 0)
+            world.bounds[visit.id] = bound(scenario, visit, list(others.values()), own)
 
     def mishap(kind, model, number):
         match kind:
@@ -192,7 +192,7 @@ def play(scenario, *, reload=lambda config: (config, frozenset(config.models))):
 
 
 def bound(scenario, visit, others, own):
-    """The longest wait of a request that is overdue behind `others` models, and `own` older ones of its model."""
+    """The longest wait of a request that is overdue behind `own` older ones of its model and `others` of each other."""
     fair = scenario.config.fair
     longest = max(job.seconds for job in [*scenario.jobs, *scenario.busy])
     loads, stops = zip(*scenario.costs.models.values(), strict=True)
@@ -200,8 +200,8 @@ def bound(scenario, visit, others, own):
     residence = min(max(2 * max(loads), 1.0), 300.0) if fair.min_residence is None else fair.min_residence
     linger = min(2.0, 0.1 * max(loads)) if fair.linger is None else fair.linger
     limits = [model.limit for model in scenario.config.models.values()]
-    batch = min(fair.max_batch, len(scenario.jobs) + len(scenario.busy))
+    batch = max(min(fair.max_batch, len(scenario.jobs) + len(scenario.busy)), *others, 0)
     visit_time = longest + swap + max(residence + linger, longest * math.ceil(batch / min(limits)))
     limit = scenario.config.models[visit.job.model].limit
-    bounded = fair.max_wait + (others + 1) * visit_time + longest + swap + longest * math.ceil((1 + own) / limit)
+    bounded = fair.max_wait + (len(others) + 1) * visit_time + longest + swap + longest * math.ceil((1 + own) / limit)
     return bounded, visit_time + longest + swap

@@ -30,8 +30,9 @@ class FairScheduler(BaseScheduler):
 
     A request that is neither cancelled nor refused waits at most `max_wait + (k+1)*V + S + L + S*ceil((1+a)/c)` with
     `V = S + L + max(R + linger, S*ceil(b/c))`. S is the longest request, L the longest swap, R the longest residence, c
-    the limit, b the largest batch; when the request becomes overdue, k other models have an older waiter, and its own
-    model has `a` older ones. Requests that never end have no bound.
+    the limit. When the request becomes overdue, k other models have an older waiter, and its own model has `a` older
+    ones; b is the largest batch or, where they are more, the older ones of another model. Requests that never end have
+    no bound.
     """
 
     name = "fair"
