@@ -7,8 +7,9 @@
 cdef extern from *:
     """
     /* What this thread is at, for the handlers that it calls meanwhile: a delivery of a Core's, or the picking of
-     * events of a pool's for a subscription; and what it was at before. Not on the stack: a handler may switch to another greenlet, which
-     * has the same thread, and uses the same stack until it switches back. What began last need not end first. */
+     * events of a pool's for a subscription; and what it was at before. Not on the stack: a handler may switch to
+     * another greenlet, which has the same thread, and uses the same stack until it switches back. What began last
+     * need not end first. */
     typedef struct rc_place { void *of; void *at; PyObject *follow; struct rc_place *outer; } rc_place;
     typedef struct rc_places { rc_place *now; rc_place first; } rc_places;   /* first: mostly suffices, cannot fail */
     static _Thread_local rc_places deliveries, pickings;
