@@ -41,6 +41,12 @@ async def test_unload_answers_when_the_servers_are_stopped(served, method, path,
     assert served.state("B") == ("ready" if "unload/" in path else "stopped")
 
 
+async def test_a_look_at_the_headers_of_unload_unloads_nothing(served):
+    await served.ask("A")
+    answer = await served.request("HEAD", "/unload")
+    assert (answer.status, served.state("A")) == (405, "ready")
+
+
 async def test_unload_of_a_stubborn_server_answers_when_it_is_killed_and_delays_nobody(served):
     await asyncio.gather(*(served.ask(model) for model in "AC"))
     unload = asyncio.create_task(served.post("/api/models/unload/C"))

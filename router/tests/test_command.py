@@ -197,6 +197,14 @@ def test_the_default_file_is_for_those_who_name_none():
     assert [str(path) for path in Files([]).paths()] == ["config.yaml"]
 
 
+@pytest.mark.parametrize("command", ["serve", "check", "simulate"])
+def test_who_has_no_default_file_is_told_how_to_name_one(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main([command]) == 1
+    said = capsys.readouterr().err
+    assert "config.yaml: there is no such file here: write one, or name yours by --config" in said
+
+
 @pytest.mark.parametrize("exists", [True, False])
 def test_a_folder_without_files_is_an_error_that_names_it(tmp_path, exists):
     folder = tmp_path if exists else tmp_path / "nowhere"

@@ -66,7 +66,10 @@ class Files:
         Raises:
             ConfigError: It cannot be used.
         """
-        return load(self.paths())
+        paths = self.paths()
+        if paths == [Path(DEFAULT)] and not paths[0].exists():
+            raise ConfigError("there is no such file here: write one, or name yours by --config", file=DEFAULT)
+        return load(paths)
 
     def signature(self) -> Signature:
         """Return what changes whenever a file does: name, inode, time of change, size. () while a file is missing."""

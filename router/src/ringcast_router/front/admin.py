@@ -16,7 +16,7 @@ def routes() -> list[web.RouteDef]:
         web.get("/favicon.ico", no_icon),
         web.get("/health", healthy),
         web.get("/wol-health", healthy),
-        web.get("/unload", unload_all),
+        web.get("/unload", unload_all, allow_head=False),  # HEAD changes nothing
         web.post("/api/models/unload", unload_all_api),
         web.post("/api/models/unload/{model:(?s:.+)}", unload_one),
         web.post("/api/models/load/{model:(?s:.+)}", load_one),
