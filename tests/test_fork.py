@@ -360,8 +360,7 @@ signal.alarm(0)
 """)
 
 
-# Where another thread is when this one forks, held by `hold()`, and how many of the events 0 to 4 the child counts as
-# dropped: all of them.
+# Where another thread is when this one forks, held by `hold()`. What that has published the child counts as dropped.
 HELD_IN = {
     "where, drop_oldest": "subscribe(policy='drop_oldest', where=hold)",
     "where, drop_newest": "subscribe(policy='drop_newest', where=hold)",
@@ -395,17 +394,17 @@ CHILD_DOES = {
 def test_the_child_ends_what_a_thread_was_at_that_is_not_there(run_forking, held_in, does):
     run_forking(f"""
 parent, main = os.getpid(), threading.current_thread()
-held, opened, got, seen = threading.Event(), threading.Event(), [], []
+held, opened, two_published, got = threading.Event(), threading.Event(), threading.Event(), []
 bus = Dispatcher()
 
-def hold(tick):
-    if os.getpid() == parent and threading.current_thread() is not main:
+def hold(tick, getpid=os.getpid, current=threading.current_thread):   # bound: finalizers run also at the very end
+    if getpid() == parent and current() is not main:
         held.set()
         assert opened.wait(DEADLINE)
     return True
 
 def hold_second(tick):
-    return hold(tick) if tick.number else True
+    return hold(tick) if tick.number else two_published.wait(DEADLINE)
 
 class Key:
     def __init__(self, tick):
@@ -428,15 +427,19 @@ def subscribe(held=Tick, handler=None, **options):
     return bus.subscribe(event_class, handler or (lambda tick: got.append(tick)), **options)
 
 def publish_some():
-    for number in range(5):
+    number = 0
+    while not held.is_set():   # a worker may have handled one before the next is there to be dropped or compared
         bus.publish(make(number))
+        number += 1
+        if number == 2:
+            two_published.set()
 
 def publish_more():
     for number in range(5, 8):
         bus.publish(make(number))
 
 subscription = {held_in}
-publisher = threading.Thread(target=publish_some)
+publisher = threading.Thread(target=publish_some, daemon=True)
 publisher.start()
 assert held.wait(DEADLINE)
 

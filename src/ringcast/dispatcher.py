@@ -125,6 +125,8 @@ class Dispatcher(Core):
         101.5
     """
 
+    _exit_timeout: float | None = EXIT_TIMEOUT  # for a subclass that forgot to call __init__: such a one is closed
+
     def __init__(
         self,
         max_queue: int = 50_000,
