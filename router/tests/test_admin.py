@@ -185,7 +185,7 @@ async def test_a_waiting_request_that_is_ended_is_not_granted_after_all(served, 
     first, second = owner.submit("A"), owner.submit("A")
     waiting = asyncio.create_task(second.granted())
     await asyncio.sleep(0)
-    second.abort()
+    second.abort(Refused(503, "ended", type="server_error", code="request_cancelled"))
     first.end()
     with pytest.raises(Refused) as refused:
         await waiting
@@ -208,16 +208,14 @@ async def test_a_waiting_request_is_ended_with_an_answer(serve, responder, until
     assert served.router.owner.pending() == []
 
 
-async def test_a_request_that_is_being_served_is_ended_by_closing_its_connection(served, until):
-    import aiohttp
-
+async def test_a_request_that_is_being_served_is_ended_and_refused(served, until):
     serving = served.begin("A", wait=600)
     await until(lambda: any(pending.is_granted for pending in served.router.owner.pending()))
     (pending,) = served.router.owner.pending()
     assert (await served.post(f"/api/inflight/{pending.id}/cancel")).status == 200
-    with pytest.raises(aiohttp.ClientError):
-        await serving
-    await until(lambda: served.router.owner.pending() == [])
+    answer = await serving
+    assert (answer.status, answer.json["error"]["code"]) == (503, "request_cancelled")
+    assert served.router.owner.pending() == []
 
 
 async def test_ending_a_request_that_is_not_there_is_a_404(served):

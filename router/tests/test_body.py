@@ -180,6 +180,16 @@ async def test_a_body_that_cannot_be_read_back_is_this_machines_fault(
             await all_of(body.outgoing())
 
 
+async def test_no_folder_for_temporary_files_is_told_without_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/secret']")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", fail)
+    with Body() as body, pytest.raises(Refused, match="there is no folder for temporary files$") as caught:
+        await body._append(bytes(IN_MEMORY + 1))
+    assert (caught.value.status, caught.value.code) == (500, "storage_failed")
+
+
 async def test_a_file_that_has_become_shorter_ends_in_an_error_and_not_never(files: list[Any]) -> None:
     with await filled(bytes(2 * IN_MEMORY)) as body:
         files[0].truncate(IN_MEMORY)

@@ -25,7 +25,7 @@ from limits import DEADLINE
 from links import BODY, IDLE, OK, STREAM, Link, Upstream, post, raw
 
 from ringcast_router import owner
-from ringcast_router.front import ahead, connections, loading
+from ringcast_router.front import ahead, connections, forward, loading
 from ringcast_router.front import body as front_body
 from ringcast_router.front.body import Body
 
@@ -676,9 +676,33 @@ async def test_a_request_whose_server_has_ended_ends_though_its_connection_stays
     os.kill(served.router.processes["m"].pid, signal.SIGKILL)
     await served.until("m", "stopped")
     await wait_for_no_request(served)
-    assert not (await asyncio.wait_for(reader.read(), DEADLINE)).endswith(b"0\r\n\r\n"), "no clean end"
+    if began:
+        assert not (await asyncio.wait_for(reader.read(), DEADLINE)).endswith(b"0\r\n\r\n"), "no clean end"
+    else:
+        answer = await asyncio.wait_for(reader.readuntil(b"}}"), DEADLINE)
+        assert answer.startswith(b"HTTP/1.1 502 ")
+        assert b"m: its server has ended" in answer
     assert served.router.owner.scheduler.in_flight("m") == 0
     writer.close()
+
+
+async def test_a_router_without_files_to_connect_with_says_that_it_is_the_one(
+    front: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Sockets:
+        """The module, for a process that may open no more files."""
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(socket, name)
+
+        def socket(self, *arguments: object) -> None:
+            raise OSError(errno.EMFILE, "too many")
+
+    served = await front()
+    monkeypatch.setattr(forward, "socket", Sockets())
+    answer = await served.post("/v1/completions", data=BODY)
+    assert (answer.status, answer.json["error"]["code"]) == (503, "overloaded")
+    assert answer.headers["Retry-After"] == "1"
 
 
 @pytest.mark.parametrize("began", [False, True], ids=["before the answer", "in mid-stream"])

@@ -1,7 +1,10 @@
-"""The end of the HTTP server, for clients that are just connecting."""
+"""The HTTP server: what it prepares when it starts, and its end for clients that are just connecting."""
 
 import asyncio
+import errno
+import logging
 import socket
+import tempfile
 
 import pytest
 
@@ -27,3 +30,24 @@ async def test_a_client_that_comes_with_the_end_is_answered_or_refused_at_once(s
     assert answer == b"" or answer.startswith(b"HTTP/1.1 200 OK")
     in_flight.cancel()
     await closing
+
+
+async def test_connections_that_are_not_accepted_for_want_of_files_are_told_of_in_one_line(serve, caplog):
+    """asyncio tells of each with a traceback, a thousand times a second."""
+    await serve("models: {}")
+    context = {
+        "message": "socket.accept() out of system resource",
+        "exception": OSError(errno.EMFILE, "too many files"),
+    }
+    with caplog.at_level(logging.ERROR):
+        for _ in range(1000):
+            asyncio.get_running_loop().call_exception_handler(context)
+    assert [record.getMessage() for record in caplog.records] == [
+        "connections are not accepted for want of files: [Errno 24] too many files"
+    ]
+
+
+async def test_the_folder_of_temporary_files_is_found_while_there_is_room(serve, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    await serve("models: {}")
+    assert tempfile.tempdir is not None

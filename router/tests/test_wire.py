@@ -256,28 +256,31 @@ async def test_head_is_answered_with_headers_alone(front: Any, path: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "status"),
+    ("method", "path", "status", "more"),
     [
-        ("GET", "/v1/models", 200),
-        ("GET", "/running", 200),
-        ("GET", "/api/version", 200),
-        ("GET", "/api/plan?model=m", 200),
-        ("HEAD", "/api/events", 200),
-        ("HEAD", "/logs/stream", 200),
-        ("POST", "/v1/completions", 200),
-        ("POST", "/v1/chat/completions", 200),
-        ("GET", "/upstream/m/x", 200),
-        ("GET", "/upstream", 302),
-        ("GET", "/nowhere", 404),
-        ("DELETE", "/v1/models", 405),
-        ("OPTIONS", "/v1/models", 204),
+        ("GET", "/v1/models", 200, {}),
+        ("GET", "/running", 200, {}),
+        ("GET", "/api/version", 200, {}),
+        ("GET", "/api/plan?model=m", 200, {}),
+        ("HEAD", "/api/events", 200, {}),
+        ("HEAD", "/logs/stream", 200, {}),
+        ("POST", "/v1/completions", 200, {}),
+        ("POST", "/v1/chat/completions", 200, {}),
+        ("GET", "/upstream/m/x", 200, {}),
+        ("GET", "/upstream", 302, {}),
+        ("GET", "/nowhere", 404, {}),
+        ("DELETE", "/v1/models", 405, {}),
+        ("OPTIONS", "/v1/models", 204, {}),
+        ("GET", "/v1/models", 417, {"Expect": "miracles"}),
     ],
 )
-async def test_a_page_of_another_origin_may_read_every_answer(front: Any, method: str, path: str, status: int) -> None:
+async def test_a_page_of_another_origin_may_read_every_answer(
+    front: Any, method: str, path: str, status: int, more: dict[str, str]
+) -> None:
     served = await front("sendLoadingState: true")
     body = BODY if method == "POST" else None
     headers = {"Origin": "http://page"}
-    answer = await served.request(method, path, data=body, headers=headers, allow_redirects=False)
+    answer = await served.request(method, path, data=body, headers=headers | more, allow_redirects=False)
     assert answer.status == status
     assert answer.headers.getall("Access-Control-Allow-Origin") in (["http://page"], ["*"])
     assert "Access-Control-Allow-Origin" not in (await served.get("/health")).headers
@@ -330,3 +333,14 @@ async def test_a_body_passes_though_its_request_wishes_another_protocol(
     writer.close()
     assert upstream.links[0].body == BODY
     assert "upgrade" not in upstream.links[0].headers
+
+
+async def test_a_status_that_is_none_is_refused(front: Any, upstream: Upstream) -> None:
+    async def script(link: Link) -> None:
+        await link.read()
+        await link.send(b"HTTP/1.1 099 Odd\r\nContent-Length: 2\r\n\r\nok")
+
+    upstream.script = script
+    served = await front()
+    answer = await served.post("/v1/completions", data=BODY)
+    assert (answer.status, answer.json["error"]["code"]) == (502, "upstream_error")

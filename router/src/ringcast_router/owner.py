@@ -231,7 +231,8 @@ class Owner:
             for pending in left:
                 if pending.id in self._pending:
                     log.warning("%s: request %d is ended, as its server has ended", pending.model, pending.id)
-                    pending.abort()
+                    message = f"{pending.model}: its server has ended"
+                    pending.abort(Refused(502, message, type="server_error", code="upstream_error"))
 
         gone = (State.STOPPED, State.STARTING)
         left = [

@@ -20,9 +20,10 @@ class Pending:
     Attributes:
         id: A number that no other request of this router has.
         model: The id of its model.
+        aborted: Why it was ended by somebody else after it was granted; None where it was not. Its task is cancelled.
     """
 
-    __slots__ = ("_ended", "_owner", "_process", "_refused", "_task", "_waiter", "id", "model", "request")
+    __slots__ = ("_ended", "_owner", "_process", "_refused", "_task", "_waiter", "aborted", "id", "model", "request")
 
     def __init__(self, owner: "Owner", request: Request) -> None:
         self.id = request.id
@@ -34,6 +35,7 @@ class Pending:
         self._waiter: asyncio.Future[None] | None = None
         self._task = asyncio.current_task()
         self._ended = False
+        self.aborted: Refused | None = None
 
     async def granted(self) -> Process:
         """Wait for the grant, and return the server that the request may be passed on to.
@@ -72,13 +74,17 @@ class Pending:
             self._ended = True
             self._owner._end(self, status)
 
-    def abort(self) -> None:
-        """End somebody else's request: it is refused where it waits, else the task that handed it in is cancelled."""
+    def abort(self, why: Refused) -> None:
+        """End somebody else's request: it is refused where it waits, else the task that handed it in is cancelled.
+
+        Args:
+            why: What its client is told, unless the answer has begun.
+        """
         if self._process is None:
-            message = "an administrator ended this request"
-            if self._decide(None, Refused(503, message, type="server_error", code="request_cancelled")):
-                self.end(503)  # at once, or the scheduler could still grant it
-        elif self._task is not None:
+            if self._decide(None, why):
+                self.end(why.status)  # at once, or the scheduler could still grant it
+        elif self._task is not None and self.aborted is None:
+            self.aborted = why
             self._task.cancel()
 
     def _decide(self, process: Process | None, refused: Refused | None) -> bool:

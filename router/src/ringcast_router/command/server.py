@@ -5,11 +5,12 @@ import contextlib
 import logging
 import socket
 import ssl
-from typing import Self
+from typing import Any, Self
 
 from aiohttp import web
 
 from ringcast_router.front.app import make_app
+from ringcast_router.front.body import find_folder
 from ringcast_router.front.connections import ClientRunner
 from ringcast_router.router import Router
 
@@ -23,6 +24,9 @@ ARRIVE = 0.05
 
 BACKLOG = 1024
 """How many connections may wait to be accepted."""
+
+FULL = 10.0
+"""Seconds between two lines about connections that are not accepted."""
 
 
 class Server:
@@ -66,6 +70,8 @@ class Server:
                 shutdown_timeout=DRAIN,
             )
             undo.push_async_callback(runner.cleanup)
+            find_folder()
+            _tell_once_of_many(asyncio.get_running_loop())
             await router.start()
             await runner.setup()
             await web.SockSite(runner, listener, ssl_context=tls).start()
@@ -116,6 +122,24 @@ class Server:
         await self._stop_accepting()
         await self._runner.cleanup()
         await self.router.close()
+
+
+def _tell_once_of_many(loop: asyncio.AbstractEventLoop) -> None:
+    """Have connections that cannot be accepted told of in a line, every FULL seconds.
+
+    asyncio tells of each with a traceback: on Python 3.11 as often as BACKLOG says, and a second later again.
+    """
+    quiet_until = 0.0
+
+    def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        nonlocal quiet_until
+        if "out of system resource" not in context.get("message", ""):
+            loop.default_exception_handler(context)
+        elif loop.time() >= quiet_until:
+            quiet_until = loop.time() + FULL
+            log.error("connections are not accepted for want of files: %s", context.get("exception"))
+
+    loop.set_exception_handler(handle)
 
 
 def _bind(host: str, port: int) -> socket.socket:

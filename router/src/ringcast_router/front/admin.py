@@ -98,11 +98,12 @@ async def reload(request: web.Request) -> web.Response:
 
 
 async def cancel(request: web.Request) -> web.Response:
-    """End a request that waits or is being served: its client's connection is closed."""
+    """End a request that waits or is being served: its client gets 503, or half an answer where that has begun."""
     wanted = request.match_info["id"]
     for pending in request.app[ROUTER].owner.pending():
         if str(pending.id) == wanted:
-            pending.abort()
+            message = "an administrator ended this request"
+            pending.abort(Refused(503, message, type="server_error", code="request_cancelled"))
             return web.json_response({"msg": "ok"})
     raise Refused(404, f"no request {quoted(wanted)} is in flight", code="request_not_found")
 

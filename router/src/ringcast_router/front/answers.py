@@ -51,11 +51,18 @@ def answer(refused: Refused, request: web.BaseRequest) -> web.Response:
         response = web.Response(status=refused.status, text=f"{refused.message}\n", content_type=form)
     else:
         response = web.json_response(error_object(refused, request), status=refused.status)
+    let_pages_read(request, response)  # also what is answered before the application is asked
     if refused.retry_after is not None:
         response.headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
     if refused.status == 401:
         response.headers["WWW-Authenticate"] = 'Basic realm="ringcast-router"'  # lets a browser ask for the key
     return response
+
+
+def let_pages_read(request: web.BaseRequest, response: web.StreamResponse) -> None:
+    """Let the page that asks read the answer, as the preflight promised; what a model's server says of that stays."""
+    if origin := request.headers.get("Origin"):
+        response.headers.setdefault("Access-Control-Allow-Origin", origin)
 
 
 def preferred(accept: str) -> str:

@@ -10,6 +10,7 @@ from aiohttp.typedefs import Handler
 
 from ringcast_router.config.model import Key
 from ringcast_router.errors import Refused, quoted
+from ringcast_router.front.answers import let_pages_read
 from ringcast_router.front.keys import ROUTER
 
 # What needs no key, as in the original.
@@ -50,9 +51,8 @@ async def authenticate(request: web.Request, handler: Handler) -> web.StreamResp
 
 
 async def allow_origin(request: web.Request, response: web.StreamResponse) -> None:
-    """Let the page that asks read the answer, as `preflight` promised; what a model's server says of that stays."""
-    if origin := request.headers.get("Origin"):
-        response.headers.setdefault("Access-Control-Allow-Origin", origin)
+    """See `answers.let_pages_read`."""
+    let_pages_read(request, response)
 
 
 def key_of(request: web.Request) -> Key:

@@ -204,13 +204,26 @@ def _is_encoded(request: web.BaseRequest) -> bool:
     return any(coding.strip().lower() not in ("", "identity") for coding in codings)
 
 
+def find_folder() -> None:
+    """Have the folder of temporary files found now: where it is full, Python says that there is none.
+
+    Without one the router works as long as no body needs a file.
+    """
+    try:
+        tempfile.gettempdir()
+    except OSError as error:
+        log.warning("bodies of more than %d bytes will be refused: %s", IN_MEMORY, error)
+
+
 @contextlib.contextmanager
 def refusals(what: str) -> Iterator[None]:
     """Turn what fails within the block by this machine into `Refused`: want of room, files or memory, or a fault."""
     try:
         yield
     except OSError as error:
-        message = f"the router cannot {what} a body of this size: {error.strerror}"
+        # Python lists the folders that it has tried; they are nobody's business but the log's
+        why = "there is no folder for temporary files" if isinstance(error, FileNotFoundError) else error.strerror
+        message = f"the router cannot {what} a body of this size: {why}"
         log.error("%s", message)
         status, code = _FAULT if error.errno is None else _MEANINGS.get(error.errno, _FAULT)
         after = 1 if status == 503 else None

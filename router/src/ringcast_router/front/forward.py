@@ -7,6 +7,7 @@ decompressed, redirects followed, cookies kept. All that would break a router is
 import asyncio
 import contextlib
 import logging
+import os
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -24,6 +25,7 @@ from ringcast_router.front.ahead import ReadAhead
 from ringcast_router.front.body import Outgoing
 from ringcast_router.front.connections import IdleClosed, connector
 from ringcast_router.front.keys import ROUTER
+from ringcast_router.processes.health import OURS
 
 log = logging.getLogger(__name__)
 
@@ -169,9 +171,14 @@ async def ask(
         if isinstance(cause, Refused):
             raise cause from None
         raise _unreachable(model, error) from None
+    strange = ""
     if answer.status == 101 and hdrs.UPGRADE not in change:
+        strange = "changed to another protocol, which nobody asked for"
+    elif answer.status < 100:
+        strange = f"answered with status {answer.status}, which is none"
+    if strange:
         answer.close()
-        message = f"{model.id}: its server changed to another protocol, which nobody asked for"
+        message = f"{model.id}: its server {strange}"
         raise Refused(502, message, type="server_error", code="upstream_error")
     return answer
 
@@ -323,6 +330,10 @@ def _passed(headers: Mapping[str, str]) -> CIMultiDict[str]:
 
 
 def _unreachable(model: Model, error: BaseException) -> Refused:
+    if isinstance(error, OSError) and error.errno in OURS:
+        message = f"the router cannot connect to {model.id}: {os.strerror(error.errno)}"
+        log.error("%s", message)
+        return Refused(503, message, type="server_error", code="overloaded", retry_after=1)
     log.warning("%s: its server did not answer: %s: %s", model.id, type(error).__name__, error)
     if isinstance(error, aiohttp.ClientConnectorError):
         what = "cannot be reached"

@@ -4,6 +4,7 @@ A request that names no model, or whose body is not JSON, is answered with 400 a
 404 to both. An unknown model is 404, as OpenAI answers it.
 """
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -167,6 +168,13 @@ async def serve(
     except Refused as refused:
         status = refused.status
         raise
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if pending.aborted is None or request.writer.output_size or task is None:
+            raise
+        task.uncancel()
+        status = pending.aborted.status
+        raise pending.aborted from None
     finally:
         pending.end(status)
 

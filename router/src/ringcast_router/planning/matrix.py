@@ -12,8 +12,9 @@ class MatrixPlanner:
     """Evicts the cheapest models such that what stays, with the target, is part of an allowed set.
 
     A set allows its members and any part of them to run together. Among equal costs the first set wins: in the order of
-    `sets.resolve`, and inside an expression from left to right. A target that is in no set runs alone. For a target
-    that runs already nothing is evicted.
+    `sets.resolve`, and inside an expression from left to right. (But a part inside another one is left out early, as in
+    llama-swap, though a later `&` could have made both equal.) A target that is in no set runs alone. For a target that
+    runs already nothing is evicted.
 
     The families are never written out: a query looks only at the models that run and the target, where most sets of a
     family are the same, and each part of an expression keeps one set of those.
