@@ -395,7 +395,7 @@ def test_the_child_ends_what_a_thread_was_at_that_is_not_there(run_forking, held
     run_forking(f"""
 parent, main = os.getpid(), threading.current_thread()
 held, opened, two_published, got = threading.Event(), threading.Event(), threading.Event(), []
-bus = Dispatcher()
+bus = Dispatcher(max_queue=100)
 
 def hold(tick, getpid=os.getpid, current=threading.current_thread):   # bound: finalizers run also at the very end
     if getpid() == parent and current() is not main:

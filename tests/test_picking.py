@@ -3,9 +3,11 @@ an event takes room. It may take long, and it may do what a handler may.
 """
 
 import asyncio
+import sys
 import threading
 
 import pytest
+from limits import DEADLINE
 
 from ringcast import ClosedError
 
@@ -236,3 +238,132 @@ def test_a_ctrl_c_in_a_pick_is_raised_also_where_the_call_raises_nothing(make_bu
     bus.close(deadline)
     assert failures == []
     assert accounted(subscription) == (0, 1, 0)
+
+
+# --- Ctrl-C, and keys that cannot be found again ---
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signal that os.kill sends to this thread")
+@pytest.mark.parametrize("policy", ["drop_newest", "drop_oldest", "latest"])
+@pytest.mark.parametrize("call", ["bus.publish(Tick())", "subscription.pending", "bus.stats()"])
+def test_ctrl_c_ends_a_wait_for_another_thread_that_picks(run_until_done, policy, call):
+    run_until_done(f"""
+import os, signal, threading, time
+from ringcast import Dispatcher
+
+signal.signal(signal.SIGINT, signal.default_int_handler)   # also where the tests run in the background
+
+class Tick:
+    pass
+
+def slow(tick):
+    threading.Event().wait(0.005)
+    return True
+
+bus, stop = Dispatcher(max_queue=10), threading.Event()
+subscription = bus.subscribe(Tick, lambda tick: None, policy={policy!r}, where=slow)
+
+def publish_until_stopped():
+    while not stop.is_set():
+        bus.publish(Tick())
+
+publisher = threading.Thread(target=publish_until_stopped)
+publisher.start()
+caught = 0
+for _ in range(10):
+    killer = threading.Thread(target=os.kill, args=(os.getpid(), signal.SIGINT))
+    try:
+        killer.start()
+        end = time.monotonic() + {DEADLINE}
+        while time.monotonic() < end:
+            {call}
+    except KeyboardInterrupt:
+        caught += 1
+    killer.join()
+stop.set()
+publisher.join()
+bus.close(discard=True)
+assert caught == 10, caught
+""")
+
+
+class Spoilt(Exception):
+    pass
+
+
+class Key:
+    """A key that can be spoilt while it waits."""
+
+    def __init__(self, number):
+        self.number, self.fails = number, False
+
+    def __hash__(self):
+        if self.fails:
+            raise Spoilt
+        return self.number
+
+    def __eq__(self, other):
+        return self.number == other.number
+
+
+def change_hash(key):
+    key.number += 100
+
+
+def fail_hash(key):
+    key.fails = True
+
+
+@pytest.mark.parametrize(("spoil", "error"), [(change_hash, KeyError), (fail_hash, Spoilt)])
+def test_an_event_whose_key_cannot_be_found_again_is_delivered_and_told_of(
+    make_bus, gate, recorder, spoil, error, deadline
+):
+    failures = []
+    bus = make_bus(max_queue=10, max_workers=1, on_error=failures.append)
+    keys = [Key(number) for number in range(4)]
+
+    def handler(number: int) -> None:
+        if number == 0:
+            gate.hold()
+        recorder(number)
+
+    subscription = bus.subscribe(int, handler, policy="latest", key=keys.__getitem__)
+    bus.publish(0)
+    gate.wait_until_held()
+    for number in (1, 2, 3):
+        bus.publish(number)
+    assert subscription.pending == 4  # with the one in hand; the others are picked now, by their keys
+    spoil(keys[1])
+    gate.open()
+    assert bus.wait_idle(deadline)
+    assert recorder.events == [0, 1, 2, 3]
+    assert accounted(subscription) == (4, 0, 0)
+    assert [(type(failure.exception), failure.event) for failure in failures] == [(error, 1)]
+    assert subscription.errors == 1
+
+
+def test_nothing_is_kept_where_the_comparison_of_keys_cancels(make_bus, gate, recorder, deadline):
+    class Cancelling(Key):
+        __hash__ = Key.__hash__
+
+        def __eq__(self, other):
+            subscription.cancel(discard=True)
+            return super().__eq__(other)
+
+    bus = make_bus(max_workers=1)
+
+    def handler(number: int) -> None:
+        gate.hold()
+        recorder(number)
+
+    subscription = bus.subscribe(int, handler, policy="latest", max_queue=10, key=lambda number: Cancelling(7))
+    bus.publish(0)
+    gate.wait_until_held()
+    bus.publish(1)
+    assert subscription.pending == 2
+    bus.publish(2)  # whose key is compared with that of 1
+    assert subscription.pending == 1  # the one in hand
+    gate.open()
+    assert bus.wait_idle(deadline)
+    assert recorder.events == [0]
+    assert accounted(subscription) == (1, 2, 0)

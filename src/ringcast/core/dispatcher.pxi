@@ -274,18 +274,18 @@ cdef class Core:
         try:
             while at < count:
                 event_class = Py_TYPE(items[at])
-                # no further than one claim can reach: where the queue is full, this looks again after each event
-                most = min(count, at + <Py_ssize_t>RC_PAGE_SLOTS)
-                end = at + 1
-                while end < most and Py_TYPE(items[end]) == event_class:
-                    end += 1
                 topic = <topic_t *>rc_registry_find(&self.by_class, class_key(event_class))
                 subscribers = 0 if topic == NULL else rc_u32_load(&topic.plain)
-                if subscribers == NOBODY:
-                    self.check_open()   # a close may have just cancelled them
-                    at = end
-                    continue
                 if subscribers != 0:
+                    # no further than one claim can reach: where the queue is full, this looks again after each event
+                    most = min(count, at + <Py_ssize_t>RC_PAGE_SLOTS)
+                    end = at + 1
+                    while end < most and Py_TYPE(items[end]) == event_class:
+                        end += 1
+                    if subscribers == NOBODY:
+                        self.check_open()   # a close may have just cancelled them
+                        at = end
+                        continue
                     at += try_publish_run(topic, &items[at], end - at, rc_u64_load(&topic.limit), &claim)
                     if claim == RC_CLAIMED:
                         continue

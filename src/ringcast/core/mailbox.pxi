@@ -149,7 +149,15 @@ cdef void absorb_picked(subscription_t *c, double seconds, list raised) noexcept
     picking = sub.picking   # a fork replaces it
     if core is None:
         return
-    if not picking.acquire(timeout=seconds):
+    try:
+        found = picking.acquire(timeout=seconds)
+    except BaseException as exception:   # a signal's handler has raised in the main thread meanwhile
+        if raised is None:
+            set_aside(exception, "while another thread picked events")
+        else:
+            raised.append(exception)
+        return
+    if not found:
         rc_u32_store(&c.pick_lasts, 1)
         return
     now = rc_place_enter(rc_pickings(), pool, c)
@@ -263,10 +271,10 @@ cdef put_by_key(Subscription sub, key, event):
     cdef Latest latest
     dropped = None
     with sub.keyed_lock:
+        latest = sub.by_key.get(key)   # which compares keys: the user's code, which can cancel
         if rc_u32_load(&sub.c.discarded):
             rc_u64_count(&sub.c.lost, 1)
             return None
-        latest = sub.by_key.get(key)
         if latest is not None:
             rc_u64_count(&sub.c.lost, 1)
             latest.missed += 1
@@ -287,14 +295,33 @@ cdef put_by_key(Subscription sub, key, event):
 cdef PyObject *take_by_key(subscription_t *c) noexcept:
     cdef Subscription sub = <Subscription>c.subscription
     cdef Latest latest
-    with sub.keyed_lock:
-        for key in sub.by_key:
-            latest = sub.by_key.pop(key)
-            break
-        else:
-            return NULL
-        rc_u64_count(&c.taken, 1)
-        rc_u64_store_seq(&c.keyed, <uint64_t>len(sub.by_key))   # seq: with mail_size
+    cdef list rest
+    failure = None
+    try:
+        with sub.keyed_lock:
+            for key, latest in sub.by_key.items():
+                break
+            else:
+                return NULL
+            try:
+                latest = sub.by_key.pop(key)   # which hashes the key, and may compare it
+            except BaseException as exception:   # also a KeyError: its hash is another one now
+                rest = [each for each in sub.by_key.values() if each is not latest]
+                if <uint64_t>len(rest) == <uint64_t>len(sub.by_key):   # that code has had it taken
+                    latest = None
+                # those that wait are not found by their keys any more: what comes for these does not replace them
+                sub.by_key = {object(): each for each in rest}
+                failure = exception
+            rc_u64_count(&c.taken, latest is not None)
+            rc_u64_store_seq(&c.keyed, <uint64_t>len(sub.by_key))   # seq: with mail_size
+    except BaseException as exception:   # a signal's handler has raised in the wait for the lock
+        set_aside(exception, "while an event was taken")
+        return NULL
+    if failure is not None:
+        rc_u64_count(&c.failures, 1)
+        report_or_interrupt(<Core>c.topic.core, failure, None if latest is None else unwrapped(latest.event), sub)
+    if latest is None:
+        return NULL
     rc_u64_store(&c.lag, latest.missed)
     Py_INCREF(<PyObject *>latest.event)
     return <PyObject *>latest.event

@@ -18,6 +18,9 @@ cdef start_thread(list threads, target, loop, str name):
     try:
         thread.start()
     except RuntimeError as error:   # "can't start new thread", or "... at interpreter shutdown"
+        if error.__context__ is not None:   # a signal's handler has raised inside a `with` that cannot end therefore
+            thread.start_was_interrupted()
+            raise error.__context__
         threads.remove(thread)
         raise StartError(f"{name} cannot be started: {error}") from error
     except MemoryError:
