@@ -185,7 +185,7 @@ async def test_no_folder_for_temporary_files_is_told_without_their_names(monkeyp
         raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/secret']")
 
     monkeypatch.setattr(tempfile, "TemporaryFile", fail)
-    with Body() as body, pytest.raises(Refused, match="there is no folder for temporary files$") as caught:
+    with Body() as body, pytest.raises(Refused, match=r"there is no folder for temporary files$") as caught:
         await body._append(bytes(IN_MEMORY + 1))
     assert (caught.value.status, caught.value.code) == (500, "storage_failed")
 
