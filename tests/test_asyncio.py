@@ -283,7 +283,9 @@ def test_what_is_no_exception_ends_the_loop_and_is_a_failure(make_bus, loop_fact
     [subscription] = subscriptions
     assert (subscription.delivered + subscription.dropped, subscription.pending) == (4, 0)
     assert subscription.errors >= 1  # uvloop goes on for a turn, and ends the next call as well
-    assert LoopClosedError in [type(failure.exception) for failure in recorder.events]
+    reported = [type(failure.exception) for failure in recorder.events]
+    # a loop that takes long to be shut down, as under AddressSanitizer, may have handled the rest meanwhile
+    assert (LoopClosedError in reported) == (subscription.dropped > 0), (reported, subscription)
 
 
 class InterruptedLoop(asyncio.SelectorEventLoop):

@@ -16,8 +16,6 @@ from limits import DEADLINE
 
 from ringcast import ClosedError, CloseTimeoutError, Dispatcher, _core, record
 
-FREE_THREADED = not getattr(sys, "_is_gil_enabled", lambda: True)()
-
 
 class Tick:
     def __init__(self, number=0):
@@ -183,7 +181,8 @@ def test_an_interrupt_while_a_thread_is_started_leaves_as_many_as_none(
         return [thread.name for thread in of(bus) if thread.name[-1].isdigit()]
 
     eventually(lambda: bus.stats().workers == len(workers()))
-    assert len(workers()) == 4 or FREE_THREADED, workers()  # one is native; without the GIL one more may have come
+    # one is native; one more may have come without the GIL, or where a thread was late, on a loaded machine
+    assert len(workers()) in (4, 5), workers()
     for gate in gates:
         gate.open()
 
