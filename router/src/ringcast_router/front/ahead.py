@@ -1,15 +1,13 @@
 """The bytes of a request that are read before the model's server takes them."""
 
 import asyncio
-import contextlib
 import errno
-import tempfile
 from collections.abc import AsyncIterator
 from typing import IO
 
 from aiohttp import StreamReader
 
-from ringcast_router.front.body import IN_MEMORY, PIECE, refusals
+from ringcast_router.front.body import IN_MEMORY, PIECE, close_file, open_file, refusals
 
 AHEAD = 1 << 17  # bytes of a body on its way that are read before the server has taken those that came before
 PATIENCE = 2.0  # seconds that a server has to take some of them before the rest is read and kept
@@ -117,8 +115,7 @@ class ReadAhead:
             data, self._kept = self._kept, bytearray()
             with refusals("store"):
                 if self._file is None:
-                    # in this thread: a reader that is cancelled meanwhile could not close it
-                    self._file = tempfile.TemporaryFile()  # noqa: SIM115
+                    self._file = open_file()
                 await asyncio.to_thread(self._append, self._file, data)
             self._stored += len(data)
 
@@ -137,7 +134,5 @@ class ReadAhead:
         return block
 
     def _forget(self) -> None:
-        if self._file is not None:
-            with contextlib.suppress(OSError):  # what could not be stored is not wanted any more
-                self._file.close()
+        close_file(self._file)
         self._file, self._stored, self._read_back = None, 0, 0

@@ -80,8 +80,7 @@ class Body:
                 else:
                     await in_slices(scan, chunk)
                 await body._append(chunk)
-            if body._file is not None:
-                await body._complete()
+            await body._complete()
         except BaseException as error:
             body.close()
             if isinstance(error, web.RequestPayloadError):
@@ -102,10 +101,8 @@ class Body:
         if self._map is not None:
             self._map.close()
             self._map, self._in_map = None, 0
-        if self._file is not None:
-            with contextlib.suppress(OSError):  # what could not be stored is not wanted any more
-                self._file.close()
-            self._file, self._in_file = None, 0
+        close_file(self._file)
+        self._file, self._in_file = None, 0
 
     @property
     def size(self) -> int:
@@ -179,8 +176,7 @@ class Body:
         assert self._map is not None
         with refusals("store"):
             if self._file is None:
-                # in this thread: a reader that is cancelled meanwhile could not close it
-                self._file = tempfile.TemporaryFile()  # noqa: SIM115
+                self._file = open_file()
             await asyncio.to_thread(self._file.write, self._map[: self._in_map])
         self._in_file += self._in_map
         self._in_map = 0
@@ -215,13 +211,25 @@ def find_folder() -> None:
         log.warning("bodies of more than %d bytes will be refused: %s", IN_MEMORY, error)
 
 
+def open_file() -> IO[bytes]:
+    """Return a new temporary file. Not for another thread: a reader that is cancelled meanwhile could not close it."""
+    return tempfile.TemporaryFile()
+
+
+def close_file(file: IO[bytes] | None) -> None:
+    """Close a temporary file, if there is one. What could not be stored in it is not wanted any more."""
+    if file is not None:
+        with contextlib.suppress(OSError):
+            file.close()
+
+
 @contextlib.contextmanager
 def refusals(what: str) -> Iterator[None]:
     """Turn what fails within the block by this machine into `Refused`: want of room, files or memory, or a fault."""
     try:
         yield
     except OSError as error:
-        # Python lists the folders that it has tried; they are nobody's business but the log's
+        # Python lists the folders that it has tried, which is no business of a client's: see find_folder
         why = "there is no folder for temporary files" if isinstance(error, FileNotFoundError) else error.strerror
         message = f"the router cannot {what} a body of this size: {why}"
         log.error("%s", message)

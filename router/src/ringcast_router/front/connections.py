@@ -201,8 +201,7 @@ def _head(status_line: str, headers: CIMultiDict[str]) -> bytes:
         ValueError: There is a control character, which could begin a header of its own.
     """
     if status_line.isascii() and all(map(str.isascii, headers.values())):
-        head: bytes = _ascii_head(status_line, headers)  # type: ignore[misc]  # None: then nobody calls this
-        return head
+        return _ascii_head(status_line, headers)
     lines = [status_line, *(f"{name}: {value}" for name, value in headers.items())]
     if any(_CONTROL.search(line) for line in lines):
         raise ValueError("a control character in a header")
@@ -210,8 +209,5 @@ def _head(status_line: str, headers: CIMultiDict[str]) -> bytes:
 
 
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-# Both ends write their heads with this private function, and let nobody give them another. An aiohttp without it writes
-# them in its own way, and leaves those bytes out.
-_ascii_head = getattr(http_writer, "_serialize_headers", None)
-if _ascii_head is not None:
-    http_writer._serialize_headers = _head
+_ascii_head = http_writer._serialize_headers
+http_writer._serialize_headers = _head  # both ends write their heads with it, and let nobody give them another
