@@ -31,9 +31,11 @@ _LOW = rb"%b(?:(?:\[%b\]|\{%b\})%b)*+" % (_FLAT, _FLAT, _FLAT, _FLAT)
 # Text between two brackets is looked at three times at most.
 _NESTED = re.compile(rb"%b(?:(?:\[%b\]|\{%b\})%b)*+" % (_LOW, _LOW, _LOW, _LOW), re.DOTALL)
 _SCALAR = re.compile(rb"[^ \t\r\n,:{}\[\]\"]*+")
-_SHORT = re.compile(  # a member whose name and value, a string or scalar, end within the chunk
-    rb'[ \t\r\n]*+"([^"\\]{0,64}+)"[ \t\r\n]*+:[ \t\r\n]*+'
-    rb'("[^"\\]*+(?:\\.[^"\\]*+)*+"|true|false|null|-?(?:0|[1-9][0-9]{0,20})(?:\.[0-9]{1,20})?)(?=[ \t\r\n]*+[,}])',
+# A member whose name ends within the chunk, up to the bracket that opens its value, or to what follows its value, a
+# string or a scalar.
+_SHORT = re.compile(
+    rb'[ \t\r\n]*+"([^"\\]{0,64}+)"[ \t\r\n]*+:[ \t\r\n]*+(?:([\[{])|'
+    rb'("[^"\\]*+(?:\\.[^"\\]*+)*+"|true|false|null|-?(?:0|[1-9][0-9]{0,20})(?:\.[0-9]{1,20})?)[ \t\r\n]*+([,}]))',
     re.DOTALL,
 )
 _SCALARS = re.compile(rb"true|false|null|-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
@@ -143,9 +145,16 @@ class JSONScanner:
         if (short := _SHORT.match(chunk, at)) is not None:  # most members; the rest goes step by step
             self._name += short[1]
             self._start = self._offset + short.start(1) - 1
-            self._value = self._offset + short.start(2)
-            self._add_member(short.end())
-            return short.end()
+            end = short.end()
+            if short[2]:
+                self._value = self._offset + end - 1
+                self._open.append(_CLOSING[chunk[end - 1]])
+                self._state = JSONScanner._in_nested
+            else:
+                self._value = self._offset + short.start(3)
+                self._add_member(short.end(3))
+                self._state = _AFTER[chunk[end - 1]]
+            return end
         at = _end(_BLANK, chunk, at)
         self._start = self._offset + at
         return self._expect(chunk, at, _NAMES, "a name in quotes")
