@@ -70,6 +70,7 @@ class BaseScheduler(ABC):
         self._servers = {model: Server(model) for model in config.models}
         self._swaps: dict[int, Swap] = {}
         self._waiters: dict[int, tuple[Waiter, Server]] = {}
+        self._loads: dict[str, Waiter] = {}  # those that no request asked for, by model
         self._granted: dict[int, Server] = {}
         self._effects: list[Effect] = []
         self._tickets = itertools.count(1)
@@ -182,9 +183,9 @@ class BaseScheduler(ABC):
         if server is None or model not in self._config.models or self._closing:
             return []
         server.failures, server.retry_at = 0, 0.0
-        if not server.is_ready and server.swap is None and server.load is None:
-            server.load = Waiter(next(self._seqs), now, self._priority(Request(0, model, now)), None)
-            server.queue.add(server.load)
+        if not server.is_ready and server.swap is None and model not in self._loads:
+            self._loads[model] = load = Waiter(next(self._seqs), now, self._priority(Request(0, model, now)), None)
+            server.queue.add(load)
             self._place(now)
         return self._done()
 
@@ -198,7 +199,6 @@ class BaseScheduler(ABC):
         for waiter, server in waiters:
             self._reject(waiter, server, 500, "unloaded", f"{server.id} was unloaded while the request waited for it")
         for server in servers:
-            server.load = None
             server.leave()
         if servers:
             self._effects.append(Stop(tuple(server.id for server in servers)))
@@ -252,7 +252,6 @@ class BaseScheduler(ABC):
         for waiter, server in waiters:
             self._reject(waiter, server, 503, "shutting_down", "the router is shutting down")
         for server in self._servers.values():
-            server.load = None
             server.batch.clear()
         return self._done()
 
@@ -271,8 +270,9 @@ class BaseScheduler(ABC):
 
     def waiting(self, model: str) -> int:
         """Return how many requests wait for `model`."""
-        server = self._servers.get(model)
-        return 0 if server is None else server.waiting - (server.load is not None)
+        if not self._waiters or (server := self._servers.get(model)) is None:
+            return 0
+        return server.waiting - (model in self._loads)
 
     def in_flight(self, model: str) -> int:
         """Return how many granted requests of `model` have not ended."""
@@ -486,8 +486,8 @@ class BaseScheduler(ABC):
 
     def _drop_load(self, server: Server) -> None:
         """Forget that somebody asked for a load: it has come, or failed."""
-        if server.load is not None:
-            self._forget(server.load, server)
+        if (load := self._loads.get(server.id)) is not None:
+            self._forget(load, server)
 
     def _drain_server(self, server: Server) -> list[Waiter]:
         """A reload changes or removes the model: let the old server go; return those who joined its load."""
@@ -522,22 +522,24 @@ class BaseScheduler(ABC):
 
     def _forget(self, waiter: Waiter, server: Server) -> None:
         """Take a waiter out of wherever it waits."""
-        if waiter.request is not None:
-            del self._waiters[waiter.request.id]
+        self._strike(waiter, server)
         if self._is_queued(waiter, server):
             server.queue.remove(waiter)
         elif server.swap is not None:
             server.swap.joined.remove(waiter)
         server.batch.pop(waiter.seq, None)
-        if server.load is waiter:
-            server.load = None
+
+    def _strike(self, waiter: Waiter, server: Server) -> None:
+        """Note that somebody waits no longer."""
+        if waiter.request is None:
+            self._loads.pop(server.id, None)
+        else:
+            self._waiters.pop(waiter.request.id, None)
 
     def _grant(self, waiter: Waiter, server: Server) -> None:
         """Grant a waiter that is out of the queue already."""
-        if server.load is waiter:
-            server.load = None
+        self._strike(waiter, server)
         if waiter.request is not None:
-            self._waiters.pop(waiter.request.id, None)
             server.in_flight += 1
             self._granted[waiter.request.id] = server
             self._effects.append(Grant(waiter.request))
@@ -547,10 +549,8 @@ class BaseScheduler(ABC):
     ) -> None:
         """Answer a waiter that is out of the queue already with an error."""
         server.batch.pop(waiter.seq, None)
-        if server.load is waiter:
-            server.load = None
+        self._strike(waiter, server)
         if waiter.request is not None:
-            self._waiters.pop(waiter.request.id, None)
             self._effects.append(Reject(waiter.request, status, code, message, after))
 
     def _refuse(self, request: Request) -> bool:

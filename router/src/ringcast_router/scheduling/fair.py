@@ -52,7 +52,7 @@ class FairScheduler(BaseScheduler):
             message = f"{server.id} did not start; the next try is in {left:.0f} s: {server.error}"
             self._effects.append(Reject(request, 503, "backoff", message, math.ceil(left)))
             return self._done()
-        if not self._waiters and self._linger_ends is None and not len(server.queue) and self._has_place(server):
+        if not self._waiters and self._linger_ends is None and not self._loads and self._has_place(server):
             # the usual case, in short: nobody waits who could be passed, or for whom time would do something
             self._measures.asked(request.model, now)
             self._grant(Waiter(next(self._seqs), request.arrival, 0, request), server)
@@ -97,7 +97,7 @@ class FairScheduler(BaseScheduler):
 
     def wake_at(self) -> float | None:
         """Return when the next wait times out, or an idle model stops lingering that somebody waits to see go."""
-        if self._closing:
+        if self._closing or not (self._waiters or self._loads):
             return None
         times = [] if self._linger_ends is None else [self._linger_ends]
         if timeout := self._config.queue.timeout:
@@ -280,7 +280,7 @@ class FairScheduler(BaseScheduler):
         return ("refuse" if self._full(server) else action), plan, blockers
 
     def _ended(self, server: Server, now: float) -> None:
-        if not self._waiters and not any(other.load for other in self._servers.values()):
+        if not self._waiters and not self._loads:
             return
         if server.in_flight and server.is_ready and self._by_running:  # nothing changes but its own free place
             self._new_pass(now)

@@ -97,8 +97,8 @@ class FifoScheduler(BaseScheduler):
                 self._grant(waiter, server)
                 return True
             self._start(server, waiter, now)
-        if waiter is server.load:
-            server.load = None
+        if waiter.request is None:
+            self._strike(waiter, server)
         elif server.swap is not None:
             server.swap.joined.append(waiter)
         return True

@@ -53,7 +53,6 @@ class Server:
     last_end: float = -math.inf
     swap: Swap | None = None
     queue: WaitingList = field(default_factory=WaitingList)
-    load: Waiter | None = None
     batch: dict[int, Waiter] = field(default_factory=dict)
     failures: int = 0
     retry_at: float = 0.0
