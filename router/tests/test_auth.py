@@ -137,21 +137,21 @@ async def test_priority_is_the_keys_or_what_is_asked_up_to_its_maximum(
     headers = {"Authorization": basic("", key)} | ({"X-Priority": asked} if asked is not None else {})
     request = request_to(headers=headers, keys=keys)
     assert await let_in(request)
-    assert auth.priority_of(request) == priority
+    assert auth.priority_of(request, auth.key_of(request)) == priority
 
 
 async def test_a_priority_that_is_no_number_is_refused() -> None:
     with pytest.raises(Refused, match="whole number") as caught:
-        auth.priority_of(request_to(headers={"X-Priority": "high"}))
+        auth.priority_of(request_to(headers={"X-Priority": "high"}), Key("", admin=True))
     assert caught.value.status == 400
 
 
 async def test_a_key_reaches_its_models_only() -> None:
     request = request_to(headers={"x-api-key": "plain-key"})
     assert await let_in(request)
-    assert auth.allowed(request, "small")
-    assert not auth.allowed(request, "large")
-    assert auth.allowed(request_to(keys=()), "large")
+    assert auth.allowed(auth.key_of(request), "small")
+    assert not auth.allowed(auth.key_of(request), "large")
+    assert auth.allowed(auth.key_of(request_to(keys=())), "large")
 
 
 async def test_every_preflight_is_answered_without_a_key() -> None:

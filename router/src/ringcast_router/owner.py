@@ -12,6 +12,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import get_args
 
 from ringcast import Dispatcher
 
@@ -41,6 +42,8 @@ from ringcast_router.scheduling.interface import (
 
 log = logging.getLogger(__name__)
 decisions = logging.getLogger("ringcast_router.decisions")
+
+_EFFECTS = get_args(Effect)
 
 LEFT_BEHIND = 5.0
 """Seconds that a request has to end by itself when its server has ended: most see their connection break at once."""
@@ -103,9 +106,9 @@ class Owner:
         if self.closing:
             raise shutting_down()
         pending = self._pending[request.id] = Pending(self, request)
-        if not self._tell(lambda: self.scheduler.on_request(request, now), now):
+        if not self._tell(self.scheduler.on_request, request, now=now):
             pending._decide(None, self._scheduler_failed())
-            self._tell(lambda: self.scheduler.on_cancel(request.id, now), now)
+            self._tell(self.scheduler.on_cancel, request.id, now=now)
         if pending._refused is not None:
             del self._pending[request.id]
             pending._ended = True
@@ -120,13 +123,13 @@ class Owner:
         """Ask that a model be loaded though no request needs it. Unknown models change nothing."""
         if not self.closing and model in self.config.models:
             now = time.monotonic()
-            self._tell(lambda: self.scheduler.on_load(model, now), now, [model])
+            self._tell(self.scheduler.on_load, model, now=now, models=[model])
 
     def unload(self, models: Iterable[str] | None = None) -> None:
         """Ask that these models (None: all) be unloaded. Returns at once; nobody else's request is delayed."""
         wanted = list(self.processes if models is None else models)
         now = time.monotonic()
-        self._tell(lambda: self.scheduler.on_unload(wanted, now), now, wanted)
+        self._tell(self.scheduler.on_unload, wanted, now=now, models=wanted)
 
     def reload(self, config: Config, keep: frozenset[str]) -> tuple[str, ...]:
         """Put another configuration in force.
@@ -162,7 +165,7 @@ class Owner:
         for name, model in config.models.items():
             if name not in self.processes:
                 self._add(model)
-        self._tell(lambda: effects, now)
+        self._tell(lambda _now: effects, now=now)
         return tuple(drained)
 
     def pending(self) -> list[Pending]:
@@ -179,7 +182,7 @@ class Owner:
             return
         self.closing = True
         now = time.monotonic()
-        self._tell(lambda: self.scheduler.on_shutdown(now), now, list(self.processes))
+        self._tell(self.scheduler.on_shutdown, now=now, models=list(self.processes))
         for timer in (self._timer, *self._idle_timers.values()):
             if timer is not None:
                 timer.cancel()
@@ -205,7 +208,7 @@ class Owner:
         else:
             event, outcome = self.scheduler.on_cancel, "refused" if pending._refused is not None else "left"
         self._bus.publish(RequestFinished(pending.id, pending.model, outcome, status, time.time()))
-        self._tell(lambda: event(pending.id, now), now, [pending.model])
+        self._tell(event, pending.id, now=now, models=(pending.model,))
         self._publish_in_flight(pending.model)
 
     def _state_changed(self, name: str, old: State, new: State, reason: str) -> None:
@@ -218,7 +221,7 @@ class Owner:
             self._renew(name)
         if new is not State.SHUTDOWN and not self.closing:
             now = time.monotonic()
-            self._tell(lambda: self.scheduler.on_state(name, str(new), now), now, [name])
+            self._tell(self.scheduler.on_state, name, str(new), now=now, models=[name])
 
     def _abort_what_is_left_behind(self, name: str) -> None:
         """Give the requests of a server that has ended a little time, and abort those that do not end by themselves.
@@ -244,20 +247,22 @@ class Owner:
     def _time_has_come(self) -> None:
         self._timer = self._timer_at = None
         now = time.monotonic()
-        self._tell(lambda: self.scheduler.on_tick(now), now)
+        self._tell(self.scheduler.on_tick, now=now)
 
     # What is done about it.
 
-    def _tell(self, event: Callable[[], Iterable[Effect]], now: float, models: Collection[str] = ()) -> bool:
+    def _tell(
+        self, event: Callable[..., Iterable[Effect]], *about: object, now: float, models: Collection[str] = ()
+    ) -> bool:
         """Tell the scheduler of an event, and carry out what it decides; return whether it did not fail.
 
         A scheduler that raises, somebody's own or by a mistake in ours, may have forgotten who waits for `models`, the
         models that the event is about. So these requests are refused, rather than left to wait for ever.
         """
         try:
-            effects = list(event())
+            effects = list(event(*about, now))
             for effect in effects:
-                if not isinstance(effect, Effect):
+                if not isinstance(effect, _EFFECTS):
                     raise TypeError(f"a scheduler returns effects, not {effect!r}")
             self._carry_out(effects, now)
         except Exception:
@@ -309,7 +314,7 @@ class Owner:
         process = self.processes.get(request.model)
         # It can have ended while the grant was on its way.
         if pending is None or process is None or pending._refused is not None:
-            self._tell(lambda: self.scheduler.on_serve_done(request.id, now), now)
+            self._tell(self.scheduler.on_serve_done, request.id, now=now)
             return
         process.begin()
         pending._decide(process, None)
@@ -355,7 +360,10 @@ class Owner:
                 error.partition("\n")[0] or "ready",
                 now - began,
             )
-        self._tell(lambda: self.scheduler.on_swap_done(swap.ticket, error, now, now - loading), now, [swap.model])
+        seconds = now - loading
+        self._tell(
+            lambda now: self.scheduler.on_swap_done(swap.ticket, error, now, seconds), now=now, models=[swap.model]
+        )
 
     def _stop(self, name: str, reason: str) -> None:
         # At once, not in a task: a start may be on its way that has no child yet, and the scheduler, which knows of
@@ -419,7 +427,7 @@ class Owner:
             not self._is_wanted(name)
             and max(process.ready_at, self._last_end.get(name, 0.0)) + process.model.ttl <= now
         ):
-            self._tell(lambda: self.scheduler.on_unload([name], now), now, [name])
+            self._tell(self.scheduler.on_unload, [name], now=now, models=[name])
         else:
             self._watch_idle(name)
 

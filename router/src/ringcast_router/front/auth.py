@@ -61,19 +61,17 @@ def key_of(request: web.Request) -> Key:
     return key
 
 
-def allowed(request: web.Request, model: str) -> bool:
-    """Say whether the request's key may use the model with the id `model`."""
-    models = key_of(request).models
-    return models is None or model in models
+def allowed(key: Key, model: str) -> bool:
+    """Say whether a key may use the model with the id `model`."""
+    return key.models is None or model in key.models
 
 
-def priority_of(request: web.Request) -> int:
-    """Return the request's priority: that of its key, or the one that `X-Priority` asks for, up to the key's maximum.
+def priority_of(request: web.BaseRequest, key: Key) -> int:
+    """Return the priority of a key's request: the key's, or what `X-Priority` asks for, up to the key's maximum.
 
     Raises:
         Refused: `X-Priority` is not a number (400).
     """
-    key = key_of(request)
     asked = request.headers.get("X-Priority")
     if asked is None:
         return key.priority

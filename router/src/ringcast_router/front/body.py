@@ -117,12 +117,11 @@ class Body:
         """
         if end - start > IN_MEMORY:
             raise Refused(413, f"a member that the router has to read has more than {IN_MEMORY} bytes")
+        if self._file is None:
+            return bytes(self._buffer[start:end]) if self._map is None else self._map[start:end]
         with refusals("read back"):
-            if self._file is not None:
-                self._file.seek(start)
-                piece = self._file.read(end - start)
-            else:
-                piece = bytes(self._buffer[start:end]) if self._map is None else self._map[start:end]
+            self._file.seek(start)
+            piece = self._file.read(end - start)
             if len(piece) < end - start:
                 raise OSError(errno.EIO, "what was stored is shorter than what was written")
         return piece
@@ -196,7 +195,9 @@ class Body:
 
 
 def _is_encoded(request: web.BaseRequest) -> bool:
-    codings = ",".join(request.headers.getall(hdrs.CONTENT_ENCODING, ())).split(",")
+    if hdrs.CONTENT_ENCODING not in request.headers:
+        return False
+    codings = ",".join(request.headers.getall(hdrs.CONTENT_ENCODING)).split(",")
     return any(coding.strip().lower() not in ("", "identity") for coding in codings)
 
 

@@ -12,11 +12,12 @@ import asyncio
 import logging
 import re
 import select
+from collections.abc import Iterable
 from functools import partial
 from typing import Any, Final
 
 import aiohttp
-from aiohttp import http_writer, web
+from aiohttp import hdrs, http_writer, web
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.helpers import _EXC_SENTINEL
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
@@ -89,6 +90,18 @@ class ServerConnection(ResponseHandler):
         super().connection_lost(exc)
         if payload is not None and not payload.is_eof() and payload.exception() is None:
             payload.set_exception(aiohttp.ClientPayloadError("the body is malformed"))
+
+
+class ServerRequest(aiohttp.ClientRequest):
+    """A request to a model's server: aiohttp adds none of the headers that the router's client did not send.
+
+    `skip_auto_headers` does the same, and makes two dictionaries of headers for each request.
+    """
+
+    _skip_auto_headers = CIMultiDict({hdrs.CONTENT_TYPE: None})
+
+    def update_auto_headers(self, skip_auto_headers: Iterable[str] | None) -> None:
+        pass
 
 
 def connector(**options: Any) -> aiohttp.TCPConnector:

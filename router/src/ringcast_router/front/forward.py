@@ -11,7 +11,6 @@ import os
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable, Mapping
-from functools import partial
 from typing import Any
 
 import aiohttp
@@ -23,7 +22,7 @@ from ringcast_router.config.model import NOTHING, Model, Timeouts
 from ringcast_router.errors import Refused
 from ringcast_router.front.ahead import ReadAhead
 from ringcast_router.front.body import Outgoing
-from ringcast_router.front.connections import IdleClosed, connector
+from ringcast_router.front.connections import IdleClosed, ServerRequest, connector
 from ringcast_router.front.keys import ROUTER
 from ringcast_router.processes.health import OURS
 
@@ -45,7 +44,6 @@ _OF_CONNECTION = (
     hdrs.TRANSFER_ENCODING,
     hdrs.UPGRADE,
 )
-_ADDED_BY_CLIENT = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 _FOR_EVER = 30 * 86400.0  # seconds that stand for a time-out of 0, which means none
 
 _BROKEN = (aiohttp.ClientError, OSError, TimeoutError)
@@ -147,23 +145,17 @@ async def ask(
         Refused: As `forward` does.
     """
     connections = request.app[_CONNECTIONS]
-    send = partial(
-        _send,
-        method=request.method,
-        url=URL(model.proxy.rstrip("/") + path, encoded=True),
-        headers=_request_headers(request, body, change),
-        body=body,
-        within=model.timeouts.response_header,
-    )
+    url = URL(model.proxy.rstrip("/") + path, encoded=True)
+    what = request.method, url, _request_headers(request, body, change), body, model.timeouts.response_header
     try:
         try:
-            answer = await send(connections.session(model.timeouts))
+            answer = await _send(connections.session(model.timeouts), *what)
         except (IdleClosed, aiohttp.ClientConnectionResetError):
             # The server closed a kept connection as the request was on its way, most likely unread. Where the server
             # did read it, it is done twice: inference has no effect that a second time would spoil.
             if isinstance(body, ReadAhead) or (isinstance(body, Outgoing) and not body.keep()):
                 raise
-            answer = await send(connections.session(model.timeouts, fresh=True))
+            answer = await _send(connections.session(model.timeouts, fresh=True), *what)
     except _BROKEN as error:
         cause = error.__cause__  # where the body could not be read, which is not the server's fault
         if isinstance(cause, web.RequestPayloadError):
@@ -264,12 +256,11 @@ def is_event_stream(upstream: aiohttp.ClientResponse) -> bool:
 
 
 async def _send(
-    session: aiohttp.ClientSession, *, method: str, url: URL, headers: Mapping[str, str], body: Sent, within: int
+    session: aiohttp.ClientSession, method: str, url: URL, headers: Mapping[str, str], body: Sent, within: int
 ) -> aiohttp.ClientResponse:
     """Send a request; unless `within` is 0, the head of its answer must be here so many seconds after the body."""
-    send = partial(session.request, method, url, headers=headers, allow_redirects=False)
     if not within:
-        return await send(data=body)
+        return await session.request(method, url, headers=headers, allow_redirects=False, data=body)
     try:
         async with asyncio.timeout(None) as until_head:
 
@@ -282,7 +273,7 @@ async def _send(
                 data: Any = body
             else:
                 data = _followed_by(begin, body)
-            return await send(data=data)
+            return await session.request(method, url, headers=headers, allow_redirects=False, data=data)
     except TimeoutError:
         if until_head.expired():
             message = f"the model's server sent no answer within {within} s"
@@ -369,7 +360,7 @@ def _make_session(timeouts: Timeouts, fresh: bool) -> aiohttp.ClientSession:
         timeout=aiohttp.ClientTimeout(total=None, connect=None, sock_connect=connect, sock_read=None),
         auto_decompress=False,
         cookie_jar=aiohttp.DummyCookieJar(),
-        skip_auto_headers=_ADDED_BY_CLIENT,
+        request_class=ServerRequest,
         trust_env=False,
         max_line_size=65536,
         max_field_size=65536,

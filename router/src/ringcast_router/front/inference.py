@@ -125,11 +125,12 @@ async def serve(
     model_id = router.config.model_id(name)
     if model_id is None:
         raise Refused(404, f"the model {quoted(name)} does not exist", code="model_not_found", param="model")
-    if not auth.allowed(request, model_id):
+    key = auth.key_of(request)
+    if not auth.allowed(key, model_id):
         raise Refused(
             403, f"this API key may not use the model {quoted(name)}", code="model_not_allowed", param="model"
         )
-    priority = auth.priority_of(request)
+    priority = auth.priority_of(request, key)
     model = router.config.models[model_id]
     upgrade = asked is None and is_upgrade(request)
     uncounted = upgrade and model.ignore_websockets
@@ -186,7 +187,7 @@ def _tells(asked: Asked, path: str) -> bool:
 
 def _is_form(request: web.BaseRequest) -> bool:
     # Clients are careless about the type of JSON (curl says form-urlencoded), so all that is no form is tried as JSON.
-    return request.content_type.startswith("multipart/")
+    return request.headers.get("Content-Type", "")[:10].lower() == "multipart/"
 
 
 def _asked_in_json(body: Body, scanner: JSONScanner) -> Asked:
@@ -212,7 +213,7 @@ def _value(body: Body, member: Member | None) -> object:
     if first in (b"{", b"["):
         return {} if first == b"{" else []
     try:
-        return json.loads(body.read(member.value, member.end))
+        return json.loads(body.read(member.value, member.end).decode())
     except ValueError as error:
         raise Refused(400, f"the value of {member.name!r} is not JSON: {error}", code="invalid_json") from None
 

@@ -7,7 +7,7 @@ from typing import Any
 from aiohttp import web
 
 from ringcast_router.config.model import Model
-from ringcast_router.front.auth import allowed
+from ringcast_router.front.auth import allowed, key_of
 from ringcast_router.front.keys import ROUTER
 from ringcast_router.processes import State
 from ringcast_router.router import Router
@@ -28,7 +28,8 @@ def routes() -> list[web.RouteDef]:
 async def list_models(request: web.Request) -> web.Response:
     """Answer with the models that the request's key may use and that are not unlisted, in OpenAI's shape, by id."""
     router = request.app[ROUTER]
-    models = [model for model in router.config.models.values() if not model.unlisted and allowed(request, model.id)]
+    key = key_of(request)
+    models = [model for model in router.config.models.values() if not model.unlisted and allowed(key, model.id)]
     records = model_records(models, states(router), with_aliases=router.config.include_aliases_in_list)
     return web.json_response({"object": "list", "data": records})
 
