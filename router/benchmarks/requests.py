@@ -50,7 +50,7 @@ async def measure(rounds: int, requests: int) -> int:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--requests", type=int, default=2000, help="per round")
+    parser.add_argument("--requests", type=int, default=8000, help="per round")
     arguments = parser.parse_args()
     return asyncio.run(measure(arguments.rounds, arguments.requests))
 
