@@ -3,8 +3,7 @@
 Switches, by environment variable: SANITIZE=address,undefined or thread builds with sanitizers; DEBUG=1 without
 optimisation and with the core's assertions; FAIL_ALLOC=1 with allocations that tests can make fail (csrc/rc_memory.h);
 DELAYS=1 with delays at the atomic operations (csrc/rc_delay.h); WERROR=1 with warnings as errors; COVERAGE=1 so that
-gcov can tell which lines run, COVERAGE=lines so that coverage.py with its plugin Cython.Coverage can: tests of many
-threads may stand still then, as the traced code takes the GIL where the core holds a lock.
+gcov can tell which lines of C and Cython run.
 """
 
 import os
@@ -21,7 +20,6 @@ FAIL_ALLOC = os.environ.get("FAIL_ALLOC", "0") != "0"
 DELAYS = os.environ.get("DELAYS", "0") != "0"
 WERROR = os.environ.get("WERROR", "0") != "0"  # not for users: another compiler or Cython may warn of more
 COVERAGE = os.environ.get("COVERAGE", "0") != "0"
-LINES = os.environ.get("COVERAGE") == "lines"
 
 Options.warning_errors = WERROR
 
@@ -59,7 +57,6 @@ setup(
                     ("NDEBUG", not DEBUG),
                     ("RC_FAIL_ALLOC", FAIL_ALLOC),
                     ("RC_DELAYS", DELAYS),
-                    ("CYTHON_TRACE", LINES),  # not _NOGIL, which takes the GIL more often
                 )
                 if wanted
             ],
@@ -76,10 +73,10 @@ setup(
             "boundscheck": False,
             "wraparound": False,
             "freethreading_compatible": True,
-            "linetrace": LINES,
             # None has no fields, and copies share pointers: either would crash
             "allow_none_for_extension_args": False,
             "auto_pickle": False,
         },
+        emit_linenums=COVERAGE,  # else gcov tells of lines of _core.c
     )
 )
