@@ -401,6 +401,18 @@ def test_a_load_that_no_request_asked_for(scheduler):
     assert desk.scheduler.in_flight("a") == 0
 
 
+def test_a_busy_model_starves_no_load():
+    """A load that no request asked for closes the gate like a request, also where nobody else waits."""
+    desk = Desk(config_of("ab"))
+    desk.ready("a", ticket_of(desk.ask("a")))
+    assert desk.scheduler.on_load("b", desk.now) == []
+    assert granted(desk.ask("a")) == [2]
+    desk.now = 4.0
+    assert desk.ask("a") == []
+    desk.scheduler.on_serve_done(1, 5.0)
+    assert started(desk.scheduler.on_serve_done(2, 6.0)) == [("b", ("a",))]
+
+
 @BOTH
 def test_a_reload_drains_what_has_changed_and_keeps_the_rest(scheduler):
     groups = {"g": replace(ALONE, members=("a", "b", "c"))}
