@@ -106,8 +106,9 @@ class Dispatcher(Core):
         name: the prefix of the threads' names, "ringcast" by default.
         policy: that of subscriptions which state none; see `HandlerOptions`.
         timing: whether the time of handlers is kept, for `Subscription.handler_seconds`.
-        exit_timeout: how long the end of the program, or of a `with` block that an exception ends, waits for the
-            deliveries, in seconds; None: as long as they take. What is left then is named in the logger `ringcast`.
+        exit_timeout: how long the end of the program, of a `with` block that an exception ends, or of a close in what
+            an `async def` handler has begun, waits for the deliveries, in seconds; None: as long as they take. What is
+            left then is named in the logger `ringcast`.
 
     Raises:
         TypeError, ValueError: an argument is not as above.
@@ -528,8 +529,7 @@ class Dispatcher(Core):
         named in the logger `ringcast`.
 
         Args:
-            timeout: how long to wait for the deliveries, in seconds; None: as long as they take.
-            discard: as for `close`.
+            timeout, discard: as for `close`.
 
         Raises:
             CloseTimeoutError, ValueError: as for `close`.
@@ -588,7 +588,8 @@ class Dispatcher(Core):
         From inside a handler it does not wait: the deliveries go on after it.
 
         Args:
-            timeout: how long to wait for the deliveries, in seconds; None: as long as they take.
+            timeout: how long to wait for the deliveries, in seconds; None: as long as they take. In a task or thread
+                that an `async def` handler has begun no longer than `exit_timeout`: the handler may wait for it.
             discard: stop now: what no handler has begun is dropped, and counted in `dropped` of its subscription; only
                 handlers at work are waited for. Also after a close without.
 
