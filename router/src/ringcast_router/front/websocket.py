@@ -86,7 +86,7 @@ async def _pump(reader: StreamReader, write: Callable[[bytes], Awaitable[None]])
 
 
 async def _first_of(*pumps: Awaitable[None]) -> None:
-    """Wait until one ends, and end the others."""
+    """Wait until one ends, and end the others: who shuts down one direction ends the connection, as with nginx."""
     tasks = [asyncio.ensure_future(pump) for pump in pumps]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
