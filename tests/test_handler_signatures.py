@@ -30,8 +30,9 @@ import pytest
 
 import ringcast
 from ringcast import Dispatcher
+from ringcast.callables import handler_name
 from ringcast.errors import EventClassError, HandlerTypeError
-from ringcast.handlers import Accepts, check_accepts, handler_name, inspect_handler, sole_class
+from ringcast.handlers import Accepts, check_accepts, inspect_handler, sole_class
 
 T = TypeVar("T")
 
@@ -185,8 +186,8 @@ def test_any_kind_of_handler_shows_its_class(handler: object) -> None:
         (Envelope[int], (Envelope,)),
         (Envelope["Tick"], (Envelope,)),
         ("Envelope[NoSuchName]", None),
-        (list[int], (list,)),
-        (typing.List[int], (list,)),  # noqa: UP006
+        (dict[str, int], (dict,)),
+        (typing.Dict[str, int], (dict,)),  # noqa: UP006
         (type[Tick], (type,)),
         (None, (type(None),)),
         ("'Tick'", (Tick,)),

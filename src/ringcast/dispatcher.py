@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import _thread
 import atexit
-import math
 import os
 import sys
 import threading
@@ -24,13 +23,24 @@ from ringcast._core import (
     after_fork_in_parent,
     before_fork,
     is_interrupt,
+    nanoseconds,
     seconds_to_leave,
     seconds_to_wait,
 )
-from ringcast.errors import CloseTimeoutError, EventClassError, LoopBlockedError, OptionError
-from ringcast.events import check_type_id, is_class, type_id
-from ringcast.handlers import Accepts, check_accepts, handler_name, inspect_handler, sole_class
-from ringcast.options import HandlerOptions, Policy, check_concurrency, check_max_queue, check_policy, resolve
+from ringcast.callables import handler_name
+from ringcast.errors import CloseTimeoutError, EventClassError, HandlerTypeError, LoopBlockedError, OptionError
+from ringcast.events import check_type_id, class_name, is_class, type_id
+from ringcast.handlers import Accepts, check_accepts, inspect_handler, sole_class
+from ringcast.options import (
+    HandlerOptions,
+    Policy,
+    check_concurrency,
+    check_hook,
+    check_max_queue,
+    check_policy,
+    resolve,
+    whole,
+)
 
 if TYPE_CHECKING:
     from ringcast.aio import Stream
@@ -111,7 +121,7 @@ class Dispatcher(Core):
             left then is named in the logger `ringcast`.
 
     Raises:
-        TypeError, ValueError: an argument is not as above.
+        OptionError: an argument is not as above.
 
     Example:
         >>> from dataclasses import dataclass
@@ -140,19 +150,21 @@ class Dispatcher(Core):
         exit_timeout: float | None = EXIT_TIMEOUT,
     ) -> None:
         cpus = _cpu_count()
-        workers = min(32, cpus + 4) if max_workers is None else _whole("max_workers", max_workers, 2**16)
+        workers = min(32, cpus + 4) if max_workers is None else whole("max_workers", max_workers, 1, 2**16)
         spare = SPARE_WORKERS if max_workers is None else 0
         raises = on_error == "raise" if isinstance(on_error, str) else False
-        if on_error is not None and not raises and not callable(on_error):
-            raise TypeError(f'on_error must be callable, "raise" or None, not {on_error!r}')
+        if isinstance(on_error, str) and not raises:
+            raise OptionError(f'on_error must be callable, "raise" or None, not {on_error!r}')
+        if on_error is not None and not raises:
+            check_hook("on_error", on_error, "the failure")
         if name is not None and not isinstance(name, str):
-            raise TypeError(f"name must be a str or None, not {type(name).__name__}")
+            raise OptionError(f"name must be a str or None, not {type(name).__name__}")
         if not isinstance(timing, bool):
-            raise TypeError(f"timing must be True or False, not {type(timing).__name__}")
+            raise OptionError(f"timing must be True or False, not {type(timing).__name__}")
         parallel = 1 if _gil_enabled() else min(cpus, workers)
-        queue = _whole("max_queue", max_queue, MAX_QUEUE_LIMIT)
+        queue = whole("max_queue", max_queue, 1, MAX_QUEUE_LIMIT)
         self._policy: Policy = check_policy(policy)
-        _nanoseconds(exit_timeout)
+        nanoseconds(exit_timeout, "exit_timeout")
         self._exit_timeout = exit_timeout
         self._named = False
         super().__init__(queue, workers, spare, parallel, cpus, name or "ringcast", raises, timing)
@@ -221,12 +233,20 @@ class Dispatcher(Core):
         """
         batch = options.get("batch") is not None
         if len(arguments) == 1:
-            accepts = inspect_handler(arguments[0], sys._getframe(1), batch=batch)
-            return self._subscribe(accepts, sole_class(accepts), arguments[0], options)
+            (handler,) = arguments
+            if is_class(handler):
+                name = class_name(handler)
+                raise HandlerTypeError(f"{name} is a class, and there is no handler: subscribe({name}, handler)")
+            accepts = inspect_handler(handler, sys._getframe(1), batch=batch)
+            return self._subscribe(accepts, sole_class(accepts), handler, options)
         if len(arguments) != 2:
             raise TypeError(f"subscribe() takes a handler, or an event class and a handler ({len(arguments)} given)")
-        accepts = inspect_handler(arguments[1], sys._getframe(1), batch=batch)
-        return self._subscribe(accepts, arguments[0], arguments[1], options)
+        event_class, handler = arguments
+        if is_class(handler) and callable(event_class) and not is_class(event_class):
+            name = class_name(handler)
+            raise EventClassError(f"the event class comes first: subscribe({name}, {handler_name(event_class)})")
+        accepts = inspect_handler(handler, sys._getframe(1), batch=batch)
+        return self._subscribe(accepts, event_class, handler, options)
 
     def _subscribe(
         self, accepts: Accepts, event_class: type[E], handler: Callable[[E], object], options: Any
@@ -495,7 +515,7 @@ class Dispatcher(Core):
         """
         from ringcast import aio
 
-        _nanoseconds(timeout)
+        nanoseconds(timeout)
         # the next event, not the newest: a policy that drops the older for the newer would lose it
         policy: Policy | None = "drop_newest" if self._policy in ("drop_oldest", "latest") else None
         stream = self.stream(event_class, policy=policy, where=where, subclasses=subclasses)
@@ -518,7 +538,7 @@ class Dispatcher(Core):
         """
         from ringcast import aio
 
-        _nanoseconds(timeout)
+        nanoseconds(timeout)
         return await aio.apublish(self, event, timeout)
 
     async def aclose(self, timeout: float | None = None, *, discard: bool = False) -> None:
@@ -532,11 +552,11 @@ class Dispatcher(Core):
             timeout, discard: as for `close`.
 
         Raises:
-            CloseTimeoutError, ValueError: as for `close`.
+            CloseTimeoutError, OptionError: as for `close`.
         """
         from ringcast import aio
 
-        await aio.aclose(self, timeout, _nanoseconds(timeout), discard)
+        await aio.aclose(self, timeout, nanoseconds(timeout), discard)
 
     async def __aenter__(self) -> Self:
         return self
@@ -574,13 +594,13 @@ class Dispatcher(Core):
             Whether that is so.
 
         Raises:
-            ValueError: a negative timeout.
+            OptionError: a timeout that is no time.
             LoopBlockedError: events wait for the event loop that runs here.
         """
-        nanoseconds = _nanoseconds(timeout)
-        if nanoseconds != 0 and self._is_run_here():
+        limit = nanoseconds(timeout)
+        if limit != 0 and self._is_run_here():
             raise LoopBlockedError("wait_idle() would stop the event loop that has events to handle")
-        return self._await_idle(nanoseconds)
+        return self._await_idle(limit)
 
     def close(self, timeout: float | None = None, *, discard: bool = False) -> None:
         """Accepts nothing more, delivers what was accepted, and ends the worker threads. May be called again.
@@ -599,9 +619,9 @@ class Dispatcher(Core):
             KeyboardInterrupt: Ctrl-C ended the wait.
             LoopBlockedError: events wait for the event loop that runs here: use `aclose`. Nothing is closed, unless
                 that came out only while this waited.
-            ValueError: a negative timeout.
+            OptionError: a timeout that is no time.
         """
-        nanoseconds = _nanoseconds(timeout)
+        limit = nanoseconds(timeout)
         if self._is_run_here():
             from ringcast import aio
 
@@ -612,9 +632,9 @@ class Dispatcher(Core):
         self._begin_close(discard)
         patience = seconds_to_wait(self, self._exit_timeout)
         if patience is None or (timeout is not None and timeout <= patience):
-            if not self._await_close(nanoseconds):
+            if not self._await_close(limit):
                 raise CloseTimeoutError(self._still_at_work(timeout))
-        elif not self._await_close(_nanoseconds(patience)):
+        elif not self._await_close(nanoseconds(patience)):
             from ringcast import aio
 
             aio.tell_of_lost_patience(self)
@@ -690,7 +710,7 @@ class Dispatcher(Core):
         elif (
             self._begins_to_leave(exception)
             and not self._is_run_here()  # the loop goes on with them
-            and not self._await_close(_nanoseconds(seconds_to_leave(exception, self._exit_timeout)))
+            and not self._await_close(nanoseconds(seconds_to_leave(exception, self._exit_timeout)))
         ):
             self._give_up("the block was left by an exception", stuck=True)
 
@@ -759,7 +779,7 @@ def _close_all() -> None:
                 dispatcher._await_close(-1)
             else:
                 left = begun + dispatcher._exit_timeout - time.monotonic()
-                dispatcher._await_close(_nanoseconds(max(0.0, left)))
+                dispatcher._await_close(nanoseconds(max(0.0, left)))
     finally:  # also when Ctrl-C has ended the wait
         for dispatcher in dispatchers:
             dispatcher._name_pending("the program has ended")
@@ -823,23 +843,6 @@ def _after_fork_in_child() -> None:
 _tell_multiprocessing()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
-
-
-def _whole(name: str, value: object, limit: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be an int, not {type(value).__name__}")
-    if not 1 <= value <= limit:
-        raise ValueError(f"{name} must be from 1 to {limit}, not {value}")
-    return value
-
-
-def _nanoseconds(seconds: float | None) -> int:
-    """-1 for None, else the time in ns."""
-    if seconds is None:
-        return -1
-    if math.isnan(seconds) or seconds < 0:
-        raise ValueError(f"timeout must be None or at least 0 seconds, not {seconds}")
-    return int(min(seconds, 1e9) * 1e9)
 
 
 def _cpu_count() -> int:

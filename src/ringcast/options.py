@@ -6,14 +6,25 @@ from collections.abc import Callable, Hashable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypedDict, TypeVar
 
 from ringcast._core import MODES, POLICIES, Options
-from ringcast.errors import OptionError
-from ringcast.events import class_mro, class_name, is_class
-from ringcast.handlers import Accepts, handler_name
+from ringcast.callables import call_signature, event_parameter, handler_name, is_asynchronous
+from ringcast.errors import HandlerTypeError, OptionError
+from ringcast.events import class_mro, class_name, is_class, shown
+from ringcast.handlers import Accepts
 
 if TYPE_CHECKING:
     import asyncio
 
-__all__ = ["HandlerOptions", "Mode", "Policy", "check_concurrency", "check_max_queue", "check_policy", "resolve"]
+__all__ = [
+    "HandlerOptions",
+    "Mode",
+    "Policy",
+    "check_concurrency",
+    "check_hook",
+    "check_max_queue",
+    "check_policy",
+    "resolve",
+    "whole",
+]
 
 Mode = Literal["queued", "direct", "asyncio"]
 Policy = Literal["block", "raise", "drop_newest", "drop_oldest", "latest"]
@@ -64,6 +75,15 @@ class HandlerOptions(TypedDict, Generic[E], total=False):
     """How many calls of an "asyncio" handler may be under way at once; 1, the default, keeps the order."""
 
 
+def whole(name: str, value: object, least: int, most: int) -> int:
+    """Return the value of an option, an int from `least` to `most`, or raise OptionError."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise OptionError(f"{name} must be an int, not {type(value).__name__}")
+    if not least <= value <= most:
+        raise OptionError(f"{name} must be from {least} to {most}, not {value}")
+    return value
+
+
 def check_policy(policy: object) -> Policy:
     """Return the policy, or raise OptionError."""
     word = _word(policy)
@@ -73,8 +93,34 @@ def check_policy(policy: object) -> Policy:
 
 
 def check_max_queue(value: object, most: int) -> int:
-    """Return the value, an int from 1 to `most`, or raise OptionError."""
-    return _integer("max_queue", value, 1, most)
+    """Return the value, an int from 1 to `most`, the dispatcher's, or raise OptionError."""
+    if type(value) is int and value > most:
+        raise OptionError(f"max_queue must be from 1 to {most}, the max_queue of the dispatcher, not {value}")
+    return whole("max_queue", value, 1, most)
+
+
+def check_hook(option: str, value: object, given: str = "the event") -> None:
+    """Check a callable that is called with one argument, and whose result nobody awaits.
+
+    Args:
+        option: which one it is, for messages.
+        value: as given.
+        given: what it is called with, for messages.
+
+    Raises:
+        OptionError: it is none.
+    """
+    if not callable(value):
+        raise OptionError(f"{option} must be callable, not {shown(value)}")
+    name = f"{option}={handler_name(value)}"
+    try:
+        asynchronous = is_asynchronous(value, name)
+        if (signature := call_signature(value)) is not None:
+            event_parameter(signature, name, given)
+    except HandlerTypeError as error:
+        raise OptionError(str(error)) from None
+    if asynchronous:
+        raise OptionError(f"{name} is an async def function, which nobody would await: {option} must be a plain one")
 
 
 def resolve(
@@ -121,11 +167,11 @@ def resolve(
     if key is not None and policy != "latest":
         raise OptionError('key= is for policy="latest"')
     for name, value in (("key", key), ("where", where)):
-        if value is not None and not callable(value):
-            raise OptionError(f"{name} must be callable, not {value!r}")
+        if value is not None:
+            check_hook(name, value)
     batch = options.get("batch")
     if batch is not None:
-        _integer("batch", batch, 1, MAX_BATCH)
+        whole("batch", batch, 1, MAX_BATCH)
         _refuse(options, "the events of a batch come from several contexts", "context")
     context = options.get("context")
     if context is not None and _word(context) != "publisher":
@@ -143,7 +189,7 @@ def resolve(
         weak=weak,
         wide=_wide(event_class, options),
         with_context=context is not None,
-        priority=_integer("priority", options.get("priority", 0), -(2**62), 2**62),
+        priority=whole("priority", options.get("priority", 0), -(2**62), 2**62),
         batch=batch or 0,
     )
 
@@ -208,14 +254,6 @@ def _flag(options: Mapping[str, Any], name: str) -> bool:
     return value
 
 
-def _integer(name: str, value: object, least: int, most: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise OptionError(f"{name} must be an int, not {type(value).__name__}")
-    if not least <= value <= most:
-        raise OptionError(f"{name} must be from {least} to {most}, not {value}")
-    return value
-
-
 def check_concurrency(options: Mapping[str, Any]) -> int:
     """The option `concurrency`, an int from 1."""
-    return _integer("concurrency", options.get("concurrency", 1), 1, 2**31)
+    return whole("concurrency", options.get("concurrency", 1), 1, 2**31)

@@ -10,8 +10,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ringcast.callables import handler_name
 from ringcast.events import class_name
-from ringcast.handlers import handler_name
 
 if TYPE_CHECKING:
     from ringcast._core import Core, Subscription

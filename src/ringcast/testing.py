@@ -26,9 +26,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from ringcast.callables import handler_name
 from ringcast.dispatcher import Dispatcher, HandlerFailure
 from ringcast.errors import CloseTimeoutError
-from ringcast.handlers import handler_name
 from ringcast.options import Policy
 
 __all__ = ["CheckedDispatcher", "drain", "ringcast_dispatcher"]

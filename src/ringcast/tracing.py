@@ -26,9 +26,10 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, Trac
 
 from ringcast._core import MODES, Options, RecordBatch, Subscription
 from ringcast.aio import Feed
+from ringcast.callables import handler_name
 from ringcast.dispatcher import Dispatcher, E, Handler
 from ringcast.events import class_name
-from ringcast.handlers import Accepts, handler_name
+from ringcast.handlers import Accepts
 
 __all__ = ["TracedDispatcher"]
 

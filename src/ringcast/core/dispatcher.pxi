@@ -1149,13 +1149,15 @@ cdef str describe(event_class, Topic topic):
     return f"type id {topic.type_id:#x}" if event_class is None else f"{qualname_of(event_class)} ({topic.type_id:#x})"
 
 
-cdef int64_t nanoseconds(timeout) except -2:
+cpdef int64_t nanoseconds(timeout, str name="timeout") except -2:
     """-1 for None, else the time in ns."""
     if timeout is None:
         return -1
+    if not hasattr(timeout, "__float__") and not hasattr(timeout, "__index__"):   # a str has neither
+        raise OptionError(f"{name} must be None or a number of seconds, not {timeout!r}")
     seconds = float(timeout)
     if not seconds >= 0:   # also what is not a number
-        raise ValueError(f"timeout must be None or at least 0 seconds, not {timeout!r}")
+        raise OptionError(f"{name} must be None or at least 0 seconds, not {timeout!r}")
     return <int64_t>(min(seconds, 1e9) * 1e9)
 
 

@@ -1,0 +1,290 @@
+"""Which classes an annotation names.
+
+Only a string is evaluated. Names in it are looked up where Python would look if it were no string: in the class body in
+which the method stands, among the type parameters, in the enclosing functions, in the module. A class that is local to
+the function which subscribes is found in that function's frame.
+"""
+
+from __future__ import annotations
+
+import builtins
+import functools
+import sys
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from types import FrameType, FunctionType, MethodType
+from typing import Annotated, Any, Final, Literal, TypeVar, Union
+
+from ringcast.callables import class_attribute
+from ringcast.events import class_mro, class_name, class_namespace, is_class
+
+_MAX_DEPTH: Final = 50  # of aliases within an annotation
+_CO_OPTIMIZED: Final = 1  # inspect.CO_OPTIMIZED
+
+
+class UnresolvedError(Exception):
+    """A string in an annotation cannot be evaluated."""
+
+
+def annotation_text(annotation: object) -> str:
+    """Return an annotation as messages show it."""
+    if is_class(annotation):
+        return class_name(annotation)
+    if isinstance(annotation, str):
+        return annotation
+    if isinstance(annotation, typing.ForwardRef):
+        return annotation.__forward_arg__
+    try:
+        return repr(annotation)
+    except Exception:  # a message must come out, whatever a __repr__ does
+        return class_name(type(annotation))
+
+
+def concrete(annotation: object, names: Names) -> object:
+    """Take off what only stands around an annotation: quotes, `Annotated`, the name of an alias."""
+    for _ in range(_MAX_DEPTH):
+        if is_class(annotation):
+            return annotation
+        if isinstance(annotation, typing.ForwardRef):
+            annotation = annotation.__forward_arg__
+        if _is_alias(typing.get_origin(annotation)):  # a generic one: the arguments do not change the class
+            annotation = typing.get_origin(annotation)
+        if isinstance(annotation, str):
+            annotation = names.evaluate(annotation)
+        elif typing.get_origin(annotation) is Annotated:
+            annotation = annotation.__origin__  # type: ignore[attr-defined]
+        elif _is_alias(annotation):
+            annotation = _lazily(annotation, "__value__")
+        else:
+            return annotation
+    raise UnresolvedError(f"annotation {annotation_text(annotation)!r} is nested too deeply")
+
+
+def classes_of(annotation: object, names: Names, depth: int) -> tuple[type, ...] | None:
+    """Return the classes whose instances fit an annotation, or None for all."""
+    if depth > _MAX_DEPTH:
+        raise UnresolvedError(f"annotation {annotation_text(annotation)!r} refers to itself")
+    annotation = concrete(annotation, names)
+    if annotation is Any or annotation is object:
+        return None
+    if annotation is None:
+        return (type(None),)
+    if is_class(annotation):
+        return (dict if _is_typed_dict(annotation) else annotation,)
+    if _is_union(annotation):
+        return _all_classes(typing.get_args(annotation), names, depth)
+    origin = typing.get_origin(annotation)
+    if origin is Literal:
+        return tuple({type(value): None for value in typing.get_args(annotation)})
+    if is_class(origin):
+        return classes_of(origin, names, depth + 1)
+    if isinstance(annotation, typing.NewType):
+        return classes_of(annotation.__supertype__, names, depth + 1)
+    if isinstance(annotation, TypeVar):
+        constraints = _lazily(annotation, "__constraints__")
+        if constraints:
+            return _all_classes(typing.cast("tuple[object, ...]", constraints), names, depth)
+        bound = _lazily(annotation, "__bound__")
+        return None if bound is None else classes_of(bound, names, depth + 1)
+    return None
+
+
+def _all_classes(members: tuple[object, ...], names: Names, depth: int) -> tuple[type, ...] | None:
+    found: dict[int, type] = {}  # by address: metaclasses may define __eq__
+    for member in members:
+        classes = classes_of(member, names, depth + 1)
+        if classes is None:
+            return None
+        found.update((id(cls), cls) for cls in classes)
+    return tuple(found.values())
+
+
+def unfit(annotation: object) -> str:
+    """Say why an annotation (made concrete) does not name one event class; empty when it does."""
+    if annotation is Any or annotation is object:
+        return "which is every class"
+    if not is_class(annotation):
+        if _is_union(annotation):
+            return "which is several classes"
+        if isinstance(annotation, TypeVar):
+            return "which is a type variable"
+        if isinstance(annotation, typing.NewType):
+            return "which is a NewType: its instances are of the class it stands for"
+        annotation = type(None) if annotation is None else typing.get_origin(annotation)
+    if not is_class(annotation):
+        return "which is not a class"
+    if _is_typed_dict(annotation):
+        return "which is a TypedDict: its instances are plain dicts"
+    if class_attribute(annotation, "_is_protocol") is True:
+        return "which is a protocol: no event is of exactly that class"
+    return ""
+
+
+def _is_union(annotation: object) -> bool:
+    origin = typing.get_origin(annotation)
+    return origin is Union or origin is types.UnionType
+
+
+def _is_alias(annotation: object) -> bool:
+    return sys.version_info >= (3, 12) and isinstance(annotation, typing.TypeAliasType)
+
+
+def _is_typed_dict(cls: type) -> bool:
+    is_dict = any(base is dict for base in class_mro(cls)[1:])
+    return is_dict and class_attribute(cls, "__required_keys__") is not None
+
+
+def _lazily(holder: object, attribute: str) -> object:
+    """Get what Python 3.12 and newer evaluate only now: an alias's value, a type variable's bound."""
+    try:
+        return getattr(holder, attribute)
+    except Exception as error:  # whatever the expression raises
+        raise UnresolvedError(f"{attribute} of {holder!r} cannot be resolved ({_brief(error)})") from error
+
+
+def _brief(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+# Names in string annotations ---
+
+
+class Names(Mapping[str, object]):
+    """The names that a string annotation of a handler may use, found one by one.
+
+    Nothing is copied beforehand: to take a function's local variables off its frame costs time, and up to
+    Python 3.12 it keeps them all alive until the function returns.
+    """
+
+    def __init__(self, handler: object, frame: FrameType | None) -> None:
+        function, owner = _definition(handler)
+        self._globals: dict[str, object] = getattr(function, "__globals__", {})
+        self._body = _class_body(function, owner)
+        self._near = _own_names(function, self._body)
+        # Up to Python 3.11 a comprehension is a function of its own, whose caller is the one that is meant.
+        while frame is not None and frame.f_code.co_name in ("<listcomp>", "<setcomp>", "<dictcomp>"):
+            frame = frame.f_back
+        self._frame = frame
+        self._written_there = (
+            frame is not None
+            and frame.f_globals is self._globals
+            and getattr(function, "__qualname__", "").startswith(frame.f_code.co_qualname + ".<locals>.")
+        )
+
+    def evaluate(self, text: str) -> object:
+        """Evaluate a string annotation."""
+        try:
+            return eval(text, self._globals, self)
+        except Exception as error:  # an annotation is any expression, and may fail in any way
+            raise UnresolvedError(f"annotation {text!r} cannot be resolved ({_brief(error)})") from error
+
+    def __getitem__(self, name: str) -> object:
+        for namespace in self._near:
+            if name in namespace:
+                return namespace[name]
+        if self._written_there and self._is_local(name):
+            return self._local(name)
+        if name in self._globals:
+            return self._globals[name]
+        if hasattr(builtins, name):
+            return getattr(builtins, name)
+        # Last, because a function that only subscribes a handler may use the names of the handler's module
+        # otherwise.
+        if self._is_local(name):
+            return self._local(name)
+        raise KeyError(name)
+
+    def _is_local(self, name: str) -> bool:
+        if self._frame is None:
+            return False
+        code = self._frame.f_code
+        if not code.co_flags & _CO_OPTIMIZED:  # a module or a class body: its locals are a dictionary
+            return name in self._frame.f_locals
+        variables = (*code.co_varnames, *code.co_cellvars, *code.co_freevars)
+        return name in variables and name in self._frame.f_locals
+
+    def _local(self, name: str) -> object:
+        assert self._frame is not None
+        return self._frame.f_locals[name]
+
+    def __iter__(self) -> Iterator[str]:
+        raise NotImplementedError("names are only looked up")
+
+    def __len__(self) -> int:
+        raise NotImplementedError("names are only looked up")
+
+
+def _definition(handler: object) -> tuple[object, type | None]:
+    """Find the function whose signature a handler shows, and the class it was reached through.
+
+    This goes the way that `inspect.signature` goes.
+    """
+    owner: type | None = None
+    for _ in range(_MAX_DEPTH):
+        if isinstance(handler, functools.partial):
+            handler = handler.func
+        elif isinstance(handler, MethodType):
+            owner = handler.__self__ if is_class(handler.__self__) else type(handler.__self__)
+            handler = handler.__func__
+        elif is_class(handler):
+            owner = handler
+            constructors = (class_attribute(owner, "__new__"), class_attribute(owner, "__init__"))
+            handler = next((c for c in map(_plain, constructors) if isinstance(c, FunctionType)), None)
+        elif _has(handler, "__wrapped__") and not _has(handler, "__signature__"):
+            handler = handler.__wrapped__  # type: ignore[attr-defined]
+        elif _has(handler, "__globals__"):
+            return handler, owner
+        else:
+            owner = type(handler)
+            handler = class_attribute(owner, "__call__")
+            if not _has(handler, "__globals__"):
+                break
+    return None, owner
+
+
+def _plain(attribute: object) -> object:
+    return attribute.__func__ if isinstance(attribute, staticmethod) else attribute
+
+
+def _has(value: object, name: str) -> bool:
+    try:
+        return hasattr(value, name)
+    except Exception:  # a proxy whose attributes cannot be had
+        return False
+
+
+def _class_body(function: object, owner: type | None) -> type | None:
+    """Find the class in whose body a method was written: `owner`, which it was reached through, or a base."""
+    outer = getattr(function, "__qualname__", "").rpartition(".")[0]
+    for cls in () if owner is None else class_mro(owner):
+        if class_name(cls) == f"{getattr(function, '__module__', None)}.{outer}":
+            return cls
+    return None
+
+
+def _own_names(function: object, body: type | None) -> list[Mapping[str, object]]:
+    """Return the names nearest to a function: class body, type parameters, enclosing functions' variables."""
+    near: list[Mapping[str, object]] = []
+    parameters = [*getattr(function, "__type_params__", ())]
+    if body is not None:
+        near.append(class_namespace(body))
+        parameters = [*class_namespace(body).get("__type_params__", ()), *parameters]
+    near.append({parameter.__name__: parameter for parameter in parameters})
+    # Since Python 3.14 a function evaluates its annotations in a function of their own, with a closure of
+    # its own.
+    for code_of in (function, getattr(function, "__annotate__", None)):
+        near.append(_closure(code_of))
+    return near
+
+
+def _closure(function: object) -> dict[str, object]:
+    if not isinstance(function, FunctionType):
+        return {}
+    names: dict[str, object] = {}
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        try:
+            names[name] = cell.cell_contents
+        except ValueError:  # a variable that has no value yet
+            continue
+    return names

@@ -1,0 +1,177 @@
+"""What a callable is, whatever it is for: its name, what a call of it runs, and whether one argument fits."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import sys
+from collections.abc import Callable, Iterator
+from types import FunctionType, MethodType
+from typing import TYPE_CHECKING, Any, Final
+
+from ringcast.errors import HandlerTypeError
+from ringcast.events import class_mro, class_name, class_namespace, is_class
+
+# Importing `inspect` takes half as long as importing Ringcast: it waits for the first handler to be looked at.
+if TYPE_CHECKING:
+    import inspect
+
+MAX_DEPTH: Final = 50  # of wrappers around a callable
+# Where a coroutine function is marked, and where the mark is that `inspect` and `asyncio` look for.
+_MARKS: Final = (
+    ("_is_coroutine_marker", "inspect", "_is_coroutine_mark"),
+    ("_is_coroutine", "asyncio.coroutines", "_is_coroutine"),
+)
+_CO_GENERATOR, _CO_COROUTINE, _CO_ASYNC_GENERATOR = 0x20, 0x80, 0x200  # of `inspect`
+
+
+def handler_name(handler: object) -> str:
+    """Return a readable name of a handler for logs; never raises.
+
+    A function or method gives ``module.qualname``, a `functools.partial` the name of what it calls, a
+    callable object the name of its class.
+    """
+    for _ in range(MAX_DEPTH):
+        if is_class(handler):
+            return class_name(handler)
+        if not isinstance(handler, functools.partial):
+            break
+        handler = handler.func
+    try:
+        qualname = getattr(handler, "__qualname__", None)
+        module = getattr(handler, "__module__", None)
+    except Exception:  # a proxy whose attributes cannot be had
+        qualname = None
+    if type(qualname) is not str:
+        return class_name(type(handler))
+    return f"{module}.{qualname}" if type(module) is str and module != "builtins" else qualname
+
+
+def is_asynchronous(handler: object, name: str) -> bool:
+    """Tell whether a call gives something to await; refuse a callable that a call does not run but only prepares.
+
+    Args:
+        handler: any callable.
+        name: what messages call it, such as "handler app.save".
+
+    Raises:
+        HandlerTypeError: it is a generator function, plain or asynchronous.
+    """
+    for layer in _layers(handler):
+        flags = _code_flags(layer)
+        if flags & _CO_COROUTINE or _is_marked_as_coroutine(layer):
+            return True
+        if flags & _CO_ASYNC_GENERATOR:
+            what = "an asynchronous generator function"
+        elif flags & _CO_GENERATOR:
+            what = "a generator function (it has a yield), which a call does not run"
+        else:
+            continue
+        raise HandlerTypeError(f"{name} is {what}; it must be a plain function or an async def one")
+    return False
+
+
+def _code_flags(layer: object) -> int:
+    """Return the flags of a function's code; of a mock those of what it stands for, as far as it shows them."""
+    try:
+        flags = layer.__code__.co_flags  # type: ignore[attr-defined]
+    except Exception:  # no function, or a proxy whose attributes cannot be had
+        return 0
+    return flags if type(flags) is int else 0
+
+
+def _is_marked_as_coroutine(layer: object) -> bool:
+    """Tell whether it bears a mark: of `inspect.markcoroutinefunction`, Cython, or a mock of an async def function."""
+    for attribute, module, name in _MARKS:
+        mark = getattr(sys.modules.get(module), name, None)
+        with contextlib.suppress(Exception):  # as above
+            if mark is not None and getattr(layer, attribute, None) is mark:
+                return True
+    return False
+
+
+def _layers(handler: object) -> Iterator[object]:
+    """Yield a handler and what a call of it calls; not what it wraps, which the wrapper runs as it likes."""
+    for _ in range(MAX_DEPTH):
+        yield handler
+        if isinstance(handler, functools.partial):
+            handler = handler.func
+        elif isinstance(handler, MethodType):
+            handler = handler.__func__
+        elif isinstance(handler, FunctionType) or is_class(handler):
+            return
+        else:
+            call = class_attribute(type(handler), "__call__")
+            if not isinstance(call, FunctionType):
+                return
+            handler = call
+
+
+def _bare_signature(handler: Callable[..., Any]) -> inspect.Signature:
+    """Return the signature of the handler itself, whatever it wraps."""
+    import inspect
+
+    if sys.version_info >= (3, 14):
+        # Annotations are evaluated late there: the names in them must not make a signature fail.
+        from annotationlib import Format
+
+        return inspect.signature(handler, follow_wrapped=False, annotation_format=Format.STRING)
+    return inspect.signature(handler, follow_wrapped=False)
+
+
+def full_signature(handler: Callable[..., Any]) -> inspect.Signature:
+    """Return the signature of what the handler wraps."""
+    import inspect
+
+    if sys.version_info >= (3, 14):
+        from annotationlib import Format
+
+        return inspect.signature(handler, annotation_format=Format.FORWARDREF)
+    return inspect.signature(handler)
+
+
+def call_signature(handler: Callable[..., Any]) -> inspect.Signature | None:
+    """Return the signature of the handler itself, or of what it wraps when it is compiled and shows none."""
+    for signature in (_bare_signature, full_signature):
+        with contextlib.suppress(Exception):  # a __signature__ may be computed, and fail in any way
+            return signature(handler)
+    return None
+
+
+def event_parameter(signature: inspect.Signature, name: str, given: str = "the event") -> inspect.Parameter:
+    """Return the parameter that receives the one argument of a call.
+
+    Args:
+        signature: of the callable.
+        name: as for `is_asynchronous`.
+        given: what messages call the argument.
+
+    Raises:
+        HandlerTypeError: one positional argument is wrong for it.
+    """
+    positional = [p for p in signature.parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    needed = [p.name for p in positional if p.default is p.empty]
+    if len(needed) > 1:
+        hint = "; subscribe the bound method of an instance" if needed[0] == "self" else ""
+        raise HandlerTypeError(
+            f"{name} needs {len(needed)} arguments ({', '.join(needed)}), but is called with one, "
+            f"{given}: give parameter {needed[1]!r} a default{hint}"
+        )
+    for p in signature.parameters.values():
+        if p.kind is p.KEYWORD_ONLY and p.default is p.empty:
+            raise HandlerTypeError(
+                f"{name} is called with one argument, {given}, but its keyword-only parameter {p.name!r} has no default"
+            )
+        if p.kind is p.VAR_POSITIONAL:
+            positional.append(p)
+    if not positional:
+        raise HandlerTypeError(f"{name} takes no positional argument, but is called with one, {given}")
+    return positional[0]
+
+
+def class_attribute(cls: type, name: str) -> object:
+    """Return an attribute of a class or its bases as it stands there, or None; runs no code of the class."""
+    for base in class_mro(cls):
+        if name in class_namespace(base):
+            return class_namespace(base)[name]
+    return None

@@ -1,0 +1,266 @@
+"""What is refused at the call: handlers, hooks and values that could only go wrong later, and in silence."""
+
+import asyncio
+import functools
+from decimal import Decimal
+from fractions import Fraction
+from unittest.mock import AsyncMock, MagicMock, Mock, create_autospec
+
+import pytest
+
+from ringcast import Dispatcher, EventClassError, HandlerTypeError, OptionError, RingcastError
+
+
+class Tick:
+    def __init__(self, number: int = 0) -> None:
+        self.number = number
+
+
+class Session:
+    pass
+
+
+def on_tick(tick: Tick) -> None: ...
+
+
+async def on_tick_async(tick: Tick) -> None: ...
+
+
+# --- what Ringcast calls and does not await ---
+
+
+async def asynchronous(_): ...
+
+
+def generator(_):
+    yield
+
+
+async def asynchronous_generator(_):
+    yield
+
+
+class Asynchronous:
+    async def __call__(self, _): ...
+
+    async def method(self, _): ...
+
+
+NO_HOOKS = {
+    "an async def function": asynchronous,
+    "one in a partial": functools.partial(asynchronous),
+    "an async method": Asynchronous().method,
+    "an object whose call is async": Asynchronous(),
+    "a mock of an async function": AsyncMock(),
+    "a generator function": generator,
+    "an asynchronous generator function": asynchronous_generator,
+    "two arguments": lambda one, two: True,
+    "no argument": lambda: True,
+    "a keyword without a default": lambda one, *, two: True,
+    "no callable": 5,
+    "a word": "raised",
+}
+PLACES = {
+    "on_error": lambda bus, hook: Dispatcher(on_error=hook),
+    "where": lambda bus, hook: bus.subscribe(Tick, on_tick, where=hook),
+    "where of a batch": lambda bus, hook: bus.subscribe(Tick, print, where=hook, batch=10),
+    "where of a decorator": lambda bus, hook: bus.on(Tick, where=hook)(on_tick),
+    "where of an id": lambda bus, hook: bus.subscribe_to(0x42, on_tick, where=hook),
+    "key": lambda bus, hook: bus.subscribe(Tick, on_tick, policy="latest", key=hook),
+}
+
+
+@pytest.mark.parametrize("hook", NO_HOOKS.values(), ids=NO_HOOKS)
+@pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
+def test_a_hook_that_could_not_be_called_is_refused(bus, place, hook):
+    with pytest.raises(OptionError) as caught:
+        place(bus, hook)
+    assert isinstance(caught.value, RingcastError)
+    assert not bus._subscriptions()
+
+
+@pytest.mark.parametrize("hook", NO_HOOKS.values(), ids=NO_HOOKS)
+def test_a_hook_of_a_stream_that_could_not_be_called_is_refused(bus, hook):
+    async def main():
+        with pytest.raises(OptionError):
+            bus.stream(Tick, where=hook)
+        with pytest.raises(OptionError):
+            await bus.wait_for(Tick, where=hook)
+
+    asyncio.run(main())
+    assert not bus._subscriptions()
+
+
+@pytest.mark.parametrize(
+    "hook", [bool, str, len, Mock(return_value=True), lambda *one: True, functools.partial(max, 1)]
+)
+def test_whatever_can_be_called_with_one_argument_is_a_hook(bus, hook):
+    bus.subscribe(Tick, on_tick, where=hook)
+    Dispatcher(on_error=hook).close()
+
+
+def test_the_message_names_the_hook_and_what_is_wrong(bus):
+    with pytest.raises(OptionError, match=r"where=.*asynchronous is an async def function, which nobody would await"):
+        bus.subscribe(Tick, on_tick, where=asynchronous)
+    with pytest.raises(OptionError, match=r"on_error=.* takes no positional argument, .* the failure"):
+        Dispatcher(on_error=lambda: None)
+
+
+# --- handlers ---
+
+
+def with_session(function):
+    @functools.wraps(function)
+    def wrapper(*arguments, **named):
+        return function(Session(), *arguments, **named)
+
+    return wrapper
+
+
+@with_session
+def save(session: Session, tick: Tick) -> None:
+    saved.append((session, tick))
+
+
+saved: list[tuple[Session, Tick]] = []
+
+
+def on_ticks(ticks: list[Tick]) -> None: ...
+
+
+NO_HANDLERS = {
+    "a parameter that a wrapper fills": (lambda bus: bus.subscribe(save), HandlerTypeError, "any of which may get"),
+    "the handler is forgotten": (
+        lambda bus: bus.subscribe(Tick),
+        HandlerTypeError,
+        r"there is no handler: subscribe\(",
+    ),
+    "swapped": (
+        lambda bus: bus.subscribe(on_tick, Tick),
+        EventClassError,
+        r"comes first: subscribe\(.*Tick, .*on_tick",
+    ),
+    "a list without batch": (lambda bus: bus.subscribe(on_ticks), HandlerTypeError, "batch=100"),
+    "a list decorated": (lambda bus: bus.on(on_ticks), HandlerTypeError, "batch=100"),
+    "a list, and its class": (lambda bus: bus.subscribe(Tick, on_ticks), EventClassError, "of lists needs batch="),
+}
+
+
+@pytest.mark.parametrize(("subscribe", "error", "words"), NO_HANDLERS.values(), ids=NO_HANDLERS)
+def test_a_handler_that_would_not_get_its_event_is_refused(bus, subscribe, error, words):
+    with pytest.raises(error, match=words):
+        subscribe(bus)
+    assert not bus._subscriptions()
+
+
+def test_what_a_wrapper_fills_does_no_harm_where_the_class_is_named(bus):
+    saved.clear()
+    bus.subscribe(Tick, save)
+    tick = Tick()
+    bus.publish(tick)
+    assert bus.wait_idle(5)
+    assert [type(session) for session, _ in saved] == [Session]
+    assert saved[0][1] is tick
+
+
+def test_lists_can_be_events(bus, make_bus):
+    got = []
+    bus.subscribe(list, lambda numbers: got.append(numbers))
+    bus.subscribe(Tick, on_ticks, batch=2)
+    bus.publish([1, 2])
+    assert bus.wait_idle(5)
+    assert got == [[1, 2]]
+
+
+# --- mocks stand for what they were made of ---
+
+
+def plain_mocks():
+    return [Mock(), MagicMock(), Mock(spec=on_tick), MagicMock(spec=on_tick), create_autospec(on_tick)]
+
+
+def async_mocks():
+    specified = [Mock(spec=on_tick_async), MagicMock(spec=on_tick_async), create_autospec(on_tick_async)]
+    return [AsyncMock(), AsyncMock(spec=on_tick_async), *specified]
+
+
+@pytest.mark.parametrize("which", range(len(plain_mocks())))
+def test_a_mock_of_a_function_is_a_queued_handler(bus, which):
+    mock = plain_mocks()[which]
+    assert bus.subscribe(Tick, mock).mode == "queued"
+    tick = Tick()
+    bus.publish(tick)
+    assert bus.wait_idle(5)
+    mock.assert_called_once_with(tick)
+
+
+@pytest.mark.parametrize("which", range(len(async_mocks())))
+def test_a_mock_of_an_async_function_is_an_asyncio_handler(which):
+    mock = async_mocks()[which]
+
+    async def main():
+        async with Dispatcher() as bus:
+            assert bus.subscribe(Tick, mock).mode == "asyncio"
+            tick = Tick()
+            bus.publish(tick)
+        mock.assert_awaited_once_with(tick)
+
+    asyncio.run(main())
+
+
+def test_a_mock_with_another_signature_is_refused(bus):
+    with pytest.raises(HandlerTypeError, match="needs 2 arguments"):
+        bus.subscribe(Tick, create_autospec(lambda one, two: None))
+
+
+# --- numbers and times ---
+
+NO_TIMES = ["1", b"1", -1, float("nan"), [], object()]
+WAITS = {
+    "publish": lambda bus, timeout: bus.publish(Tick(), timeout=timeout),
+    "publish_to": lambda bus, timeout: bus.publish_to(1, Tick(), timeout=timeout),
+    "publish_many": lambda bus, timeout: bus.publish_many([Tick()], timeout=timeout),
+    "apublish": lambda bus, timeout: asyncio.run(bus.apublish(Tick(), timeout=timeout)),
+    "wait_for": lambda bus, timeout: asyncio.run(bus.wait_for(Tick, timeout=timeout)),
+    "wait_idle": lambda bus, timeout: bus.wait_idle(timeout),
+    "close": lambda bus, timeout: bus.close(timeout),
+    "aclose": lambda bus, timeout: asyncio.run(bus.aclose(timeout)),
+    "exit_timeout": lambda bus, timeout: Dispatcher(exit_timeout=timeout),
+}
+
+
+@pytest.mark.parametrize("timeout", NO_TIMES, ids=repr)
+@pytest.mark.parametrize("wait", WAITS.values(), ids=WAITS)
+def test_what_is_no_time_is_refused_everywhere(bus, wait, timeout):
+    with pytest.raises(OptionError, match="timeout must be None or"):
+        wait(bus, timeout)
+    assert not bus.closed
+
+
+@pytest.mark.parametrize("timeout", [0, 0.5, True, Decimal("0.5"), Fraction(1, 2), None])
+@pytest.mark.parametrize("wait", ["publish", "publish_to", "publish_many", "wait_idle", "close"])
+def test_every_number_is_a_time(bus, wait, timeout):
+    WAITS[wait](bus, timeout)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"max_queue": 0}, "max_queue must be from 1"),
+        ({"max_queue": "5"}, "max_queue must be an int, not str"),
+        ({"max_workers": 0}, "max_workers must be from 1"),
+        ({"max_workers": 1.5}, "max_workers must be an int, not float"),
+        ({"name": 5}, "name must be a str"),
+        ({"timing": 1}, "timing must be True or False"),
+        ({"on_error": "rise"}, 'on_error must be callable, "raise" or None'),
+        ({"policy": "latter"}, "policy must be one of"),
+    ],
+)
+def test_what_a_dispatcher_is_given_is_checked(arguments, words):
+    with pytest.raises(OptionError, match=words):
+        Dispatcher(**arguments)
+
+
+def test_a_queue_that_is_too_long_names_the_dispatchers(bus):
+    with pytest.raises(OptionError, match="from 1 to 50000, the max_queue of the dispatcher"):
+        bus.subscribe(Tick, on_tick, max_queue=50_001)
