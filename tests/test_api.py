@@ -45,7 +45,7 @@ def test_importing_it_imports_no_asyncio(run_python):
 
 def test_the_package_exports_its_api():
     names = {
-        *["Dispatcher", "Subscription", "HandlerFailure", "on", "on_type", "emit", "default", "type_id"],
+        *["Dispatcher", "Subscription", "HandlerFailure", "on", "on_type", "off", "emit", "default", "type_id"],
         *["RingcastError", "ClosedError", "EventClassError", "HandlerTypeError", "TypeIdError"],
         *["QueueFullError", "CloseTimeoutError", "StartError", "__version__"],
         *["record", "Record", "RecordBatch", "RecordError", "get_include"],

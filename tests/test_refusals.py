@@ -76,7 +76,7 @@ def test_a_hook_that_could_not_be_called_is_refused(bus, place, hook):
     with pytest.raises(OptionError) as caught:
         place(bus, hook)
     assert isinstance(caught.value, RingcastError)
-    assert not bus._subscriptions()
+    assert not bus.subscriptions()
 
 
 @pytest.mark.parametrize("hook", NO_HOOKS.values(), ids=NO_HOOKS)
@@ -88,7 +88,7 @@ def test_a_hook_of_a_stream_that_could_not_be_called_is_refused(bus, hook):
             await bus.wait_for(Tick, where=hook)
 
     asyncio.run(main())
-    assert not bus._subscriptions()
+    assert not bus.subscriptions()
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ NO_HANDLERS = {
 def test_a_handler_that_would_not_get_its_event_is_refused(bus, subscribe, error, words):
     with pytest.raises(error, match=words):
         subscribe(bus)
-    assert not bus._subscriptions()
+    assert not bus.subscriptions()
 
 
 def test_what_a_wrapper_fills_does_no_harm_where_the_class_is_named(bus):

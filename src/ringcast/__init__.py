@@ -8,7 +8,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from ringcast._core import Record, RecordBatch, Subscription
-from ringcast._default import default, emit, on, on_type
+from ringcast._default import default, emit, off, on, on_type
 from ringcast.dispatcher import Dispatcher, HandlerFailure
 from ringcast.errors import (
     ClosedError,
@@ -69,6 +69,7 @@ __all__ = [
     "default",
     "emit",
     "get_include",
+    "off",
     "on",
     "on_type",
     "record",

@@ -16,6 +16,9 @@ default = Dispatcher()
 on = default.on
 """`default.on`: subscribes the decorated function to the class that it is annotated with."""
 
+off = default.off
+"""`default.off`: cancels the subscriptions of a handler."""
+
 emit = default.publish
 """`default.publish`: queues an event for its subscribers and returns how many they are."""
 

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import sys
 from collections.abc import Callable, Iterator
-from types import FunctionType, MethodType
+from types import BuiltinMethodType, FunctionType, MethodType, MethodWrapperType
 from typing import TYPE_CHECKING, Any, Final
 
 from ringcast.errors import HandlerTypeError
@@ -22,6 +22,7 @@ _MARKS: Final = (
     ("_is_coroutine_marker", "inspect", "_is_coroutine_mark"),
     ("_is_coroutine", "asyncio.coroutines", "_is_coroutine"),
 )
+_METHODS: Final = (MethodType, BuiltinMethodType, MethodWrapperType)  # made anew by each look at the attribute
 _CO_GENERATOR, _CO_COROUTINE, _CO_ASYNC_GENERATOR = 0x20, 0x80, 0x200  # of `inspect`
 
 
@@ -45,6 +46,19 @@ def handler_name(handler: object) -> str:
     if type(qualname) is not str:
         return class_name(type(handler))
     return f"{module}.{qualname}" if type(module) is str and module != "builtins" else qualname
+
+
+def has_name_of_its_own(handler: object) -> bool:
+    """Tell whether `handler_name` names this callable alone: a function, but no lambda and no method of an object."""
+    if is_class(handler) or getattr(handler, "__self__", None) is not None:
+        return False
+    qualname = getattr(handler, "__qualname__", None)
+    return type(qualname) is str and not qualname.endswith("<lambda>")
+
+
+def is_same(one: object, other: object) -> bool:
+    """Tell whether two callables are the same object, or methods of the same object."""
+    return one is other or (isinstance(one, _METHODS) and type(one) is type(other) and one == other)
 
 
 def is_asynchronous(handler: object, name: str) -> bool:

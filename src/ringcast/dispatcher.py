@@ -27,7 +27,7 @@ from ringcast._core import (
     seconds_to_leave,
     seconds_to_wait,
 )
-from ringcast.callables import handler_name
+from ringcast.callables import handler_name, has_name_of_its_own, is_same
 from ringcast.errors import CloseTimeoutError, EventClassError, HandlerTypeError, LoopBlockedError, OptionError
 from ringcast.events import check_type_id, class_name, is_class, type_id
 from ringcast.handlers import Accepts, check_accepts, inspect_handler, sole_class
@@ -259,7 +259,7 @@ class Dispatcher(Core):
         else:
             check_accepts(accepts, event_class, type_id(event_class))
         start = _consumer(resolved, options)
-        return start(self._subscribe_class(event_class, handler, resolved))
+        return self._replacing(start(self._subscribe_class(event_class, handler, resolved)), options)
 
     def _resolve(self, accepts: Accepts, handler: Any, event_class: type | None, options: Any) -> Options:
         return resolve(accepts, handler, event_class, self._policy, self.max_queue, options)
@@ -317,7 +317,17 @@ class Dispatcher(Core):
             known = sole_class(accepts)
         resolved = self._resolve(accepts, handler, None, options)
         start = _consumer(resolved, options)
-        return start(self._subscribe_id(type_id, known, handler, resolved))
+        return self._replacing(start(self._subscribe_id(type_id, known, handler, resolved)), options)
+
+    def _replacing(self, subscription: Subscription[E], options: Any) -> Subscription[E]:
+        """Do what `replace=True` asks for. The new subscription is there before the old ones go: no event is lost."""
+        if options.get("replace"):
+            new = subscription.handler
+            for old in self._subscriptions():
+                handler = old.handler
+                if handler is not new and has_name_of_its_own(handler) and handler_name(handler) == handler_name(new):
+                    old.cancel()
+        return subscription
 
     def subscribe_native(
         self,
@@ -399,6 +409,42 @@ class Dispatcher(Core):
             return handler
 
         return decorate
+
+    def off(self, handler: Callable[..., object], event_class_or_id: type | int | None = None, /) -> int:
+        """Cancels the subscriptions of a handler: for those made by a decorator, or elsewhere.
+
+        What was published before is still handled, as after `Subscription.cancel`.
+
+        Args:
+            handler: as it was subscribed; of a bound method any other one of the same object and function.
+            event_class_or_id: only those to this class, or to this type id; None: all.
+
+        Returns:
+            How many there were.
+
+        Raises:
+            TypeIdError: an integer out of range, or a class whose instances compute their ids.
+        """
+        found = [one for one in self.subscriptions(event_class_or_id) if is_same(one.handler, handler)]
+        for subscription in found:
+            subscription.cancel()
+        return len(found)
+
+    def subscriptions(self, event_class_or_id: type | int | None = None, /) -> list[Subscription[Any]]:
+        """The subscriptions that are active now, those of streams among them, in no certain order.
+
+        Args:
+            event_class_or_id: only those to this class, or to this type id; those to base classes are not. None: all.
+
+        Raises:
+            TypeIdError: an integer out of range, or a class whose instances compute their ids.
+        """
+        active = [one for one in self._subscriptions() if one.active]
+        if event_class_or_id is None:
+            return active
+        number = type_id(event_class_or_id) if is_class(event_class_or_id) else check_type_id(event_class_or_id)
+        # those to a class and its subclasses have no id
+        return [one for one in active if one.type_id == number or one.event_class is event_class_or_id]
 
     def count(self, event_class_or_id: type | int, /) -> int:
         """How many subscriptions an event of that class, or under that type id, reaches now. (Subscriptions to base

@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypedDict, TypeVar
 
 from ringcast._core import MODES, POLICIES, Options
-from ringcast.callables import call_signature, event_parameter, handler_name, is_asynchronous
+from ringcast.callables import call_signature, event_parameter, handler_name, has_name_of_its_own, is_asynchronous
 from ringcast.errors import HandlerTypeError, OptionError
 from ringcast.events import class_mro, class_name, is_class, shown
 from ringcast.handlers import Accepts
@@ -73,6 +73,9 @@ class HandlerOptions(TypedDict, Generic[E], total=False):
     """The event loop of an "asyncio" handler; by default the one that is running."""
     concurrency: int
     """How many calls of an "asyncio" handler may be under way at once; 1, the default, keeps the order."""
+    replace: bool
+    """Subscriptions of other functions of the same module and name are cancelled: those that a notebook's cell, or a
+    module, left when it ran the last time. They still handle what was published before."""
 
 
 def whole(name: str, value: object, least: int, most: int) -> int:
@@ -179,6 +182,10 @@ def resolve(
     weak = _flag(options, "weak")
     if weak and not _is_bound_method(handler):
         raise OptionError(f"weak=True is for bound methods of Python classes; {handler_name(handler)} is none")
+    if _flag(options, "replace") and not has_name_of_its_own(handler):
+        raise OptionError(
+            f"replace=True is for functions, which it finds by their names; {handler_name(handler)} has none of its own"
+        )
     return Options(
         mode,
         policy,
