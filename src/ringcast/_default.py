@@ -11,7 +11,7 @@ from ringcast.dispatcher import Dispatcher, E, H
 from ringcast.options import HandlerOptions
 
 default = Dispatcher()
-"""The dispatcher of `on`, `on_type` and `emit`. Has no threads before the first event, and is closed at exit."""
+"""The dispatcher of `on`, `on_type`, `off` and `emit`. Has no threads before the first event, and is closed at exit."""
 
 on = default.on
 """`default.on`: subscribes the decorated function to the class that it is annotated with."""

@@ -232,7 +232,8 @@ def _wide(event_class: type | None, options: Mapping[str, Any]) -> bool:
         try:
             issubclass(int, event_class)
         except TypeError as error:
-            raise OptionError(f"{class_name(event_class)} cannot tell its subclasses: {error}") from None
+            hint = "; a protocol must be runtime_checkable, and have methods only" if _is_protocol(event_class) else ""
+            raise OptionError(f"{class_name(event_class)} cannot tell its subclasses: {error}{hint}") from None
     return wide
 
 

@@ -165,6 +165,14 @@ assert_type(on_single(Single(1)), int)
 assert_type(on_default(tick=tick), int)
 assert_type(on_type(tick=tick), int)
 
+# Letting go
+
+assert_type(bus.off(on_plain), int)
+assert_type(bus.off(on_class, Tick) + bus.off(on_type, 1) + ringcast.off(on_default), int)
+assert_type(bus.subscriptions(), list[Subscription[Any]])
+assert_type(bus.subscriptions(Tick), list[Subscription[Any]])
+assert_type(bus.subscribe(quick, replace=True), Subscription[Tick])
+
 # Batches: the handler takes a list, and the subscription is of what is in it.
 
 

@@ -65,6 +65,9 @@ bus.subscribe(Tick, nothing)  # error: arg-type | reportArgumentType
 bus.subscribe(Tick, lambda tick: tick.volume)  # error: attr-defined | reportAttributeAccessIssue
 bus.subscribe(1, for_tick)  # error: call-overload | reportArgumentType
 bus.subscribe_to("1", for_tick)  # error: call-overload | reportArgumentType
+bus.off("for_tick")  # error: arg-type | reportArgumentType
+bus.off(for_tick, for_trade)  # error: arg-type | reportArgumentType
+bus.subscribe(for_tick, replace="yes")  # error: call-overload | reportArgumentType
 wrong: Subscription[Trade] = bus.subscribe(Tick, for_tick)  # error: arg-type | reportAssignmentType
 
 
