@@ -69,7 +69,7 @@ setup(
             "language_level": "3",
             "binding": False,  # plain C methods are the cheapest to call
             "embedsignature": True,
-            "embedsignature.format": "python",
+            "embedsignature.format": "clinic",
             "boundscheck": False,
             "wraparound": False,
             "freethreading_compatible": True,

@@ -1,6 +1,7 @@
 """The face of the package: names, arguments, and bad calls, which fail at the call with nothing half done."""
 
 import importlib.metadata
+import inspect
 import threading
 from dataclasses import dataclass
 
@@ -96,6 +97,41 @@ def test_everything_public_is_documented():
         for name in dir(public):
             if not name.startswith("_") and callable(getattr(public, name)):
                 assert getattr(public, name).__doc__, f"{public.__name__}.{name}"
+
+
+def public_callables():
+    yield from ((name, value) for name in ringcast.__all__ if callable(value := getattr(ringcast, name)))
+    for owner in (Dispatcher, ringcast.Subscription, ringcast.RecordBatch, ringcast.Stream):
+        for name in dir(owner):
+            if not name.startswith("_") and callable(value := getattr(owner, name)):
+                yield f"{owner.__name__}.{name}", value
+
+
+@pytest.mark.parametrize(("name", "function"), [pair for pair in public_callables() if not isinstance(pair[1], type)])
+def test_every_function_tells_its_signature(name, function):
+    inspect.signature(function)
+    assert not (inspect.getdoc(function) or "(").startswith(f"{name.rpartition('.')[2]}(")
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments", "named"),
+    [
+        ("publish", (), {}),
+        ("publish", (Tick(1),), {"time_out": 1}),
+        ("publish_to", (1,), {}),
+        ("publish_many", (), {}),
+        ("close", (1, 2), {}),
+        ("subscribe_to", (1,), {}),
+        ("off", (), {}),
+    ],
+)
+def test_a_signature_refuses_what_the_call_refuses(method, arguments, named):
+    with Dispatcher() as bus:
+        bound = getattr(bus, method)
+        with pytest.raises(TypeError):
+            bound(*arguments, **named)
+        with pytest.raises(TypeError):
+            inspect.signature(bound).bind(*arguments, **named)
 
 
 # --- the constructor ---
