@@ -60,6 +60,7 @@ def test_the_package_exports_its_api():
             "PublishTimeoutError",
             "LoopBlockedError",
             "LoopClosedError",
+            "WaitTimeoutError",
         ],
     }
     assert names == set(ringcast.__all__)
@@ -76,6 +77,7 @@ def test_the_package_exports_its_api():
         (TypeIdError, ValueError),
         (QueueFullError, Exception),
         (CloseTimeoutError, TimeoutError),
+        (ringcast.WaitTimeoutError, TimeoutError),
         (StartError, RuntimeError),
     ],
 )

@@ -28,6 +28,7 @@ from ringcast import (
     OptionError,
     PublishTimeoutError,
     QueueFullError,
+    WaitTimeoutError,
     aio,
 )
 from ringcast._core import EMPTY
@@ -1337,7 +1338,7 @@ def test_wait_for_gives_up_after_its_timeout(run, timeout):
             waiting = asyncio.create_task(bus.wait_for(Tick, where=lambda tick: tick.number > 5, timeout=timeout))
             await asyncio.sleep(0)
             bus.publish(Tick(0))
-            with pytest.raises(TimeoutError):
+            with pytest.raises(WaitTimeoutError, match=rf"no .*Tick came within {timeout} s"):
                 await waiting
             assert bus.count(Tick) == 0
 

@@ -138,8 +138,6 @@ def test_close_is_idempotent(bus, recorder, deadline):
     for _ in range(3):
         bus.close(deadline)
         bus.close()
-        with bus:
-            pass
     assert recorder.events == [Tick(0)]
 
 
@@ -157,6 +155,18 @@ def test_leaving_the_with_block_closes(recorder):
             bus.publish(Tick(number))
     assert bus.closed
     assert len(recorder.events) == 100
+
+
+def test_a_block_of_a_closed_dispatcher_is_refused(bus):
+    async def main():
+        async with bus:
+            pytest.fail("the block has begun")
+
+    bus.close()
+    with pytest.raises(ClosedError, match="nothing can be done in this block"), bus:
+        pytest.fail("the block has begun")
+    with pytest.raises(ClosedError, match="nothing can be done in this block"):
+        asyncio.run(main())
 
 
 @pytest.mark.parametrize("timeout", [0, 0.05])

@@ -24,6 +24,7 @@ from ringcast.errors import (
     RingcastError,
     StartError,
     TypeIdError,
+    WaitTimeoutError,
 )
 from ringcast.events import type_id
 from ringcast.options import HandlerOptions
@@ -65,6 +66,7 @@ __all__ = [
     "SubscriptionStats",
     "TopicStats",
     "TypeIdError",
+    "WaitTimeoutError",
     "__version__",
     "default",
     "emit",

@@ -19,7 +19,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from ringcast._core import EMPTY, Core, Envelope, Subscription, begin_wait, end_wait, seconds_to_leave
-from ringcast.errors import ClosedError, CloseTimeoutError, OptionError, PublishTimeoutError
+from ringcast.errors import ClosedError, CloseTimeoutError, OptionError, PublishTimeoutError, WaitTimeoutError
+from ringcast.events import class_name
 
 if TYPE_CHECKING:
     from ringcast.dispatcher import Dispatcher
@@ -283,12 +284,16 @@ class Stream(Generic[E]):
         return f"<Stream: {self.subscription!r}>"
 
 
-async def wait_for(dispatcher: Dispatcher, stream: Stream[E], timeout: float | None) -> E:
+async def wait_for(dispatcher: Dispatcher, event_class: type[E], stream: Stream[E], timeout: float | None) -> E:
     """See Dispatcher.wait_for."""
     try:
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(timeout) as limit:
             async for event in stream:
                 return event
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        raise WaitTimeoutError(f"no {class_name(event_class)} came within {timeout} s") from None
     finally:
         stream.cancel()
     raise ClosedError(f"{dispatcher!r} was closed before there was such an event")

@@ -28,7 +28,14 @@ from ringcast._core import (
     seconds_to_wait,
 )
 from ringcast.callables import handler_name, has_name_of_its_own, is_same
-from ringcast.errors import CloseTimeoutError, EventClassError, HandlerTypeError, LoopBlockedError, OptionError
+from ringcast.errors import (
+    ClosedError,
+    CloseTimeoutError,
+    EventClassError,
+    HandlerTypeError,
+    LoopBlockedError,
+    OptionError,
+)
 from ringcast.events import check_type_id, class_name, is_class, type_id
 from ringcast.handlers import Accepts, check_accepts, inspect_handler, sole_class
 from ringcast.options import (
@@ -555,7 +562,7 @@ class Dispatcher(Core):
             subclasses: also an event of a subclass.
 
         Raises:
-            TimeoutError: there was none in time.
+            WaitTimeoutError: there was none in time.
             ClosedError: the dispatcher is closed, or was closed first.
             The same as `subscribe` otherwise.
         """
@@ -565,7 +572,7 @@ class Dispatcher(Core):
         # the next event, not the newest: a policy that drops the older for the newer would lose it
         policy: Policy | None = "drop_newest" if self._policy in ("drop_oldest", "latest") else None
         stream = self.stream(event_class, policy=policy, where=where, subclasses=subclasses)
-        return await aio.wait_for(self, stream, timeout)
+        return await aio.wait_for(self, event_class, stream, timeout)
 
     async def apublish(self, event: object, /, *, timeout: float | None = None) -> int:
         """The same as `publish`, but waits for room without blocking the event loop. An `apublish` that is cancelled
@@ -605,7 +612,7 @@ class Dispatcher(Core):
         await aio.aclose(self, timeout, nanoseconds(timeout), discard)
 
     async def __aenter__(self) -> Self:
-        return self
+        return self.__enter__()
 
     async def __aexit__(
         self,
@@ -735,6 +742,8 @@ class Dispatcher(Core):
         return f"not all was delivered within {timeout} s; still at work: {names}{more}"
 
     def __enter__(self) -> Self:
+        if self.closed:
+            raise ClosedError(f"dispatcher {self.name!r} is closed: nothing can be done in this block")
         return self
 
     def __exit__(

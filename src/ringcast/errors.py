@@ -20,6 +20,7 @@ __all__ = [
     "RingcastError",
     "StartError",
     "TypeIdError",
+    "WaitTimeoutError",
 ]
 
 
@@ -99,6 +100,10 @@ class LoopBlockedError(RingcastError, RuntimeError):
 
 class PublishTimeoutError(RingcastError, TimeoutError):
     """There was no room for an event within the timeout of `publish`. The event has reached nobody."""
+
+
+class WaitTimeoutError(RingcastError, TimeoutError):
+    """There was no such event within the timeout of `wait_for`."""
 
 
 class LoopClosedError(RingcastError, RuntimeError):
