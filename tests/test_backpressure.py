@@ -1,5 +1,7 @@
 """Back-pressure: a subscriber that is `max_queue` events behind makes publishers wait, and loses nothing."""
 
+import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -9,7 +11,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from ringcast import ClosedError
+from ringcast import ClosedError, PublishTimeoutError, QueueFullError
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,45 @@ class Publisher:
 def assert_waits(future):
     with pytest.raises(TimeoutError):
         future.result(0.05)
+
+
+@pytest.mark.parametrize("batch", [None, 1])
+@pytest.mark.parametrize("policy", ["block", "raise", "drop_newest", "drop_oldest"])
+def test_whether_the_event_in_hand_counts_on_a_worker(bus, gate, policy, batch):
+    subscription = bus.subscribe(Tick, gate.hold, policy=policy, max_queue=2, batch=batch)
+    bus.publish(Tick(0))
+    gate.wait_until_held()
+    publish_until_full(bus)
+    gate.open()
+    assert bus.wait_idle(5)
+    assert subscription.delivered == (2 if policy in ("block", "raise") else 3)
+
+
+@pytest.mark.parametrize("batch", [None, 1])
+@pytest.mark.parametrize("policy", ["block", "raise", "drop_newest", "drop_oldest"])
+def test_the_event_in_hand_does_not_count_on_a_loop(bus, policy, batch):
+    async def main():
+        held, opened = asyncio.Event(), asyncio.Event()
+
+        async def hold(event):
+            held.set()
+            await opened.wait()
+
+        subscription = bus.subscribe(Tick, hold, policy=policy, max_queue=2, batch=batch)
+        bus.publish(Tick(0))
+        await held.wait()
+        publish_until_full(bus)
+        opened.set()
+        await bus.aclose()
+        assert subscription.delivered == 3
+
+    asyncio.run(main())
+
+
+def publish_until_full(bus):
+    for number in range(1, 6):
+        with contextlib.suppress(QueueFullError, PublishTimeoutError):
+            bus.publish(Tick(number), timeout=0)
 
 
 @pytest.mark.parametrize("max_queue", [1, 4, 600])

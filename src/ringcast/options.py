@@ -48,7 +48,7 @@ class HandlerOptions(TypedDict, Generic[E], total=False):
     """What happens when `max_queue` events wait for this subscription: `publish` waits ("block"), raises QueueFullError
     ("raise"), or an event is dropped and counted: the one that is published ("drop_newest"), the one that has waited
     longest ("drop_oldest"), or all but the newest ("latest": max_queue is 1). By default the dispatcher's.
-    The event that a dropping subscription's handler has in hand does not count."""
+    The event in hand counts where neither an event loop runs the handler nor the policy drops."""
     max_queue: int | None
     """How many events may wait for this subscription; from 1 to the dispatcher's, which is the default."""
     key: Callable[[E], Hashable] | None
