@@ -1,14 +1,19 @@
 """What is refused at the call: handlers, hooks and values that could only go wrong later, and in silence."""
 
 import asyncio
+import copy
 import functools
+import pickle
 from decimal import Decimal
 from fractions import Fraction
+from typing import Generic, TypeVar
 from unittest.mock import AsyncMock, MagicMock, Mock, create_autospec
 
 import pytest
 
 from ringcast import Dispatcher, EventClassError, HandlerTypeError, OptionError, RingcastError
+
+T = TypeVar("T")
 
 
 class Tick:
@@ -170,6 +175,47 @@ def test_lists_can_be_events(bus, make_bus):
     bus.publish([1, 2])
     assert bus.wait_idle(5)
     assert got == [[1, 2]]
+
+
+class Box(Generic[T]):
+    pass
+
+
+class WithoutReferences:
+    __slots__ = ()
+
+    def method(self, event) -> None: ...
+
+
+def test_a_generic_alias_is_no_class(bus):
+    for alias in (Box[int], Box[T], list[int]):
+        with pytest.raises(EventClassError, match=r"a class, not .*: the instances of all (Box|list)\["):
+            bus.subscribe(alias, print)
+
+
+def test_an_object_without_weak_references_has_no_weak_handler(bus):
+    with pytest.raises(OptionError, match=r"add '__weakref__' to the __slots__ of .*WithoutReferences"):
+        bus.subscribe(Tick, WithoutReferences().method, weak=True)
+    assert not bus.subscriptions()
+
+
+# --- copies ---
+
+
+def public_objects(bus):
+    yield bus, "each process and each copy makes one"
+    yield bus.subscribe(Tick, print), r"its numbers are in stats\(\)"
+    yield bus.stream(Tick), "another task calls Dispatcher.stream"
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_what_cannot_be_copied_says_what_to_do_instead(bus, duplicate):
+    async def main():
+        for value, words in public_objects(bus):
+            with pytest.raises(TypeError, match=f"a {type(value).__name__} .* not copied or pickled; {words}"):
+                duplicate(value)
+
+    asyncio.run(main())
 
 
 # --- mocks stand for what they were made of ---

@@ -16,7 +16,7 @@ import sys
 import weakref
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar
 
 from ringcast._core import EMPTY, Core, Envelope, Subscription, begin_wait, end_wait, seconds_to_leave
 from ringcast.errors import ClosedError, CloseTimeoutError, OptionError, PublishTimeoutError, WaitTimeoutError
@@ -218,6 +218,9 @@ class Stream(Generic[E]):
         self._future: asyncio.Future[None] | None = None
         feed = Feed(self, loop)
         self.subscription: Subscription[Any] = subscribe(feed)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Stream is of one task: it is not copied or pickled; another task calls Dispatcher.stream")
 
     def __aiter__(self) -> Self:
         return self

@@ -36,7 +36,7 @@ from ringcast.errors import (
     LoopBlockedError,
     OptionError,
 )
-from ringcast.events import check_type_id, class_name, is_class, type_id
+from ringcast.events import check_event_class, check_type_id, class_name, is_class, type_id
 from ringcast.handlers import Accepts, check_accepts, inspect_handler, sole_class
 from ringcast.options import (
     HandlerOptions,
@@ -258,8 +258,7 @@ class Dispatcher(Core):
     def _subscribe(
         self, accepts: Accepts, event_class: type[E], handler: Callable[[E], object], options: Any
     ) -> Subscription[E]:
-        if not is_class(event_class):
-            raise EventClassError(f"an event class is a class, not {event_class!r}")
+        check_event_class(event_class)
         resolved = self._resolve(accepts, handler, event_class, options)
         if resolved.wide:
             check_accepts(accepts, event_class, 0)
@@ -375,8 +374,7 @@ class Dispatcher(Core):
             ClosedError: the dispatcher is closed.
             StartError: no thread can be started.
         """
-        if not is_class(record_type):
-            raise EventClassError(f"an event class is a class, not {record_type!r}")
+        check_event_class(record_type)
         resolved: Policy = self._policy if policy is None else check_policy(policy)
         if resolved not in ("block", "raise"):
             raise OptionError(f'the policy of a native handler is "block" or "raise", not {resolved!r}')
@@ -535,8 +533,7 @@ class Dispatcher(Core):
 
         def subscribe(feed: aio.Feed) -> Subscription[E]:
             accepts = Accepts(f"stream of {event_class!r}", None, "", None, "", asynchronous=True)
-            if not is_class(event_class):
-                raise EventClassError(f"an event class is a class, not {event_class!r}")
+            check_event_class(event_class)
             resolved = self._resolve(accepts, feed, event_class, options)
             subscription = self._subscribe_class(event_class, feed, resolved)
             subscription._set_consumer(feed.wake, loop)

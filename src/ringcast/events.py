@@ -103,8 +103,7 @@ def identify(event_class: type) -> Identity:
 
     May be called by any number of threads at once.
     """
-    if not is_class(event_class):
-        raise EventClassError(f"an event class is a class, not {shown(event_class)}")
+    check_event_class(event_class)
     for cls in class_mro(event_class):
         namespace = class_namespace(cls)
         if _ATTRIBUTE in namespace:
@@ -142,6 +141,19 @@ def type_id(event_class: type) -> int:
             f"({_ATTRIBUTE} of {class_name(identity.owner)}); subscribe to the id itself with subscribe_to"
         )
     return identity.type_id
+
+
+def check_event_class(value: object) -> None:
+    """Check that `value` is a class.
+
+    Raises:
+        EventClassError: it is something else. For `Box[int]` the message names `Box`.
+    """
+    if not is_class(value):
+        origin = getattr(value, "__origin__", None)
+        name = origin.__name__ if is_class(origin) else ""
+        hint = f": the instances of all {name}[...] are of class {name}" if name else ""
+        raise EventClassError(f"an event class is a class, not {shown(value)}{hint}")
 
 
 def check_type_id(value: object) -> int:

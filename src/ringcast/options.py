@@ -182,6 +182,9 @@ def resolve(
     weak = _flag(options, "weak")
     if weak and not _is_bound_method(handler):
         raise OptionError(f"weak=True is for bound methods of Python classes; {handler_name(handler)} is none")
+    if weak and type(handler.__self__).__weakrefoffset__ == 0:  # type: ignore[attr-defined]
+        name = class_name(type(handler.__self__))  # type: ignore[attr-defined]
+        raise OptionError(f"weak=True needs a weak reference: add '__weakref__' to the __slots__ of {name}")
     if _flag(options, "replace") and not has_name_of_its_own(handler):
         raise OptionError(
             f"replace=True is for functions, which it finds by their names; {handler_name(handler)} has none of its own"

@@ -99,7 +99,8 @@ cdef class Core:
             rc_registry_destroy(&self.by_id)
 
     def __reduce__(self):
-        raise TypeError(f"a {type(self).__name__} has threads of its own: it is not copied or pickled")
+        raise TypeError(f"a {type(self).__name__} has threads of its own: it is not copied or pickled; "
+                        "each process and each copy makes one")
 
     # --- publish ---
 

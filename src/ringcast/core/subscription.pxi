@@ -50,7 +50,7 @@ cdef class Subscription:
         rc_aligned_free(self.c.mail)
 
     def __reduce__(self):
-        raise TypeError("a Subscription is its dispatcher's: it is not copied or pickled")
+        raise TypeError("a Subscription is its dispatcher's: it is not copied or pickled; its numbers are in stats()")
 
     # --- for whoever runs it ---
 
