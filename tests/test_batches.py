@@ -577,7 +577,9 @@ def test_a_list_handler_without_batch_is_for_events_that_are_lists(bus, recorder
     def handler(events: list[Tick]) -> None:
         recorder(events)
 
-    assert bus.subscribe(handler).event_class is list
+    with pytest.raises(HandlerTypeError, match="batch=100"):  # was batch= forgotten?
+        bus.subscribe(handler)
+    assert bus.subscribe(list, handler).event_class is list
     bus.publish([Tick(1)])
     assert recorder.wait_for(1) == [[Tick(1)]]
 
