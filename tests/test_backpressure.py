@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass
 
 import pytest
+from limits import DEADLINE
 
 from ringcast import ClosedError, PublishTimeoutError, QueueFullError
 
@@ -57,7 +58,7 @@ def test_whether_the_event_in_hand_counts_on_a_worker(bus, gate, policy, batch):
     gate.wait_until_held()
     publish_until_full(bus)
     gate.open()
-    assert bus.wait_idle(5)
+    assert bus.wait_idle(DEADLINE)
     assert subscription.delivered == (2 if policy in ("block", "raise") else 3)
 
 

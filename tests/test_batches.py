@@ -6,6 +6,7 @@ A handler of batches is given what there is, at most `batch` events, and keeps e
 import asyncio
 import contextlib
 import contextvars
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -391,19 +392,24 @@ def test_publish_many_past_the_reserve_says_how_many_it_has_published(make_bus, 
     assert subscription.delivered == 65_536 + 10
 
 
+# Of the thread, so that what else runs does not count. That of Windows is too coarse.
+processor_time = time.perf_counter if sys.platform == "win32" else time.thread_time
+
+
+@pytest.mark.thread_unsafe(reason="measures time")
 def test_publish_many_into_a_full_queue_takes_no_longer_than_one_by_one(make_bus):
     took: dict[str, list[float]] = {"many": [], "one by one": []}
 
     def handler(ticks: list[Tick]) -> None:
         # a handler goes past `max_queue`, as the wait for room would never end
         for way in took if ticks[0].number == 0 else ():
-            start = time.perf_counter()
+            start = processor_time()
             if way == "many":
                 bus.publish_many([Tick(1)] * 30_000)
             else:
                 for _ in range(30_000):
                     bus.publish(Tick(1))
-            took[way].append(time.perf_counter() - start)
+            took[way].append(processor_time() - start)
 
     for _ in range(3):
         bus = make_bus(max_queue=10)
@@ -414,18 +420,19 @@ def test_publish_many_into_a_full_queue_takes_no_longer_than_one_by_one(make_bus
     assert min(took["many"]) < 5 * min(took["one by one"])  # 10 times, when it looked through all that were left
 
 
+@pytest.mark.thread_unsafe(reason="measures time")
 def test_publish_many_takes_no_longer_than_one_by_one_where_nothing_is_queued(make_bus):
     took: dict[str, list[float]] = {"many": [], "one by one": []}
     bus, ticks = make_bus(), [Tick(1)] * 5_000
     bus.subscribe(Tick, lambda tick: None, mode="direct")
     for _ in range(5):
-        start = time.perf_counter()
+        start = processor_time()
         bus.publish_many(ticks)
-        between = time.perf_counter()
+        between = processor_time()
         for tick in ticks:
             bus.publish(tick)
         took["many"].append(between - start)
-        took["one by one"].append(time.perf_counter() - between)
+        took["one by one"].append(processor_time() - between)
     assert min(took["many"]) < 2 * min(took["one by one"])  # 5 times, when it looked for a run before each
 
 
