@@ -58,6 +58,7 @@ NO_HOOKS = {
     "an object whose call is async": Asynchronous(),
     "a mock of an async function": AsyncMock(),
     "a generator function": generator,
+    "a static method that is one": staticmethod(generator),
     "an asynchronous generator function": asynchronous_generator,
     "two arguments": lambda one, two: True,
     "no argument": lambda: True,
@@ -122,6 +123,34 @@ def with_session(function):
     return wrapper
 
 
+def with_database(function):
+    @functools.wraps(function)
+    def wrapper(*arguments):
+        return function(*arguments, database=1)
+
+    return wrapper
+
+
+@with_database
+def store(tick: Tick, database: int) -> None: ...
+
+
+@with_database
+def store_all(ticks: list[Tick], database: int) -> None: ...
+
+
+def passed_on(function):
+    @functools.wraps(function)
+    def wrapper(*args, **kwargs):
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+@passed_on
+def first_of(tick: Tick, *args: int) -> None: ...
+
+
 @with_session
 def save(session: Session, tick: Tick) -> None:
     tick.saved_in = session
@@ -132,6 +161,9 @@ def on_ticks(ticks: list[Tick]) -> None: ...
 
 NO_HANDLERS = {
     "a parameter that a wrapper fills": (lambda bus: bus.subscribe(save), HandlerTypeError, "any of which may get"),
+    "one that a wrapper adds": (lambda bus: bus.subscribe(store), HandlerTypeError, r"\('tick', 'database'\), any"),
+    "which takes another class": (lambda bus: bus.subscribe(Session, store), EventClassError, "is for .*Tick or int"),
+    "a list that a wrapper takes": (lambda bus: bus.subscribe(Tick, store_all), EventClassError, "needs batch="),
     "the handler is forgotten": (
         lambda bus: bus.subscribe(Tick),
         HandlerTypeError,
@@ -161,6 +193,18 @@ def test_what_a_wrapper_fills_does_no_harm_where_the_class_is_named(bus):
     bus.publish(tick)
     assert bus.wait_idle(DEADLINE)
     assert type(tick.saved_in) is Session
+
+
+def test_an_id_of_another_class_than_those_of_a_wrapped_function_is_refused(bus):
+    def on_session(session: Session) -> None: ...
+
+    bus.subscribe_to(5, on_session)
+    with pytest.raises(EventClassError, match=r"is for .*Tick or int"):
+        bus.subscribe_to(5, store)
+
+
+def test_arguments_that_are_passed_on_are_no_parameter_of_that_name(bus):
+    assert bus.subscribe(first_of).event_class is Tick
 
 
 def test_lists_can_be_events(bus, make_bus):
@@ -256,7 +300,7 @@ def test_a_mock_with_another_signature_is_refused(bus):
 
 # --- numbers and times ---
 
-NO_TIMES = ["1", b"1", -1, float("nan"), [], object()]
+NO_TIMES = ["1", b"1", -1, float("nan"), [], object, 10**400]
 WAITS = {
     "publish": lambda bus, timeout: bus.publish(Tick(), timeout=timeout),
     "publish_to": lambda bus, timeout: bus.publish_to(1, Tick(), timeout=timeout),

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from types import FrameType, FunctionType, MethodType
 from typing import Annotated, Any, Final, Literal, TypeVar, Union
 
-from ringcast.callables import class_attribute
+from ringcast.callables import class_attribute, is_a
 from ringcast.events import class_mro, class_name, class_namespace, is_class
 
 _MAX_DEPTH: Final = 50  # of aliases within an annotation
@@ -222,15 +222,15 @@ def _definition(handler: object) -> tuple[object, type | None]:
     """
     owner: type | None = None
     for _ in range(_MAX_DEPTH):
-        if isinstance(handler, functools.partial):
+        if is_a(handler, functools.partial):
             handler = handler.func
-        elif isinstance(handler, MethodType):
+        elif is_a(handler, MethodType):
             owner = handler.__self__ if is_class(handler.__self__) else type(handler.__self__)
             handler = handler.__func__
         elif is_class(handler):
             owner = handler
             constructors = (class_attribute(owner, "__new__"), class_attribute(owner, "__init__"))
-            handler = next((c for c in map(_plain, constructors) if isinstance(c, FunctionType)), None)
+            handler = next((c for c in map(_plain, constructors) if is_a(c, FunctionType)), None)
         elif _has(handler, "__wrapped__") and not _has(handler, "__signature__"):
             handler = handler.__wrapped__  # type: ignore[attr-defined]
         elif _has(handler, "__globals__"):
@@ -244,7 +244,7 @@ def _definition(handler: object) -> tuple[object, type | None]:
 
 
 def _plain(attribute: object) -> object:
-    return attribute.__func__ if isinstance(attribute, staticmethod) else attribute
+    return attribute.__func__ if is_a(attribute, staticmethod) else attribute
 
 
 def _has(value: object, name: str) -> bool:
@@ -279,7 +279,7 @@ def _own_names(function: object, body: type | None) -> list[Mapping[str, object]
 
 
 def _closure(function: object) -> dict[str, object]:
-    if not isinstance(function, FunctionType):
+    if not is_a(function, FunctionType):
         return {}
     names: dict[str, object] = {}
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):

@@ -7,7 +7,7 @@ import functools
 import sys
 from collections.abc import Callable, Iterator
 from types import BuiltinMethodType, FunctionType, MethodType, MethodWrapperType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeGuard, TypeVar
 
 from ringcast.errors import HandlerTypeError
 from ringcast.events import class_mro, class_name, class_namespace, is_class
@@ -15,6 +15,8 @@ from ringcast.events import class_mro, class_name, class_namespace, is_class
 # Importing `inspect` takes half as long as importing Ringcast: it waits for the first handler to be looked at.
 if TYPE_CHECKING:
     import inspect
+
+C = TypeVar("C")
 
 MAX_DEPTH: Final = 50  # of wrappers around a callable
 # Where a coroutine function is marked, and where the mark is that `inspect` and `asyncio` look for.
@@ -35,30 +37,46 @@ def handler_name(handler: object) -> str:
     for _ in range(MAX_DEPTH):
         if is_class(handler):
             return class_name(handler)
-        if not isinstance(handler, functools.partial):
+        if not is_a(handler, functools.partial):
             break
         handler = handler.func
-    try:
-        qualname = getattr(handler, "__qualname__", None)
-        module = getattr(handler, "__module__", None)
-    except Exception:  # a proxy whose attributes cannot be had
-        qualname = None
+    qualname, module = attribute(handler, "__qualname__"), attribute(handler, "__module__")
     if type(qualname) is not str:
         return class_name(type(handler))
     return f"{module}.{qualname}" if type(module) is str and module != "builtins" else qualname
 
 
 def has_name_of_its_own(handler: object) -> bool:
-    """Tell whether `handler_name` names this callable alone: a function, but no lambda and no method of an object."""
-    if is_class(handler) or getattr(handler, "__self__", None) is not None:
+    """Tell whether `handler_name` names this callable alone: a function of a module or class.
+
+    Not a lambda, `_`, a method of an object, nor what a function has made: for a decorator may name all alike.
+    """
+    if is_class(handler) or attribute(handler, "__self__") is not None:
         return False
-    qualname = getattr(handler, "__qualname__", None)
-    return type(qualname) is str and not qualname.endswith("<lambda>")
+    qualname = attribute(handler, "__qualname__")
+    return type(qualname) is str and "<" not in qualname and qualname != "_"
 
 
 def is_same(one: object, other: object) -> bool:
-    """Tell whether two callables are the same object, or methods of the same object."""
-    return one is other or (isinstance(one, _METHODS) and type(one) is type(other) and one == other)
+    """Tell whether two callables are the same function, object, or method of the same object."""
+    if is_a(one, staticmethod):
+        one = one.__func__
+    if is_a(other, staticmethod):
+        other = other.__func__
+    return one is other or (type(one) in _METHODS and type(one) is type(other) and one == other)
+
+
+def is_a(value: object, cls: type[C]) -> TypeGuard[C]:
+    """Tell whether a value is of a class, by its type: `isinstance` also asks the value, and mocks and proxies lie."""
+    return issubclass(type(value), cls)
+
+
+def attribute(value: object, name: str) -> object:
+    """Return an attribute, or None where there is none, or it cannot be had, as of a proxy of nothing."""
+    try:
+        return getattr(value, name, None)
+    except Exception:
+        return None
 
 
 def is_asynchronous(handler: object, name: str) -> bool:
@@ -81,26 +99,22 @@ def is_asynchronous(handler: object, name: str) -> bool:
             what = "a generator function (it has a yield), which a call does not run"
         else:
             continue
-        raise HandlerTypeError(f"{name} is {what}; it must be a plain function or an async def one")
+        raise HandlerTypeError(f"{name} is {what}: what it is to do would not be done")
     return False
 
 
 def _code_flags(layer: object) -> int:
     """Return the flags of a function's code; of a mock those of what it stands for, as far as it shows them."""
-    try:
-        flags = layer.__code__.co_flags  # type: ignore[attr-defined]
-    except Exception:  # no function, or a proxy whose attributes cannot be had
-        return 0
+    flags = attribute(attribute(layer, "__code__"), "co_flags")
     return flags if type(flags) is int else 0
 
 
 def _is_marked_as_coroutine(layer: object) -> bool:
     """Tell whether it bears a mark: of `inspect.markcoroutinefunction`, Cython, or a mock of an async def function."""
-    for attribute, module, name in _MARKS:
-        mark = getattr(sys.modules.get(module), name, None)
-        with contextlib.suppress(Exception):  # as above
-            if mark is not None and getattr(layer, attribute, None) is mark:
-                return True
+    for own, module, name in _MARKS:
+        mark = attribute(sys.modules.get(module), name)
+        if mark is not None and attribute(layer, own) is mark:
+            return True
     return False
 
 
@@ -108,15 +122,15 @@ def _layers(handler: object) -> Iterator[object]:
     """Yield a handler and what a call of it calls; not what it wraps, which the wrapper runs as it likes."""
     for _ in range(MAX_DEPTH):
         yield handler
-        if isinstance(handler, functools.partial):
+        if is_a(handler, functools.partial):
             handler = handler.func
-        elif isinstance(handler, MethodType):
+        elif is_a(handler, MethodType) or is_a(handler, staticmethod):
             handler = handler.__func__
-        elif isinstance(handler, FunctionType) or is_class(handler):
+        elif is_a(handler, FunctionType) or is_class(handler):
             return
         else:
             call = class_attribute(type(handler), "__call__")
-            if not isinstance(call, FunctionType):
+            if not is_a(call, FunctionType):
                 return
             handler = call
 

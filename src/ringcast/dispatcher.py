@@ -27,7 +27,7 @@ from ringcast._core import (
     seconds_to_leave,
     seconds_to_wait,
 )
-from ringcast.callables import handler_name, has_name_of_its_own, is_same
+from ringcast.callables import attribute, handler_name, has_name_of_its_own, is_a, is_same
 from ringcast.errors import (
     ClosedError,
     CloseTimeoutError,
@@ -36,7 +36,7 @@ from ringcast.errors import (
     LoopBlockedError,
     OptionError,
 )
-from ringcast.events import check_event_class, check_type_id, class_name, is_class, type_id
+from ringcast.events import check_event_class, check_type_id, class_name, identify, is_class, shown, type_id
 from ringcast.handlers import Accepts, check_accepts, inspect_handler, sole_class
 from ringcast.options import (
     HandlerOptions,
@@ -249,7 +249,8 @@ class Dispatcher(Core):
         if len(arguments) != 2:
             raise TypeError(f"subscribe() takes a handler, or an event class and a handler ({len(arguments)} given)")
         event_class, handler = arguments
-        if is_class(handler) and callable(event_class) and not is_class(event_class):
+        is_alias = is_class(attribute(event_class, "__origin__"))  # list[int] is callable
+        if is_class(handler) and callable(event_class) and not is_class(event_class) and not is_alias:
             name = class_name(handler)
             raise EventClassError(f"the event class comes first: subscribe({name}, {handler_name(event_class)})")
         accepts = inspect_handler(handler, sys._getframe(1), batch=batch)
@@ -331,7 +332,12 @@ class Dispatcher(Core):
             new = subscription.handler
             for old in self._subscriptions():
                 handler = old.handler
-                if handler is not new and has_name_of_its_own(handler) and handler_name(handler) == handler_name(new):
+                if old is subscription:
+                    continue
+                if is_same(handler, new):  # stacked decorators subscribe one function to several classes
+                    if old.type_id == subscription.type_id and old.event_class is subscription.event_class:
+                        old.cancel()
+                elif has_name_of_its_own(handler) and handler_name(handler) == handler_name(new):
                     old.cancel()
         return subscription
 
@@ -421,15 +427,23 @@ class Dispatcher(Core):
         What was published before is still handled, as after `Subscription.cancel`.
 
         Args:
-            handler: as it was subscribed; of a bound method any other one of the same object and function.
+            handler: as it was subscribed; of a bound method any other one of the same object and function. Another
+                `functools.partial` is another handler.
             event_class_or_id: only those to this class, or to this type id; None: all.
 
         Returns:
             How many there were.
 
         Raises:
-            TypeIdError: an integer out of range, or a class whose instances compute their ids.
+            HandlerTypeError: there cannot be such a handler.
+            TypeIdError: an integer out of range.
         """
+        if not callable(handler) or is_a(handler, Subscription):
+            hint = "; a Subscription is ended by its cancel()" if is_a(handler, Subscription) else ""
+            raise HandlerTypeError(f"a handler is a callable, not {shown(handler)}{hint}")
+        if is_class(handler) and callable(event_class_or_id) and not is_class(event_class_or_id):
+            name = handler_name(event_class_or_id)
+            raise HandlerTypeError(f"the handler comes first: off({name}, {class_name(handler)})")
         found = [one for one in self.subscriptions(event_class_or_id) if is_same(one.handler, handler)]
         for subscription in found:
             subscription.cancel()
@@ -442,14 +456,21 @@ class Dispatcher(Core):
             event_class_or_id: only those to this class, or to this type id; those to base classes are not. None: all.
 
         Raises:
-            TypeIdError: an integer out of range, or a class whose instances compute their ids.
+            TypeIdError: an integer out of range.
         """
         active = [one for one in self._subscriptions() if one.active]
         if event_class_or_id is None:
             return active
-        number = type_id(event_class_or_id) if is_class(event_class_or_id) else check_type_id(event_class_or_id)
-        # those to a class and its subclasses have no id
-        return [one for one in active if one.type_id == number or one.event_class is event_class_or_id]
+        if not is_class(event_class_or_id):
+            number = check_type_id(event_class_or_id)
+            return [one for one in active if one.type_id == number]
+        stated = identify(event_class_or_id).type_id  # None where the instances compute their ids
+        # a subscription to a class and its subclasses has no id
+        return [
+            one
+            for one in active
+            if one.event_class is event_class_or_id or (stated is not None and one.type_id == stated)
+        ]
 
     def count(self, event_class_or_id: type | int, /) -> int:
         """How many subscriptions an event of that class, or under that type id, reaches now. (Subscriptions to base

@@ -22,6 +22,7 @@ from ringcast.callables import (
     event_parameter,
     full_signature,
     handler_name,
+    is_a,
     is_asynchronous,
 )
 from ringcast.errors import EventClassError, HandlerTypeError
@@ -83,7 +84,7 @@ def inspect_handler(handler: object, frame: FrameType | None = None, *, batch: b
     name = handler_name(handler)
     if not callable(handler):
         raise HandlerTypeError(f"a handler is a callable, not {shown(handler)}")
-    if isinstance(handler, staticmethod):
+    if is_a(handler, staticmethod):
         return inspect_handler(handler.__func__, frame, batch=batch)
     asynchronous = is_asynchronous(handler, f"handler {name}")
     signature = call_signature(handler)
@@ -139,18 +140,26 @@ def check_accepts(accepts: Accepts, event_class: type, type_id: int) -> None:
 def _read(
     handler: Callable[..., Any], name: str, parameter: inspect.Parameter, frame: FrameType | None, batch: bool
 ) -> Accepts:
-    """Read the annotation of `parameter`, or of the one it stands for in the function the handler wraps."""
-    declared = _declared(handler, parameter)
-    if declared is None:
-        objection = f"handler {name} wraps a function of several parameters, any of which may get the event; {_REMEDY}"
-        return Accepts(name, parameter.name, "", None, objection)
-    parameter = declared
+    """Read the annotation of `parameter`, or of what it stands for in the function that the handler wraps."""
+    names = Names(handler, frame)
+    readings = [_read_one(name, declared, names, batch) for declared in _declared(handler, parameter)]
+    if len(readings) == 1:
+        return readings[0]
+    # Any of them may get the event: what the one or the other takes may be meant, but none is named.
+    several = ", ".join(repr(reading.parameter) for reading in readings)
+    known = [reading.classes for reading in readings]
+    classes = None if None in known else tuple(cls for each in known if each is not None for cls in each)
+    objection = f"handler {name} wraps a function of several parameters ({several}), any of which may get the event"
+    hint = "".join(reading.hint for reading in readings[:1])
+    return Accepts(name, several, "", classes, f"{objection}; {_REMEDY}", hint=hint)
+
+
+def _read_one(name: str, parameter: inspect.Parameter, names: Names, batch: bool) -> Accepts:
     where = f"parameter {parameter.name!r} of handler {name}"
     annotation: object = parameter.annotation
     if annotation is parameter.empty:
         return Accepts(name, parameter.name, "", None, f"{where} has no annotation; {_REMEDY}")
     text = annotation_text(annotation)
-    names = Names(handler, frame)
     try:
         annotation = concrete(annotation, names)
         if batch:
@@ -191,28 +200,26 @@ def _takes_batches(container: type) -> bool:
     return issubclass(list, container) or container is RecordBatch
 
 
-def _declared(handler: Callable[..., Any], parameter: inspect.Parameter) -> inspect.Parameter | None:
-    """Return the parameter of the wrapped function (`functools.wraps`) that `parameter` passes the event to.
+def _declared(handler: Callable[..., Any], parameter: inspect.Parameter) -> list[inspect.Parameter]:
+    """Return the parameters of the wrapped function (`functools.wraps`) that `parameter` may pass the event to.
 
-    That is the one of the same name, which a wrapper that adds arguments of its own leaves in any place; and else the
-    first, unless the function needs several: the wrapper adds the others, and may add them before the event.
+    That is the one of the same name, which a wrapper that adds arguments of its own leaves in any place. Else it is the
+    first, if the function can be called with one argument: where it needs several, the wrapper adds the others, before
+    the event or after it.
     """
     try:
         declared = full_signature(handler).parameters
     except Exception:
         # What is wrapped has no signature, or it wraps itself, or (since Python 3.14) an annotation raises;
         # in that case `parameter` has the annotation as a string.
-        return parameter
-    candidates = [
-        p for p in declared.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL)
-    ]
-    for candidate in candidates:
-        if candidate.name == parameter.name:
-            return candidate
+        return [parameter]
+    candidates = [p for p in declared.values() if p.kind not in (p.KEYWORD_ONLY, p.VAR_KEYWORD)]
+    if parameter.kind is not parameter.VAR_POSITIONAL:
+        for candidate in candidates:
+            if candidate.name == parameter.name:
+                return [candidate]
     needed = [p for p in candidates if p.kind is not p.VAR_POSITIONAL and p.default is p.empty]
-    if len(needed) > 1:
-        return None
-    return candidates[0] if candidates else parameter
+    return needed if len(needed) > 1 else candidates[:1] or [parameter]
 
 
 def _is_subclass(event_class: type, base: type) -> bool:

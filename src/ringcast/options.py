@@ -6,7 +6,14 @@ from collections.abc import Callable, Hashable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypedDict, TypeVar
 
 from ringcast._core import MODES, POLICIES, Options
-from ringcast.callables import call_signature, event_parameter, handler_name, has_name_of_its_own, is_asynchronous
+from ringcast.callables import (
+    attribute,
+    call_signature,
+    event_parameter,
+    handler_name,
+    has_name_of_its_own,
+    is_asynchronous,
+)
 from ringcast.errors import HandlerTypeError, OptionError
 from ringcast.events import class_mro, class_name, is_class, shown
 from ringcast.handlers import Accepts
@@ -74,8 +81,9 @@ class HandlerOptions(TypedDict, Generic[E], total=False):
     concurrency: int
     """How many calls of an "asyncio" handler may be under way at once; 1, the default, keeps the order."""
     replace: bool
-    """Subscriptions of other functions of the same module and name are cancelled: those that a notebook's cell, or a
-    module, left when it ran the last time. They still handle what was published before."""
+    """Ends what a notebook's cell, or a module, left when it ran the last time: the subscriptions of earlier functions
+    of the same module and name, and those of this very function to the same class or type id. They still handle what
+    was published before."""
 
 
 def whole(name: str, value: object, least: int, most: int) -> int:
@@ -186,9 +194,8 @@ def resolve(
         name = class_name(type(handler.__self__))  # type: ignore[attr-defined]
         raise OptionError(f"weak=True needs a weak reference: add '__weakref__' to the __slots__ of {name}")
     if _flag(options, "replace") and not has_name_of_its_own(handler):
-        raise OptionError(
-            f"replace=True is for functions, which it finds by their names; {handler_name(handler)} has none of its own"
-        )
+        name = handler_name(handler)
+        raise OptionError(f"replace=True is for functions of a module or class, which it finds by name: {name} is none")
     return Options(
         mode,
         policy,
@@ -249,7 +256,7 @@ def _is_protocol(event_class: type) -> bool:
 
 
 def _is_bound_method(handler: object) -> bool:
-    return getattr(handler, "__self__", None) is not None and hasattr(handler, "__func__")
+    return attribute(handler, "__self__") is not None and attribute(handler, "__func__") is not None
 
 
 def _refuse(options: Mapping[str, Any], why: str, *names: str) -> None:

@@ -1156,7 +1156,10 @@ cpdef int64_t nanoseconds(timeout, str name="timeout") except -2:
         return -1
     if not hasattr(timeout, "__float__") and not hasattr(timeout, "__index__"):   # a str has neither
         raise OptionError(f"{name} must be None or a number of seconds, not {timeout!r}")
-    seconds = float(timeout)
+    try:
+        seconds = float(timeout)
+    except OverflowError:
+        seconds = -1.0
     if not seconds >= 0:   # also what is not a number
         raise OptionError(f"{name} must be None or at least 0 seconds, not {timeout!r}")
     return <int64_t>(min(seconds, 1e9) * 1e9)
