@@ -590,6 +590,37 @@ asyncio.run(main())
 """)
 
 
+def test_a_fork_while_others_look_for_modules(run_forking):
+    """On free-threaded Python `sys.modules.get` holds a mutex, which the child then finds held."""
+    run_forking("""
+stop = threading.Event()
+
+def look():
+    while not stop.is_set():
+        sys.modules.copy()   # as inspect does
+
+threads = [threading.Thread(target=look) for _ in range(2)]
+for thread in threads:
+    thread.start()
+
+got = []
+bus = Dispatcher()
+bus.subscribe(Tick, got.append)
+
+def child():
+    bus.publish(Tick(1))
+    bus.close(DEADLINE)
+    assert len(got) == 1, got
+
+codes = [fork(child) for _ in range(10)]
+stop.set()
+for thread in threads:
+    thread.join()
+bus.close()
+assert codes == [0] * 10, codes
+""")
+
+
 def test_a_fork_while_others_publish_subscribe_and_close(run_forking):
     run_forking("""
 stop = threading.Event()

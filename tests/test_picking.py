@@ -257,7 +257,7 @@ class Tick:
     pass
 
 def slow(tick):
-    threading.Event().wait(0.005)
+    time.sleep(0.005)   # of a Condition, as Event.wait has one, a Ctrl-C can cost the lock: so CPython
     return True
 
 bus, stop = Dispatcher(max_queue=10), threading.Event()
@@ -267,16 +267,27 @@ def publish_until_stopped():
     while not stop.is_set():
         bus.publish(Tick())
 
-publisher = threading.Thread(target=publish_until_stopped)
+def call_until_interrupted():
+    end = time.monotonic() + {DEADLINE}
+    while time.monotonic() < end:
+        {call}
+
+publisher = threading.Thread(target=publish_until_stopped, daemon=True)   # else a failure would not end the program
 publisher.start()
 caught = 0
 for _ in range(10):
-    killer = threading.Thread(target=os.kill, args=(os.getpid(), signal.SIGINT))
+    closed = threading.Lock()
+    closed.acquire()
+
+    def interrupt():
+        closed.acquire()   # until Thread.start has returned, which waits for an Event
+        os.kill(os.getpid(), signal.SIGINT)
+
+    killer = threading.Thread(target=interrupt)
+    killer.start()
     try:
-        killer.start()
-        end = time.monotonic() + {DEADLINE}
-        while time.monotonic() < end:
-            {call}
+        closed.release()
+        call_until_interrupted()   # a loop's jump back may be outside of its try (CPython 3.13)
     except KeyboardInterrupt:
         caught += 1
     killer.join()

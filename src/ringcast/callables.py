@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from types import BuiltinMethodType, FunctionType, MethodType, MethodWrapperType
 from typing import TYPE_CHECKING, Any, Final, TypeGuard, TypeVar
 
+from ringcast._modules import imported
 from ringcast.errors import HandlerTypeError
 from ringcast.events import class_mro, class_name, class_namespace, is_class
 
@@ -112,7 +113,7 @@ def _code_flags(layer: object) -> int:
 def _is_marked_as_coroutine(layer: object) -> bool:
     """Tell whether it bears a mark: of `inspect.markcoroutinefunction`, Cython, or a mock of an async def function."""
     for own, module, name in _MARKS:
-        mark = attribute(sys.modules.get(module), name)
+        mark = attribute(imported(module), name)
         if mark is not None and attribute(layer, own) is mark:
             return True
     return False

@@ -27,6 +27,7 @@ from ringcast._core import (
     seconds_to_leave,
     seconds_to_wait,
 )
+from ringcast._modules import imported
 from ringcast.callables import attribute, handler_name, has_name_of_its_own, is_a, is_same
 from ringcast.errors import (
     ClosedError,
@@ -868,7 +869,7 @@ def _tell_multiprocessing() -> None:
     were registered for after a fork.
     """
     global _told
-    util = sys.modules.get("multiprocessing.util")
+    util = imported("multiprocessing.util")
     if util is None:
         return
     if not _told:

@@ -332,7 +332,7 @@ cdef uintptr_t address_of(what) except? 0:
                 f"{HANDLER_SIGNATURE.decode()!r}, or a capsule without a name"
             )
         return <uintptr_t>PyCapsule_GetPointer(what, name)
-    ctypes = sys.modules.get("ctypes")
+    ctypes = rc_get(sys.modules, "ctypes")
     if ctypes is not None and isinstance(what, ctypes._CFuncPtr):
         return ctypes.cast(what, ctypes.c_void_p).value
     address = getattr(what, "address", None)   # numba.cfunc
