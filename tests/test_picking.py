@@ -274,6 +274,7 @@ def call_until_interrupted():
 
 publisher = threading.Thread(target=publish_until_stopped, daemon=True)   # else a failure would not end the program
 publisher.start()
+{call}   # once in peace: a first call may import, and a Ctrl-C there leaves files that are not closed
 caught = 0
 for _ in range(10):
     closed = threading.Lock()
