@@ -172,6 +172,20 @@ def test_the_guard_outlives_the_signals_that_end_a_router(parent, number):
     assert wait_gone(router.all, DEADLINE) == []  # how soon, others measure
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+async def test_the_guard_outlives_these_signals_from_its_first_moment(sleeper, number):
+    """A router that is ended as soon as it has begun leaves no orphan either."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    for _ in range(5):
+        guard, watched = Guard(), sleeper()
+        await guard.start()
+        os.kill(guard.pid, number)
+        guard.watch(watched.pid)
+        await guard.close()
+        assert watched.wait(DEADLINE) == -signal.SIGKILL
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
+
+
 async def test_a_guard_that_was_killed_is_replaced_and_told_of_all(no_child_left):
     guard, logs = Guard(), LogStore()
     await guard.start()

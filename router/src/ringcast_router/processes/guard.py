@@ -21,7 +21,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if os.name == "posix" else ()  # what ends a router
 
 STOP_COMMAND_FIRST = 1.0  # seconds that a stop command has before its server is killed
 STOP_COMMAND_IN_ALL = 60.0  # seconds after which the guard waits for stop commands no longer
@@ -88,14 +90,15 @@ class Guard:
 
     def _spawn(self) -> None:
         # -I and -S: neither the user's environment nor site-packages are read.
-        self._popen = subprocess.Popen(
-            [sys.executable, "-I", "-S", __file__],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-            bufsize=0,
-        )
+        with _blocked_signals():  # which the guard inherits, until it ignores them
+            self._popen = subprocess.Popen(
+                [sys.executable, "-I", "-S", __file__],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+                bufsize=0,
+            )
         assert self._popen.stdin is not None
         os.set_blocking(self._popen.stdin.fileno(), False)
         for message in self._watched.values():
@@ -139,13 +142,28 @@ class Guard:
             popen.stdin.close()
 
 
+@contextlib.contextmanager
+def _blocked_signals() -> Iterator[None]:
+    """Have the signals that end a router wait; for this thread alone, and for a process that it starts."""
+    if not _ENDING:
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 # From here on: the guard process itself.
 
 
 def serve() -> None:
     """Read what is to be watched until the router is gone, then end it."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in _ENDING:
         signal.signal(number, signal.SIG_IGN)
+    if _ENDING:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)  # stop commands are started with what this process has
     watched: dict[int, tuple[list[str], dict[str, str] | None]] = {}
     for line in sys.stdin.buffer:
         if not line.endswith(b"\n"):
