@@ -137,6 +137,29 @@ def test_it_holds_up_no_publisher(make_bus, pick, gate, make_recorder, deadline)
     assert accounted(subscription) == (len(mine.events), 1000 - len(mine.events), 0)
 
 
+def test_who_asks_for_a_number_judges_what_was_published_before_and_no_more(make_bus, pick, gate, deadline):
+    """Else `stats()` would not return for as long as others publish faster than events are judged."""
+    bus = make_bus(max_queue=10, max_workers=1)
+    judged = []
+
+    def picking(number):
+        judged.append(number)
+        if number < 100:
+            bus.publish(number + 1)
+
+    bus.subscribe(str, gate.hold)  # holds the one worker up
+    subscription = bus.subscribe(int, lambda number: None, **pick(picking))
+    bus.publish("")
+    gate.wait_until_held()
+    bus.publish(1)
+    for looks in (1, 2, 3):
+        subscription.pending  # noqa: B018
+        assert judged == list(range(1, looks + 1))
+    gate.open()
+    assert bus.wait_idle(deadline)
+    assert judged == list(range(1, 101))
+
+
 def test_it_may_publish_into_its_own_full_queue(make_bus, pick, gate, recorder, deadline):
     bus = make_bus(max_queue=2)
 

@@ -5,16 +5,20 @@
 # has been published since is judged by what was waiting then.
 
 cdef void absorb(subscription_t *sub) noexcept:
-    """Moves the events that the ring has for the subscription to its mailbox. Any thread."""
+    """Moves the events that the ring has for the subscription to its mailbox. Any thread.
+
+    What is published meanwhile is for the next look: else who only asks for a number would stay here for as long as
+    others publish."""
     cdef rc_ring *ring = &sub.topic.ring
+    cdef uint64_t last = rc_ring_tail(ring)
     cdef PyObject *dropped[BATCH]
     cdef PyObject *event
     cdef uint64_t begin, cursor, end, count, at
     if sub.picky:
-        absorb_picked(sub, PICK_SECONDS, None)
+        absorb_picked(sub, last, PICK_SECONDS, None)
         return
     if sub.topic.ring.record_size != 0:
-        absorb_records(sub)
+        absorb_records(sub, last)
         return
     while True:
         rc_mutex_lock(&sub.mail.mutex)
@@ -34,15 +38,15 @@ cdef void absorb(subscription_t *sub) noexcept:
         rc_mutex_unlock(&sub.mail.mutex)
         for at in range(count):   # not under the mutex: the last reference runs finalizers
             Py_DECREF(dropped[at])
-        if cursor - begin < BATCH:
+        if cursor - begin < BATCH or cursor >= last:
             break
 
 
-cdef void absorb_records(subscription_t *sub) noexcept:
+cdef void absorb_records(subscription_t *sub, uint64_t last) noexcept:
     """The same for records, whose objects are made before the lock is taken."""
     cdef PyObject *event
     cdef bint more = True
-    while more:
+    while more and rc_u64_load(&sub.cursor) < last:
         event = blank(sub.topic)
         rc_mutex_lock(&sub.mail.mutex)
         more = read_next(sub, &event)
@@ -137,7 +141,7 @@ cdef inline bint is_waited_for(rc_pool *pool) noexcept nogil:
     return rc_place_find(rc_pickings(), pool) != NULL or rc_pool_current(pool) != NULL
 
 
-cdef void absorb_picked(subscription_t *c, double seconds, list raised) noexcept:
+cdef void absorb_picked(subscription_t *c, uint64_t last, double seconds, list raised) noexcept:
     """The same where the user's code says what goes to the mailbox. That code may take long, raise, and publish: so no
     C lock is held while it runs, and a thread that finds another one here does not wait for longer than `seconds`: it
     looks again later. `raised`: see pick_next; what is added there ends this."""
@@ -167,7 +171,7 @@ cdef void absorb_picked(subscription_t *c, double seconds, list raised) noexcept
         return
     rc_pool_hold(pool)   # as long as an event is neither in the ring nor in the mailbox, close waits for it
     try:
-        while not raised and pick_next(sub, <Core>core, raised):
+        while not raised and rc_u64_load(&c.cursor) < last and pick_next(sub, <Core>core, raised):
             picked = True
     finally:
         rc_place_leave(rc_pickings(), now)
@@ -239,7 +243,7 @@ cdef make_room(subscription_t *c):
         absorb(c)
         return
     raised = []
-    absorb_picked(c, 0 if rc_u32_load(&c.pick_lasts) else PICK_SECONDS, raised)
+    absorb_picked(c, rc_ring_tail(&c.topic.ring), 0 if rc_u32_load(&c.pick_lasts) else PICK_SECONDS, raised)
     if raised:
         raise raised[0]
     if rc_u32_load(&c.pick_lasts):
