@@ -173,7 +173,7 @@ def decorated(function: Callable[..., Any]) -> Callable[..., Any]:
 )
 def test_any_kind_of_handler_shows_its_class(handler: object) -> None:
     accepts = inspect_handler(handler)
-    assert (accepts.sole, accepts.parameter, accepts.objection) == (Tick, "tick", "")
+    assert (accepts.sole, accepts.parameter, accepts.objection) == (Tick, "'tick'", "")
     assert sole_class(accepts) is Tick
 
 

@@ -223,12 +223,16 @@ def test_a_cell_that_defines_its_class_anew_leaves_one_subscription(bus):
 
 def test_what_the_old_one_was_to_handle_it_handles(bus, gate):
     got = []
-    for handle in (gate.hold, got.append):
+
+    def run_cell_and_publish_twice(handle):
         names = {"__name__": "__main__", "bus": bus, "Tick": Tick, "handle": handle}
         exec("@bus.on(replace=True)\ndef handler(tick: Tick) -> None:\n    handle(tick)", names)
         bus.publish(Tick())
         bus.publish(Tick())
-        gate.wait_until_held(0 if got is handle.__self__ else 1)
+
+    run_cell_and_publish_twice(gate.hold)
+    gate.wait_until_held()
+    run_cell_and_publish_twice(got.append)
     (new,) = bus.subscriptions()
     gate.open()
     assert bus.wait_idle(DEADLINE)

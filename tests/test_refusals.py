@@ -207,7 +207,7 @@ def test_arguments_that_are_passed_on_are_no_parameter_of_that_name(bus):
     assert bus.subscribe(first_of).event_class is Tick
 
 
-def test_lists_can_be_events(bus, make_bus):
+def test_lists_can_be_events(bus):
     got = []
     bus.subscribe(list, lambda numbers: got.append(numbers))
     bus.subscribe(Tick, on_ticks, batch=2)

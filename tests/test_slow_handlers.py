@@ -208,7 +208,7 @@ def test_extra_workers_go_away_and_come_back(make_bus, make_gate, eventually, de
 
 
 @pytest.mark.thread_unsafe(reason="counts threads by name")
-def test_without_slow_handlers_there_is_one_worker(make_bus, deadline):
+def test_without_slow_handlers_there_is_one_worker(make_bus, eventually, deadline):
     bus = make_bus(name="single")
     handlers = [Calls(2000) for _ in range(10)]
     for handler in handlers:
@@ -216,7 +216,8 @@ def test_without_slow_handlers_there_is_one_worker(make_bus, deadline):
     for number in range(2000):
         bus.publish(Tick(number))
     assert_complete(handlers, deadline)
-    assert len(workers_of("single")) == 1
+    assert len(workers_of("single")) <= 2  # one more where the machine stopped the first within a call: it looked stuck
+    eventually(lambda: len(workers_of("single")) == 1)
 
 
 @pytest.mark.thread_unsafe(reason="counts threads by name")

@@ -16,10 +16,10 @@ from collections.abc import Iterator, Mapping
 from types import FrameType, FunctionType, MethodType
 from typing import Annotated, Any, Final, Literal, TypeVar, Union
 
-from ringcast.callables import class_attribute, is_a
+from ringcast.callables import MAX_DEPTH, class_attribute, is_a
 from ringcast.events import class_mro, class_name, class_namespace, is_class
 
-_MAX_DEPTH: Final = 50  # of aliases within an annotation
+_MAX_DEPTH: Final = 50  # of aliases and containers within an annotation
 _CO_OPTIMIZED: Final = 1  # inspect.CO_OPTIMIZED
 
 
@@ -221,7 +221,7 @@ def _definition(handler: object) -> tuple[object, type | None]:
     This goes the way that `inspect.signature` goes.
     """
     owner: type | None = None
-    for _ in range(_MAX_DEPTH):
+    for _ in range(MAX_DEPTH):
         if is_a(handler, functools.partial):
             handler = handler.func
         elif is_a(handler, MethodType):

@@ -554,7 +554,7 @@ class Dispatcher(Core):
         }
 
         def subscribe(feed: aio.Feed) -> Subscription[E]:
-            accepts = Accepts(f"stream of {event_class!r}", None, "", None, "", asynchronous=True)
+            accepts = Accepts(f"stream of {event_class!r}", "", "", None, "", asynchronous=True)
             check_event_class(event_class)
             resolved = self._resolve(accepts, feed, event_class, options)
             subscription = self._subscribe_class(event_class, feed, resolved)

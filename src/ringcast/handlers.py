@@ -41,8 +41,9 @@ class Accepts(NamedTuple):
 
     Attributes:
         handler: the handler's name, as `handler_name` gives it.
-        parameter: the name of the parameter that receives the event, or None for a callable that does not
-            tell its signature (some built-in ones).
+        parameter: the parameter that receives the event, as messages show it: its name in quotes, or several where a
+            wrapper may give the event to any of them; empty for a callable that does not tell its signature (some
+            built-in ones).
         annotation: the annotation of that parameter as messages show it; empty when there is none.
         classes: the classes that the handler takes, or None when it takes anything: no annotation, `Any`,
             `object`, or an annotation that cannot be resolved.
@@ -52,7 +53,7 @@ class Accepts(NamedTuple):
     """
 
     handler: str
-    parameter: str | None
+    parameter: str
     annotation: str
     classes: tuple[type, ...] | None
     objection: str
@@ -89,7 +90,7 @@ def inspect_handler(handler: object, frame: FrameType | None = None, *, batch: b
     asynchronous = is_asynchronous(handler, f"handler {name}")
     signature = call_signature(handler)
     if signature is None:
-        return Accepts(name, None, "", None, f"handler {name} does not tell its signature; {_REMEDY}", asynchronous)
+        return Accepts(name, "", "", None, f"handler {name} does not tell its signature; {_REMEDY}", asynchronous)
     accepts = _read(handler, name, event_parameter(signature, f"handler {name}"), frame, batch)
     return accepts._replace(asynchronous=asynchronous)
 
@@ -133,7 +134,7 @@ def check_accepts(accepts: Accepts, event_class: type, type_id: int) -> None:
     named = " or ".join(class_name(base) for base in accepts.classes)
     raise EventClassError(
         f"type id 0x{type_id:08x} has the event class {class_name(event_class)}; handler {accepts.handler} "
-        f"is for {named} (parameter {accepts.parameter!r}){accepts.hint}"
+        f"is for {named} (parameter {accepts.parameter}){accepts.hint}"
     )
 
 
@@ -146,19 +147,19 @@ def _read(
     if len(readings) == 1:
         return readings[0]
     # Any of them may get the event: what the one or the other takes may be meant, but none is named.
-    several = ", ".join(repr(reading.parameter) for reading in readings)
+    several = ", ".join(reading.parameter for reading in readings)
     known = [reading.classes for reading in readings]
     classes = None if None in known else tuple(cls for each in known if each is not None for cls in each)
     objection = f"handler {name} wraps a function of several parameters ({several}), any of which may get the event"
-    hint = "".join(reading.hint for reading in readings[:1])
-    return Accepts(name, several, "", classes, f"{objection}; {_REMEDY}", hint=hint)
+    return Accepts(name, several, "", classes, f"{objection}; {_REMEDY}", hint=readings[0].hint)
 
 
 def _read_one(name: str, parameter: inspect.Parameter, names: Names, batch: bool) -> Accepts:
-    where = f"parameter {parameter.name!r} of handler {name}"
+    shown_name = repr(parameter.name)
+    where = f"parameter {shown_name} of handler {name}"
     annotation: object = parameter.annotation
     if annotation is parameter.empty:
-        return Accepts(name, parameter.name, "", None, f"{where} has no annotation; {_REMEDY}")
+        return Accepts(name, shown_name, "", None, f"{where} has no annotation; {_REMEDY}")
     text = annotation_text(annotation)
     try:
         annotation = concrete(annotation, names)
@@ -166,7 +167,7 @@ def _read_one(name: str, parameter: inspect.Parameter, names: Names, batch: bool
             annotation = concrete(_member(annotation, f"{where} is annotated {text!r}"), names)
         classes = classes_of(annotation, names, 0)
     except UnresolvedError as error:
-        return Accepts(name, parameter.name, text, None, f"{where}: {error}; {_REMEDY}")
+        return Accepts(name, shown_name, text, None, f"{where}: {error}; {_REMEDY}")
     why, remedy, hint = unfit(annotation), _REMEDY, ""
     if not batch and _is_list_of(annotation):
         why, hint = "which is a list of events", "; a handler of lists needs batch="
@@ -174,7 +175,7 @@ def _read_one(name: str, parameter: inspect.Parameter, names: Names, batch: bool
             "say how many at most: batch=100, or, where lists are published, name the class: subscribe(list, handler)"
         )
     objection = f"{where} is annotated {text!r}, {why}; {remedy}" if why else ""
-    return Accepts(name, parameter.name, text, classes, objection, hint=hint)
+    return Accepts(name, shown_name, text, classes, objection, hint=hint)
 
 
 def _is_list_of(annotation: object) -> bool:

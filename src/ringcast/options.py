@@ -119,7 +119,7 @@ def check_hook(option: str, value: object, given: str = "the event") -> None:
         given: what it is called with, for messages.
 
     Raises:
-        OptionError: it is none.
+        OptionError: it is not callable, is `async def` or a generator, or cannot be called with one argument.
     """
     if not callable(value):
         raise OptionError(f"{option} must be callable, not {shown(value)}")
