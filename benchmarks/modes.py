@@ -1,8 +1,8 @@
-"""Speed of the modes `direct` and `asyncio` as ratios: each against what a Python user would take instead.
+"""Speed of the modes `direct` and `asyncio` beside others: each against what a Python user would take instead.
 
     python benchmarks/modes.py [--repeats N] [--rows PATTERN] [--output FILE.json]
 
-How a ratio is taken: benchmarks/measure.py. A peer that is not installed is named and its row skipped.
+How: benchmarks/measure.py. A peer that is not installed is named and its row skipped.
 """
 
 from __future__ import annotations
@@ -124,16 +124,16 @@ def asyncio_queue(events: int = 20_000) -> float:
 
 
 def rows() -> Iterator[Row]:
-    yield Row("direct, 1 handler / blinker Signal.send", direct_to_one, blinker_send, 1 / 15, True, "blinker")
-    yield Row("direct, 1 handler / pyee EventEmitter.emit", direct_to_one, pyee_emit, 1 / 8, True, "pyee")
-    yield Row("direct, 1 handler / psygnal SignalInstance.emit", direct_to_one, psygnal_emit, 1 / 20, True, "psygnal")
+    yield Row("direct, 1 handler / blinker Signal.send", direct_to_one, blinker_send, 1 / 15, "blinker")
+    yield Row("direct, 1 handler / pyee EventEmitter.emit", direct_to_one, pyee_emit, 1 / 8, "pyee")
+    yield Row("direct, 1 handler / psygnal SignalInstance.emit", direct_to_one, psygnal_emit, 1 / 20, "psygnal")
     yield Row(
         "direct, 100 handlers / for handler in handlers: handler(event)",
         lambda: direct(100, 20_000) / 100,
         lambda: python_loop(100, 20_000) / 100,
         0.9,
     )
-    yield Row("asyncio stream / asyncio.Queue and call_soon_threadsafe", stream, asyncio_queue, 1 / 5, True)
+    yield Row("asyncio stream / asyncio.Queue and call_soon_threadsafe", stream, asyncio_queue, 1 / 5)
 
 
 if __name__ == "__main__":

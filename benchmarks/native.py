@@ -1,8 +1,8 @@
-"""Speed of batches, records and native handlers, and what subscribers and types cost, as ratios.
+"""Speed of batches, records and native handlers, and what subscribers and types cost.
 
     python benchmarks/native.py [--repeats N] [--rows PATTERN] [--output FILE.json]
 
-How a ratio is taken: benchmarks/measure.py. It needs NumPy and a C compiler, for benchmarks/native/client.c. With the
+How: benchmarks/measure.py. It needs NumPy and a C compiler, for benchmarks/native/client.c. With the
 environment variable RINGCAST_YARDSTICK, the path of a C program that prints lines
 `1xSUBSCRIBERS  publish NS ns   delivery NS ns` of a broadcast ring of its own, native delivery is set beside that.
 """

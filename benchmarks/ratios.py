@@ -1,8 +1,8 @@
-"""Speed as ratios: each row times Ringcast and what a Python user would take instead, in turn, in one process.
+"""Speed beside others: each row times Ringcast and what a Python user would take instead, in turn, in one process.
 
     python benchmarks/ratios.py [--repeats N] [--rows PATTERN] [--output FILE.json]
 
-How a ratio is taken: benchmarks/measure.py.
+How: benchmarks/measure.py.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def rows() -> Iterator[Row]:
         def theirs(subscribers: int = subscribers, events: int = events) -> float:
             return simple_queues(subscribers, events)
 
-        yield Row(f"queued, {subscribers} subscribers / SimpleQueue and thread each", ours, theirs, 1 / faster, True)
+        yield Row(f"queued, {subscribers} subscribers / SimpleQueue and thread each", ours, theirs, 1 / faster)
     yield Row(
         "queued, 100 subscribers / for handler in handlers: handler(event)",
         lambda: queued(100, 20_000),

@@ -1,8 +1,8 @@
-"""Where Ringcast is not the fastest, as ratios: what a row pays for being more than what stands beside it.
+"""Where Ringcast is not the fastest: what a row pays for being more than what stands beside it.
 
     python benchmarks/slower.py [--repeats N] [--rows PATTERN] [--output FILE.json]
 
-How a ratio is taken: benchmarks/measure.py. The wanted ratios only say that it got no worse.
+How: benchmarks/measure.py. What is wanted only says that it got no worse.
 """
 
 from __future__ import annotations
