@@ -141,6 +141,8 @@ cases = []
 def report():   # after all is closed: what was registered first is called last
     for case in cases:
         print(case.policy, case.returned == case.expected(False), case.subscription.pending)
+        if case.returned == case.expected(False):
+            case.finish()   # a loop that the end of the program stops would name the task that was to see the end
 
 atexit.register(report)
 from ends import DEADLINE, EVENTS, POLICIES, Case, has_meaning, start_loop
