@@ -130,24 +130,58 @@ def test_the_working_tree_is_copied_without_what_git_ignores(instructions, repos
 
 
 def test_an_event_takes_what_the_run_of_twice_as_many_takes_more(instructions):
-    start, end = 5_000_000, 1_000
-    totals = [start, 70, 1000, 1800, 90, 2000, 2400, end]
-    assert instructions.by_path(["publish", "direct"], totals, 10) == {"publish": 80.0, "direct": 40.0}
+    start, end = (5_000_000, 0), (1_000, 0)
+    counts = [start, (70, 7), (1000, 100), (1800, 150), (90, 9), (2000, 200), (2400, 220), end]
+    counts = [instructions.Count(*each) for each in counts]
+    assert instructions.by_path(["publish", "direct"], counts, 10) == {"publish": (80.0, 5.0), "direct": (40.0, 2.0)}
     with pytest.raises(ValueError, match="7 dumps for 2 paths"):
-        instructions.by_path(["publish", "direct"], totals[:-1], 10)
-    assert instructions.total("version: 1\nevents: Ir\nsummary: 12345\n") == 12345
+        instructions.by_path(["publish", "direct"], counts[:-1], 10)
+
+
+DUMP = """\
+version: 1
+positions: line
+events: Ir
+summary: 12345
+
+ob=(1) /usr/bin/python3
+fl=(1) ceval.c
+fn=(1) evaluate
+10 7
+cob=(2) /somewhere/ringcast/_core.cpython-311.so
+cfi=(2) ring.h
+cfn=(2) claim
+calls=3 20
++1 90
+* 5
+
+ob=(2)
+fl=(2)
+fn=(2)
+20 30
+cob=(1)
+cfn=(1)
+calls=1 10
+21 1000
+-1 4
+"""
+
+
+def test_instructions_of_our_own_functions_are_counted_without_what_they_call(instructions):
+    assert instructions.read(DUMP) == (12345, 34)
     with pytest.raises(ValueError, match="no total"):
-        instructions.total("version: 1\n")
+        instructions.read("version: 1\n")
 
 
 @pytest.mark.parametrize(
-    ("before", "now", "slow"),
-    [(100.0, 104.9, False), (100.0, 105.1, True), (100.0, 60.0, False), (None, 100.0, False), (100.0, None, True)],
+    ("all_now", "ours_now", "slow"), [(1049, 106, False), (1051, 100, True), (600, 60, False), (1000, 107, True)]
 )
-def test_it_fails_beyond_the_bound_and_where_a_path_has_gone(instructions, before, now, slow):
-    line, found = instructions.judge("direct", before, now, 0.05)
+def test_it_fails_beyond_a_bound_of_all_and_beyond_one_of_our_own(instructions, all_now, ours_now, slow):
+    before, now = instructions.Count(1000, 100), instructions.Count(all_now, ours_now)
+    line, found = instructions.judge("direct", before, now, 0.05, 6)
     assert found is slow
     assert line.startswith("direct")
+    assert line.endswith("TOO SLOW") is slow
 
 
 def test_each_path_runs():
@@ -158,4 +192,4 @@ def test_each_path_runs():
         timeout=60,
         check=True,
     )
-    assert done.stdout.splitlines() == ["publish to one", "publish to one and deliver", "publish_many to one", "direct"]
+    assert len(done.stdout.splitlines()) == 15
