@@ -13,7 +13,7 @@ and where a subscription asks for more: core/direct.pxi (handlers inside publish
 drop), core/options.pxi (once, where, weak, context), core/route.pxi (base classes and contexts: events that go to
 several topics). core/fork.pxi is for forked children.
 
-Threads and locks. A topic is run by whoever holds its task (csrc/rc_pool.h); so is a lane. `topic_t.lock` guards the
+Threads and locks. A topic is run by whoever holds its task (csrc/rc_pool.h); so is a lane. `rc_topic.lock` guards the
 tuple of the topic's subscriptions and makes its holder the ring's releaser. Under a C lock no Python object is made
 or released and no Python code runs. Nothing here relies on the GIL, except where a line says so.
 
@@ -213,125 +213,20 @@ cdef enum:
     LINGER = 1_000_000_000   # ns after which an extra worker without work ends
     SLICE = 100_000_000   # ns: how long a wait leaves signals (Ctrl-C) unhandled at most
 
-cdef extern from *:
-    """
-    #define NOBODY UINT32_MAX
-    #define NEVER UINT64_MAX
-    """
-    const uint32_t NOBODY   # in topic_t.plain: an event reaches nobody
-    const uint64_t NEVER    # an end that is not set
-
 cdef enum:
     FOREVER = -1   # no timeout, among times in ns
     BEYOND = -3    # no wait: the reserve is to be used
 
 
-# Where the handler of a subscription runs.
-cdef enum mode_t:
-    QUEUED    # on the pool's workers
-    DIRECT    # inside publish
-    LOOP      # on an event loop, or wherever its consumer is: see Subscription._next
-    NATIVE    # a C function, on the native pool's workers, without the GIL
-
-# What happens to an event when a subscription is `max_queue` events behind.
-cdef enum policy_t:
-    BLOCK
-    RAISE
-    DROP_NEWEST
-    DROP_OLDEST
-    LATEST
-
-MODES = ("queued", "direct", "asyncio", "native")                               # by mode_t
-POLICIES = ("block", "raise", "drop_newest", "drop_oldest", "latest")       # by policy_t
-
-# What the registries lead to.
-cdef enum kind_t:
-    TOPIC
-    ROUTE         # a class whose events also go elsewhere: `topic` is a Route
-    BY_INSTANCE   # a class whose instances compute their ids
-
-ctypedef void (*native_handler)(const void *records, size_t count, size_t stride, void *userdata) noexcept nogil
-
-cdef struct topic_t:
-    rc_ring ring              # first: see wait_for_room
-    rc_task task
-    rc_u32 plain              # what publish returns where queueing is all it has to do; NOBODY; else 0
-    rc_u64 limit              # how many events may wait in the ring before publish asks who holds them up
-    rc_u64 end                # of the published events that were found; moved under the lock
-    rc_mutex lock
-    rc_u32 subscribers        # active subscriptions that have their events from the ring
-    rc_u32 joining            # one more is just added: see subscribers_of
-    rc_u32 pooled             # of the members: those that run on the pool's workers
-    rc_u32 limited            # of the members: those whose max_queue is less than the ring's
-    rc_u32 turn               # how many events the holder of the task looks for at a time: as many as a batch takes
-    rc_u32 room_waiters       # somebody waits for room without blocking: see Topic.waiters
-    kind_t kind
-    bint timing               # whether the time of handlers is kept
-    uint64_t first            # where the ring begins: 0, but for tests
-    uint64_t disowned         # in a forked child: the events before it are the parent's
-    rc_u64 high_water         # most events that were seen waiting
-    rc_u32 elsewhere          # whether its events also go to direct handlers, a companion or wide topics
-    rc_u32 accompanied        # whether the Topic has a companion
-    rc_u32 particular         # of the members: those with a max_queue or policy of their own which publish must ask
-    subscription_t **cursors  # of records: all members, native ones last; guarded by the lock
-    uint32_t cursor_count
-    rc_task native_task       # what runs the native ones, on the native pool; otherwise as `task`
-    rc_u64 native_end         # as `end`, for the holder of the native task
-    rc_pool *native_pool
-    rc_u64 only_direct        # events that only direct handlers have seen: they are not in the ring
-    rc_u64 event_class        # class_key of its class, 0 while open; set under the Core's lock: see Core.class_of
-    PyObject *topic           # the Topic (or Route) and the Core, not owned
-    PyObject *core
-    rc_pool *pool
-
-cdef struct subscription_t:
-    rc_u64 cursor             # the next event for the handler; with a mailbox: for the mailbox
-    rc_u64 end                # where a cancelled subscription ends, or NEVER
-    rc_u32 retired            # cancelled, and its last event is delivered
-    rc_u64 failures           # calls that have raised
-    rc_u32 running            # with how many events from the cursor on its handler has begun (in run_turn always 1)
-    rc_task lane
-    topic_t *topic
-    vectorcallfunc call       # what is called for each event, and on what: the handler, or guarded_call on the
-    PyObject *callee          # Subscription. Not owned
-    PyObject *subscription    # the Subscription, not owned
-    rc_mail *mail             # where its policy drops events, else NULL
-    rc_u64 calls              # ended; not counted where the cursor tells
-    rc_u64 heard              # with conditions, and on event loops: events with which calls of its handler have ended
-    rc_u64 filtered           # of the calls: those in which `where` did not let the event pass
-    rc_u64 filtered_early     # events that `where` did not let into the mailbox
-    rc_u64 lost               # events that were dropped by its policy
-    rc_u64 keyed              # events that wait by key
-    rc_u64 unheard            # of the calls: those in which nobody was left to handle the event, or `where` has raised
-    rc_u64 taken              # events that were taken out for the handler; not counted where the cursor tells
-    rc_u64 lag                # of the lost ones: those just before the one that was handed over last
-    rc_u32 discarded          # without a cursor that tells: also what was published is to be dropped
-    rc_u32 picked             # an event is out of the ring, and `where` or `key` says whether it goes to the mailbox
-    rc_u32 pick_lasts         # so it has been for longer than a thread waits for that
-    rc_u32 fired              # `once`: the one call has begun
-    native_handler native     # what a native one calls, with `userdata`
-    void *userdata
-    bint gone                 # of an event loop: it is closed, what was in hand is given up. Under the topic's lock
-    uint64_t in_hand          # of an event loop: what _next has given and is not done. Under the topic's lock
-    mode_t mode
-    policy_t policy
-    bint picky                # with a mailbox: where or key says what goes there
-    uint32_t batch            # how many events the handler takes at a time, as a list; 0: one, as itself
-    bint by_key               # the mailbox keeps the latest event of each key
-    uint64_t max_queue
-    rc_u64 start              # the cursor at subscribe
-    rc_u64 cancelled_at       # the tail at cancel
-    rc_u64 high_water         # most events that were seen waiting
-    rc_u64 timed              # calls of the handler, in `time` ns
-    rc_u64 time
-    uint32_t heat             # how slow it was in its last turns: rc_heat_after
+MODES = ("queued", "direct", "asyncio", "native")                               # by rc_mode
+POLICIES = ("block", "raise", "drop_newest", "drop_oldest", "latest")       # by rc_policy
 
 # What the registry has for a class whose instances compute their ids.
-cdef topic_t by_instance
-by_instance.kind = BY_INSTANCE
+cdef rc_topic by_instance
+by_instance.kind = RC_BY_INSTANCE
 
 cdef rc_u64 nowhere   # the cursor of what holds no gate back
-rc_u64_store(&nowhere, NEVER)
+rc_u64_store(&nowhere, RC_NEVER)
 
 EMPTY = object()   # what Subscription._next returns when there is nothing
 

@@ -1,4 +1,5 @@
 # The C side as Cython sees it. Atomics stay behind C functions: no .pyx names one.
+from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 cdef extern from "rc_atomic.h" nogil:
@@ -192,3 +193,98 @@ cdef extern from "rc_pool.h" nogil:
     void rc_pool_after_fork(rc_pool *pool)
     uint32_t rc_pool_workers(rc_pool *pool)
     uint32_t rc_pool_outstanding(const rc_pool *pool)
+
+cdef extern from "rc_topic.h" nogil:
+    ctypedef struct rc_topic   # see below
+
+cdef extern from "rc_member.h" nogil:
+    const uint64_t RC_NEVER
+    ctypedef enum rc_mode:
+        RC_QUEUED
+        RC_DIRECT
+        RC_LOOP
+        RC_NATIVE
+    ctypedef enum rc_policy:
+        RC_BLOCK
+        RC_RAISE
+        RC_DROP_NEWEST
+        RC_DROP_OLDEST
+        RC_LATEST
+    ctypedef void (*rc_native_handler)(const void *records, size_t count, size_t stride, void *userdata) noexcept nogil
+    ctypedef struct rc_member:
+        rc_u64 cursor
+        rc_u64 end
+        rc_u32 running
+        rc_u32 retired
+        rc_task lane
+        rc_topic *topic
+        PyObject *host             # the Subscription
+        rc_mode mode
+        rc_policy policy
+        uint64_t max_queue
+        uint32_t batch
+        uint32_t heat
+        rc_mail *mail
+        bint picky
+        bint by_key
+        rc_u64 keyed
+        rc_u32 picked
+        rc_u32 pick_lasts
+        rc_u64 lag
+        rc_native_handler native
+        void *userdata
+        bint gone
+        uint64_t in_hand
+        rc_u64 start
+        rc_u64 cancelled_at
+        rc_u64 taken
+        rc_u64 calls
+        rc_u64 failures
+        rc_u64 heard
+        rc_u64 unheard
+        rc_u64 filtered
+        rc_u64 filtered_early
+        rc_u64 lost
+        rc_u32 discarded
+        rc_u32 fired
+        rc_u64 high_water
+        rc_u64 timed
+        rc_u64 time
+
+cdef extern from "rc_topic.h" nogil:
+    const uint32_t RC_NOBODY
+    ctypedef enum rc_kind:
+        RC_OF_CLASS
+        RC_ROUTE
+        RC_BY_INSTANCE
+    ctypedef struct rc_topic:
+        rc_ring ring
+        rc_task task
+        rc_u32 plain
+        rc_u32 subscribers
+        rc_u64 limit
+        rc_u32 joining
+        rc_u32 pooled
+        rc_u32 limited
+        rc_u32 particular
+        rc_u32 elsewhere
+        rc_u32 accompanied
+        rc_u32 turn
+        rc_u32 room_waiters
+        rc_kind kind
+        bint timing
+        rc_pool *pool
+        PyObject *host             # the Topic, or the Route
+        PyObject *bus              # the Core
+        rc_task native_task
+        rc_pool *native_pool
+        rc_u64 end
+        rc_mutex lock
+        rc_u64 high_water
+        rc_u64 native_end
+        rc_member **cursors
+        uint32_t cursor_count
+        uint64_t first
+        uint64_t disowned
+        rc_u64 only_direct
+        rc_u64 event_class

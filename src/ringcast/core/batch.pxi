@@ -1,9 +1,9 @@
 # Batches: handlers that take a list of events at a time, or a RecordBatch of records.
 
-cdef turn_t run_batch_turn(rc_worker *worker, topic_t *topic, Subscription owner, uint64_t stop) noexcept:
+cdef turn_t run_batch_turn(rc_worker *worker, rc_topic *topic, Subscription owner, uint64_t stop) noexcept:
     """As run_turn, for a handler of batches: calls it with what there is from its cursor up to `stop`, at most
     `batch` events at a time."""
-    cdef subscription_t *sub = &owner.c
+    cdef rc_member *sub = &owner.c
     cdef uint64_t begin = rc_u64_load(&sub.cursor), position = begin, next
     cdef uint64_t calls = 0
     cdef int64_t started
@@ -43,9 +43,9 @@ cdef turn_t run_batch_turn(rc_worker *worker, topic_t *topic, Subscription owner
     return TURN_SPLIT if rc_turn_end(topic.pool, worker) else how
 
 
-cdef turn_t run_mail_batch_turn(rc_worker *worker, topic_t *topic, Subscription owner) noexcept:
+cdef turn_t run_mail_batch_turn(rc_worker *worker, rc_topic *topic, Subscription owner) noexcept:
     """The same for a subscription with a mailbox. One batch, then the others have their turn."""
-    cdef subscription_t *sub = &owner.c
+    cdef rc_member *sub = &owner.c
     cdef int64_t started
     cdef uint64_t taken = 0
     rc_turn_begin(worker, &sub.lane, &topic.ring, &nowhere)
@@ -65,14 +65,14 @@ cdef turn_t run_mail_batch_turn(rc_worker *worker, topic_t *topic, Subscription 
     return TURN_SPLIT if rc_turn_end(topic.pool, worker) else TURN_DONE
 
 
-cdef inline uint64_t batch_end(topic_t *topic, uint64_t position, uint64_t end) noexcept:
+cdef inline uint64_t batch_end(rc_topic *topic, uint64_t position, uint64_t end) noexcept:
     """Where a batch that could go on up to `end` has to end: one of records at the end of their page."""
     return end if topic.ring.record_size == 0 else position + rc_ring_run(position, end)
 
 
 cdef object gather(Subscription owner, uint64_t position, uint64_t end):
     """The events from `position` up to `end`, which its cursor keeps in the ring; of them those that it admits."""
-    cdef topic_t *topic = owner.c.topic
+    cdef rc_topic *topic = owner.c.topic
     cdef Py_ssize_t count = end - position, at
     cdef PyObject *event
     cdef PyObject *filled
@@ -133,7 +133,7 @@ cdef bint admit_to_batch(Subscription owner, event, list events) except -1:
             return True
     except BaseException as exception:   # `where` has raised
         rc_u64_count(&owner.c.failures, 1)
-        report(<Core>owner.c.topic.core, exception, event, owner)
+        report(<Core>owner.c.topic.bus, exception, event, owner)
     return False
 
 
@@ -161,4 +161,4 @@ cdef void report_lost_batch(Subscription owner, uint64_t count) noexcept:
     """There is no memory for what its handler would be given."""
     rc_u64_count(&owner.c.failures, 1)
     rc_u64_count(&owner.c.unheard, count)
-    report(<Core>owner.c.topic.core, MemoryError(f"no memory for a batch of {count}"), None, owner)
+    report(<Core>owner.c.topic.bus, MemoryError(f"no memory for a batch of {count}"), None, owner)

@@ -20,13 +20,13 @@ cdef extern from "ringcast.h" nogil:
             ringcast_topic *topic, const void *records, size_t count, int64_t timeout, size_t *published
         ) noexcept
         PyObject *(*subscribe)(
-            PyObject *dispatcher, PyObject *record_type, native_handler handler, void *userdata, PyObject *owner
+            PyObject *dispatcher, PyObject *record_type, rc_native_handler handler, void *userdata, PyObject *owner
         ) noexcept
 
 cdef struct handle_t:     # what a ringcast_topic is: a lease on a topic and its Core. What is here are references
     PyObject *core
     PyObject *topic
-    topic_t *c               # the topic's
+    rc_topic *c               # the topic's
 
 cdef enum:
     SPINS = 2000    # looks at the gate before a native publisher parks: about 20 us, longer than a reader's turn
@@ -69,7 +69,7 @@ cdef ringcast_status api_publish(
     ringcast_topic *handle, const void *records, size_t count, int64_t timeout, size_t *published
 ) noexcept nogil:
     cdef handle_t *topic = <handle_t *>handle
-    cdef topic_t *c = topic.c
+    cdef rc_topic *c = topic.c
     cdef const char *at = <const char *>records
     cdef size_t size = c.ring.record_size
     cdef int64_t deadline = -1 if timeout < 0 else rc_clock_now() + timeout
@@ -116,7 +116,7 @@ cdef ringcast_status api_publish(
 
 
 cdef uint64_t publish_detached(
-    topic_t *c, const char *records, uint64_t count, uint64_t limit, rc_claim *claim
+    rc_topic *c, const char *records, uint64_t count, uint64_t limit, rc_claim *claim
 ) noexcept nogil:
     """Publishes the first of these records. Returns how many; *claim says why not all."""
     cdef uint64_t done = store_records(c, records, count, limit, claim)
@@ -125,11 +125,11 @@ cdef uint64_t publish_detached(
     return done
 
 
-cdef bint await_room_detached(topic_t *c, uint64_t gate, int64_t deadline) noexcept nogil:
+cdef bint await_room_detached(rc_topic *c, uint64_t gate, int64_t deadline) noexcept nogil:
     """Waits for the gate to move from `gate`, or a while. Returns False when the time is over."""
     cdef int64_t left = SLICE
     cdef int spins = 0
-    while spins < SPINS and rc_ring_gate(&c.ring) == gate and (<Core>c.core).native_pool.patience != 0:
+    while spins < SPINS and rc_ring_gate(&c.ring) == gate and (<Core>c.bus).native_pool.patience != 0:
         rc_cpu_relax()
         spins += 1
     if rc_ring_gate(&c.ring) != gate:
@@ -147,7 +147,7 @@ cdef ringcast_status publish_attached(
 ) noexcept with gil:
     """Publishes records one by one as objects, as Python does: the way for all that is out of the ordinary."""
     cdef Core core = <Core>topic.core
-    cdef Layout layout = (<Topic>topic.c.topic).layout
+    cdef Layout layout = (<Topic>topic.c.host).layout
     cdef ringcast_status status = RINGCAST_OK
     cdef uint64_t at
     for at in range(count):
@@ -190,7 +190,7 @@ cdef set_aside(exception, str where):
 
 
 cdef PyObject *api_subscribe(
-    PyObject *dispatcher, PyObject *record_type, native_handler handler, void *userdata, PyObject *owner
+    PyObject *dispatcher, PyObject *record_type, rc_native_handler handler, void *userdata, PyObject *owner
 ) except NULL with gil:
     cdef object subscription
     if not isinstance(<object>dispatcher, Core):
@@ -210,5 +210,5 @@ api.topic_new = <ringcast_topic *(*)(PyObject *, PyObject *) noexcept>api_topic_
 api.topic_free = api_topic_free
 api.record_size = api_record_size
 api.publish = api_publish
-api.subscribe = <PyObject *(*)(PyObject *, PyObject *, native_handler, void *, PyObject *) noexcept>api_subscribe
+api.subscribe = <PyObject *(*)(PyObject *, PyObject *, rc_native_handler, void *, PyObject *) noexcept>api_subscribe
 _C_API = PyCapsule_New(&api, "ringcast._core._C_API", NULL)

@@ -6,11 +6,11 @@ cdef enum turn_t:
     TURN_SPLIT    # the subscription is now in its own lane, which this worker holds; the topic is another's
 
 
-cdef turn_t run_turn(rc_worker *worker, topic_t *topic, subscription_t *sub, uint64_t stop) noexcept:
+cdef turn_t run_turn(rc_worker *worker, rc_topic *topic, rc_member *sub, uint64_t stop) noexcept:
     """Calls the handler for the events from its cursor up to `stop`. The events are borrowed from the ring:
     the cursor, which is moved after each call, keeps the gate from passing them."""
-    cdef PyObject *callee = sub.callee
-    cdef vectorcallfunc call = sub.call
+    cdef PyObject *callee = (<Subscription>sub.host).callee
+    cdef vectorcallfunc call = (<Subscription>sub.host).call
     cdef PyObject *arguments[2]   # [0] is the callee's to use (PY_VECTORCALL_ARGUMENTS_OFFSET)
     cdef PyObject *result
     cdef rc_slot *slot
@@ -56,7 +56,7 @@ cdef turn_t run_turn(rc_worker *worker, topic_t *topic, subscription_t *sub, uin
     return TURN_SPLIT if rc_turn_end(topic.pool, worker) else how
 
 
-cdef turn_t run_record_turn(rc_worker *worker, topic_t *topic, subscription_t *sub, uint64_t stop) noexcept:
+cdef turn_t run_record_turn(rc_worker *worker, rc_topic *topic, rc_member *sub, uint64_t stop) noexcept:
     """As run_turn, for records: each is copied into an object, the same one again unless the handler keeps it."""
     cdef PyObject *arguments[2]
     cdef PyObject *result
@@ -81,7 +81,7 @@ cdef turn_t run_record_turn(rc_worker *worker, topic_t *topic, subscription_t *s
         if arguments[1] == NULL:
             report_lost_record(sub)
         else:
-            result = sub.call(sub.callee, &arguments[1], 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
+            result = (<Subscription>sub.host).call((<Subscription>sub.host).callee, &arguments[1], 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
             if result == NULL:
                 report_failure(sub, arguments[1])
             else:
@@ -110,15 +110,15 @@ cdef turn_t run_record_turn(rc_worker *worker, topic_t *topic, subscription_t *s
     return TURN_SPLIT if rc_turn_end(topic.pool, worker) else how
 
 
-cdef void report_lost_record(subscription_t *sub) noexcept:
+cdef void report_lost_record(rc_member *sub) noexcept:
     """There is no memory for the object that its handler would be given."""
     rc_u64_count(&sub.failures, 1)
     rc_u64_count(&sub.unheard, 1)
     lost = MemoryError("no memory for a record, or no layout")
-    report(<Core>sub.topic.core, lost, None, <Subscription>sub.subscription)
+    report(<Core>sub.topic.bus, lost, None, <Subscription>sub.host)
 
 
-cdef turn_t run_mail_turn(rc_worker *worker, topic_t *topic, subscription_t *sub) noexcept:
+cdef turn_t run_mail_turn(rc_worker *worker, rc_topic *topic, rc_member *sub) noexcept:
     """The same for a subscription with a mailbox: takes its events one by one, each with a reference."""
     cdef PyObject *arguments[2]
     cdef PyObject *result
@@ -132,7 +132,7 @@ cdef turn_t run_mail_turn(rc_worker *worker, topic_t *topic, subscription_t *sub
         arguments[1] = take_mail(sub)
         if arguments[1] == NULL:
             break
-        result = sub.call(sub.callee, &arguments[1], 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
+        result = (<Subscription>sub.host).call((<Subscription>sub.host).callee, &arguments[1], 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
         if result == NULL:
             report_failure(sub, arguments[1])
         else:
@@ -151,14 +151,14 @@ cdef turn_t run_mail_turn(rc_worker *worker, topic_t *topic, subscription_t *sub
     return TURN_SPLIT if rc_turn_end(topic.pool, worker) else how
 
 
-cdef inline int64_t time_turn(subscription_t *sub, uint64_t waiting) noexcept nogil:
+cdef inline int64_t time_turn(rc_member *sub, uint64_t waiting) noexcept nogil:
     """Notes how many are waiting. Returns the time at which the turn begins."""
     if waiting > rc_u64_load(&sub.high_water):
         rc_u64_store(&sub.high_water, waiting)
     return rc_clock_now()
 
 
-cdef inline uint64_t turn_limit(subscription_t *sub) noexcept nogil:
+cdef inline uint64_t turn_limit(rc_member *sub) noexcept nogil:
     """How many events a turn may have, before the others have theirs. One call at a time of what may be slow: several
     such subscriptions are found out soon."""
     return BATCH if sub.heat == 0 else 1
@@ -170,7 +170,7 @@ cdef inline bint is_to_be_cut(int ticks, int64_t started, uint64_t calls) noexce
     return ticks == 2 or rc_calls_are_slow(rc_clock_now() - started, calls)
 
 
-cdef inline void end_timing(subscription_t *sub, int64_t started, uint64_t calls, turn_t how) noexcept nogil:
+cdef inline void end_timing(rc_member *sub, int64_t started, uint64_t calls, turn_t how) noexcept nogil:
     """Counts how long the calls of a turn took, and judges by that whether the subscription is slow."""
     cdef int64_t elapsed = rc_clock_now() - started
     sub.heat = rc_heat_after(sub.heat, elapsed, calls, how == TURN_CUT)
@@ -179,10 +179,10 @@ cdef inline void end_timing(subscription_t *sub, int64_t started, uint64_t calls
         rc_u64_count(&sub.timed, calls)
 
 
-cdef void pause_in_turn(topic_t *topic) noexcept:
+cdef void pause_in_turn(rc_topic *topic) noexcept:
     """Once a tick: makes room for the publishers, and lets other threads run also where the handlers are
     compiled functions, which never give up the GIL."""
-    advance(<Topic>topic.topic)
+    advance(<Topic>topic.host)
     with nogil:
         pass
 
@@ -202,7 +202,7 @@ cdef void report_or_interrupt(Core core, exception, event, Subscription sub) noe
         report(core, exception, event, sub)
 
 
-cdef void report_failure(subscription_t *sub, PyObject *event) noexcept:
+cdef void report_failure(rc_member *sub, PyObject *event) noexcept:
     """Counts the exception that the handler has raised and hands it to the dispatcher."""
     rc_u64_count(&sub.failures, 1)
     if PyErr_Occurred() == NULL:
@@ -210,12 +210,12 @@ cdef void report_failure(subscription_t *sub, PyObject *event) noexcept:
     try:
         raise_current()
     except BaseException as exception:
-        report(<Core>sub.topic.core, exception, unwrapped(<object>event), <Subscription>sub.subscription)
+        report(<Core>sub.topic.bus, exception, unwrapped(<object>event), <Subscription>sub.host)
 
 
 # --- deliver: topics and lanes ----------------------------------------------------------------------------
 
-cdef inline uint64_t find_events(topic_t *c) noexcept:
+cdef inline uint64_t find_events(rc_topic *c) noexcept:
     """Finds events that were published, for the holder of the task. Returns the end of those that are found."""
     cdef uint64_t seen = rc_u64_load(&c.end), tail, gate
     cdef uint64_t end = look_for_events(c, rc_u32_load(&c.turn))
@@ -231,7 +231,7 @@ cdef inline uint64_t find_events(topic_t *c) noexcept:
     return end
 
 
-cdef inline turn_t run_a_turn(rc_worker *worker, topic_t *c, Subscription sub, uint64_t end) noexcept:
+cdef inline turn_t run_a_turn(rc_worker *worker, rc_topic *c, Subscription sub, uint64_t end) noexcept:
     """Gives a subscription its turn of the events before `end`, if there are any for it."""
     cdef uint64_t cursor
     if sub.c.mail != NULL:
@@ -249,17 +249,17 @@ cdef inline turn_t run_a_turn(rc_worker *worker, topic_t *c, Subscription sub, u
     return run_turn(worker, c, &sub.c, end)
 
 
-cdef void run_topic(rc_worker *worker, topic_t *c) noexcept:
+cdef void run_topic(rc_worker *worker, rc_topic *c) noexcept:
     """Runs the topic whose task the worker holds until all is delivered or others are to have their turn."""
-    cdef Core core = <Core>c.core
-    cdef Topic topic = <Topic>c.topic
+    cdef Core core = <Core>c.bus
+    cdef Topic topic = <Topic>c.host
     cdef Subscription sub
     cdef uint64_t end
     cdef turn_t how
     while True:
         end = find_events(c)
         for sub in topic.members():
-            if sub.c.mode == NATIVE:   # these and what follows are the native pool's
+            if sub.c.mode == RC_NATIVE:   # these and what follows are the native pool's
                 break
             if rc_task_now(&sub.c.lane) != RC_SHARED:
                 if sub.has_work(end):
@@ -268,7 +268,7 @@ cdef void run_topic(rc_worker *worker, topic_t *c) noexcept:
             how = run_a_turn(worker, c, sub, end)
             if how == TURN_SPLIT:
                 sub.c.heat = RC_HOTTEST
-                Py_INCREF(c.core)   # the token of the lane that the worker now holds
+                Py_INCREF(c.bus)   # the token of the lane that the worker now holds
                 Py_INCREF(<PyObject *>sub)
                 run_lane(worker, sub)
                 return
@@ -294,9 +294,9 @@ cdef void run_topic(rc_worker *worker, topic_t *c) noexcept:
 
 cdef void run_lane(rc_worker *worker, Subscription sub) noexcept:
     """Runs the slow subscription whose lane the worker holds until it has caught up with its topic."""
-    cdef topic_t *topic = sub.c.topic
-    cdef Core core = <Core>topic.core
-    cdef Topic owner = <Topic>topic.topic
+    cdef rc_topic *topic = sub.c.topic
+    cdef Core core = <Core>topic.bus
+    cdef Topic owner = <Topic>topic.host
     cdef uint64_t end
     while True:
         advance(owner)   # at first for the turn that was split
@@ -312,7 +312,7 @@ cdef void run_lane(rc_worker *worker, Subscription sub) noexcept:
             sub.retire()
         if sub.c.heat == 0:
             rc_task_release(&sub.c.lane, RC_SHARED)
-            schedule(topic, &topic.task, topic.topic)   # it may have published meanwhile without looking at this one
+            schedule(topic, &topic.task, topic.host)   # it may have published meanwhile without looking at this one
             break
         rc_task_release(&sub.c.lane, RC_IDLE)
         if not sub.has_work(rc_u64_load_seq(&topic.end)) or not rc_task_acquire(&sub.c.lane):

@@ -147,7 +147,7 @@ cdef list follow_of(rc_place *now):
     return follow
 
 
-cdef inline int64_t sample_call(subscription_t *sub) noexcept nogil:
+cdef inline int64_t sample_call(rc_member *sub) noexcept nogil:
     """Returns the time if this call is one of those that are timed, else 0: two looks at the clock take as long as a
     quick handler does. Several threads may be here."""
     cdef uint64_t calls = rc_u64_load(&sub.calls)
@@ -160,7 +160,7 @@ cdef uint64_t forks = 0   # by which this process came about, counted once for e
 cdef inline void end_direct(Subscription sub) noexcept:
     """After the end of a call was counted, or that there will be none: retires it if it was its last."""
     # seq: after what was counted, with the end that a cancel moves before its look at that
-    if rc_u64_load_seq(&sub.c.end) != NEVER and sub.is_over():
+    if rc_u64_load_seq(&sub.c.end) != RC_NEVER and sub.is_over():
         sub.retire()
 
 
@@ -211,7 +211,7 @@ cdef list call_direct(Core core, tuple subscriptions, event, uint64_t taken_at, 
             rc_u64_count(&sub.c.unheard, 1)
         else:
             started = sample_call(&sub.c)
-            result = sub.c.call(sub.c.callee, &arguments[1], 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
+            result = sub.call(sub.callee, &arguments[1], 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
             if started != 0:
                 rc_u64_count(&sub.c.time, <uint64_t>(rc_clock_now() - started))
                 rc_u64_count(&sub.c.timed, 1)

@@ -18,8 +18,8 @@ cdef class ClassEntry:
 @cython.no_gc_clear
 cdef class Core:
     """The compiled base of Dispatcher, which documents it."""
-    cdef rc_registry by_class   # address of the class -> topic_t, or by_instance
-    cdef rc_registry by_id      # type id + 1 -> topic_t
+    cdef rc_registry by_class   # address of the class -> rc_topic, or by_instance
+    cdef rc_registry by_id      # type id + 1 -> rc_topic
     cdef int made
     cdef rc_u32 started         # whether its threads are
     cdef rc_u32 closing
@@ -159,13 +159,13 @@ cdef class Core:
         Raises:
             The same as `publish`.
         """
-        cdef topic_t *topic = self.find_event_id(type_id, event)
-        cdef topic_t *by_class
+        cdef rc_topic *topic = self.find_event_id(type_id, event)
+        cdef rc_topic *by_class
         cdef tuple wide = ()
         if self.wide:
             by_class = self.find_class(type(event))
-            if by_class.kind == ROUTE:
-                wide = (<Route>by_class.topic).wide_topics()
+            if by_class.kind == RC_ROUTE:
+                wide = (<Route>by_class.host).wide_topics()
         return self.publish_in(topic, event, wide, nanoseconds(timeout))
 
     def publish_many(self, events, record_type=None, /, *, timeout=None):
@@ -216,7 +216,7 @@ cdef class Core:
 
     cdef uint64_t publish_buffer(self, record_type, source, int64_t deadline) except? <uint64_t>-1:
         """Publishes records that stand side by side in a buffer. Returns how many."""
-        cdef topic_t *found = self.find_class(record_type)
+        cdef rc_topic *found = self.find_class(record_type)
         cdef Layout layout = layout_of(record_type)
         cdef Py_buffer buffer
         cdef uint64_t count
@@ -228,13 +228,13 @@ cdef class Core:
             PyBuffer_Release(&buffer)
         return count
 
-    cdef publish_records(self, topic_t *c, Layout layout, const char *records, uint64_t count, int64_t deadline):
+    cdef publish_records(self, rc_topic *c, Layout layout, const char *records, uint64_t count, int64_t deadline):
         cdef Topic topic
         cdef uint64_t done = 0
         cdef rc_claim claim
         try:
-            if c.kind == TOPIC and (<Topic>c.topic).layout is layout:
-                topic = <Topic>c.topic
+            if c.kind == RC_OF_CLASS and (<Topic>c.host).layout is layout:
+                topic = <Topic>c.host
                 self.prepare(topic)
                 while done < count and rc_u32_load(&c.elsewhere) == 0:
                     if subscribers_of(c) == 0:   # nobody is subscribed any more
@@ -251,7 +251,7 @@ cdef class Core:
             error.published = done + getattr(error, "published", 0)   # see deliver_direct
             raise
 
-    cdef uint64_t copy_records(self, topic_t *c, const char *records, uint64_t count, rc_claim *claim) noexcept:
+    cdef uint64_t copy_records(self, rc_topic *c, const char *records, uint64_t count, rc_claim *claim) noexcept:
         """Publishes the first of these, CHUNK_BYTES at most. Returns how many."""
         cdef uint64_t done, limit = rc_u64_load(&c.limit)
         if count * c.ring.record_size < MANY_BYTES:
@@ -269,13 +269,13 @@ cdef class Core:
         cdef PyObject **items = PyTuple_Items(<PyObject *>events)
         cdef Py_ssize_t count = len(events), at = 0, end, most
         cdef PyTypeObject *event_class
-        cdef topic_t *topic
+        cdef rc_topic *topic
         cdef uint32_t subscribers
         cdef rc_claim claim
         try:
             while at < count:
                 event_class = Py_TYPE(items[at])
-                topic = <topic_t *>rc_registry_find(&self.by_class, class_key(event_class))
+                topic = <rc_topic *>rc_registry_find(&self.by_class, class_key(event_class))
                 subscribers = 0 if topic == NULL else rc_u32_load(&topic.plain)
                 if subscribers != 0:
                     # no further than one claim can reach: where the queue is full, this looks again after each event
@@ -283,7 +283,7 @@ cdef class Core:
                     end = at + 1
                     while end < most and Py_TYPE(items[end]) == event_class:
                         end += 1
-                    if subscribers == NOBODY:
+                    if subscribers == RC_NOBODY:
                         self.check_open()   # a close may have just cancelled them
                         at = end
                         continue
@@ -304,24 +304,24 @@ cdef class Core:
     cdef publish_rare(self, event, int64_t timeout):
         """Everything but a plain claim in a ring that has room for it."""
         cdef tuple wide = ()
-        cdef topic_t *topic = <topic_t *>rc_registry_find(&self.by_class, class_key(Py_TYPE(<PyObject *>event)))
+        cdef rc_topic *topic = <rc_topic *>rc_registry_find(&self.by_class, class_key(Py_TYPE(<PyObject *>event)))
         if topic == NULL:
             topic = self.find_class(type(event))   # seen for the first time, or closed
-        if topic.kind == ROUTE:
-            route = <Route>topic.topic
+        if topic.kind == RC_ROUTE:
+            route = <Route>topic.host
             wide = (<Route>route).wide_topics()
             topic = (<Topic>(<Route>route).own).c if (<Route>route).own is not None else &by_instance
-        if topic.kind == BY_INSTANCE:
+        if topic.kind == RC_BY_INSTANCE:
             topic = self.find_event_id(event.__event_type__, event)
         return self.publish_in(topic, event, wide, timeout)
 
-    cdef publish_in(self, topic_t *topic, event, tuple wide, int64_t timeout):
+    cdef publish_in(self, rc_topic *topic, event, tuple wide, int64_t timeout):
         """Publishes in a topic (NULL: nobody has used its id) and in wide ones."""
         cdef uint32_t subscribers
         cdef Topic own = None
         cdef tuple direct
         if topic != NULL:
-            own = <Topic>topic.topic
+            own = <Topic>topic.host
             subscribers = subscribers_of(topic)
             if not wide and own.find_companion() is None:
                 if subscribers != 0:
@@ -508,7 +508,7 @@ cdef class Core:
             return True
         if worker != NULL:
             if rc_turn_running(worker):   # a ring is the first field of its topic
-                advance(<Topic>(<topic_t *>worker.ring).topic)
+                advance(<Topic>(<rc_topic *>worker.ring).host)
             if not rc_pool_may_wait(pool, worker, &topic.c.ring):
                 return True
         try:
@@ -560,16 +560,16 @@ cdef class Core:
                     topic.waiters.remove(waiter)
 
     cdef list topics_of(self, event):
-        cdef topic_t *found = self.find_class(type(event))
+        cdef rc_topic *found = self.find_class(type(event))
         cdef Topic topic
         cdef list topics = []
-        if found.kind == ROUTE:
-            topics += (<Route>found.topic).wide_topics()
-            found = (<Topic>(<Route>found.topic).own).c if (<Route>found.topic).own is not None else &by_instance
-        if found.kind == BY_INSTANCE:
+        if found.kind == RC_ROUTE:
+            topics += (<Route>found.host).wide_topics()
+            found = (<Topic>(<Route>found.host).own).c if (<Route>found.host).own is not None else &by_instance
+        if found.kind == RC_BY_INSTANCE:
             found = self.find_event_id(event.__event_type__, event)
         if found != NULL:
-            topics.append(<Topic>found.topic)
+            topics.append(<Topic>found.host)
         companions = [topic.find_companion() for topic in topics]
         return topics + [companion for companion in companions if companion is not None]
 
@@ -577,9 +577,9 @@ cdef class Core:
     # What asks classes (their ids, issubclass) may be anybody's code, and take locks that another thread holds when it
     # publishes: it is never run under self.lock. ---
 
-    cdef topic_t *find_class(self, event_class) except NULL:
+    cdef rc_topic *find_class(self, event_class) except NULL:
         """The topic of a class, which is made known if it is not, or &by_instance. Not under self.lock."""
-        cdef topic_t *found = <topic_t *>rc_registry_find_locked(&self.by_class, class_key(<PyTypeObject *>event_class))
+        cdef rc_topic *found = <rc_topic *>rc_registry_find_locked(&self.by_class, class_key(<PyTypeObject *>event_class))
         cdef list unknown, wide
         cdef dict answers = {}   # wide topic -> whether the class is one of its
         identity = layout = None
@@ -588,7 +588,7 @@ cdef class Core:
         while True:
             with self.lock:
                 self.check_open()
-                found = <topic_t *>rc_registry_find_locked(&self.by_class, class_key(<PyTypeObject *>event_class))
+                found = <rc_topic *>rc_registry_find_locked(&self.by_class, class_key(<PyTypeObject *>event_class))
                 if found != NULL:   # by another thread, meanwhile
                     return found
                 unknown = [each for each in self.wide if each not in answers]
@@ -601,9 +601,9 @@ cdef class Core:
             for each in unknown:
                 answers[each] = is_subclass(event_class, (<Topic>each).wide_class)
 
-    cdef topic_t *make_known(self, event_class, identity, Layout layout, list wide) except NULL:
+    cdef rc_topic *make_known(self, event_class, identity, Layout layout, list wide) except NULL:
         """The topic of a class that is new, which belongs to these wide topics too."""
-        cdef topic_t *found = &by_instance
+        cdef rc_topic *found = &by_instance
         cdef Topic topic
         if identity.type_id is not None:
             topic = self.topic(identity.type_id, identity.automatic, layout)
@@ -616,11 +616,11 @@ cdef class Core:
             raise MemoryError
         return found
 
-    cdef topic_t *route(self, event_class, topic_t *found, list wide) except NULL:
+    cdef rc_topic *route(self, event_class, rc_topic *found, list wide) except NULL:
         """The route of a class whose entry was `found`, with these wide topics more."""
         cdef Route route = self.routes.get(id(event_class))   # which may be out of use: see drop_deserted
-        own = <Topic>found.topic if found.kind == TOPIC else None
-        if found.kind != ROUTE and (route is None or route.own is not own):
+        own = <Topic>found.host if found.kind == RC_OF_CLASS else None
+        if found.kind != RC_ROUTE and (route is None or route.own is not own):
             route = Route.__new__(Route, own)
             self.routes[id(event_class)] = route
         for topic in wide:
@@ -648,11 +648,11 @@ cdef class Core:
     cdef Topic make_wide_topic(self, event_class, list subclasses):
         """The same where there is none yet. `subclasses`: those of the classes that are known."""
         cdef Topic topic = Topic.__new__(Topic, self, 0, False)
-        cdef topic_t *found
+        cdef rc_topic *found
         topic.passing = True
         topic.wide_class = event_class
         for one in subclasses:
-            found = <topic_t *>rc_registry_find_locked(&self.by_class, class_key(<PyTypeObject *>one))
+            found = <rc_topic *>rc_registry_find_locked(&self.by_class, class_key(<PyTypeObject *>one))
             if found == NULL:
                 continue
             found = self.route(one, found, [topic])
@@ -695,7 +695,7 @@ cdef class Core:
     cdef end_routes(self, Topic topic):
         """Has no route lead to the wide topic any more, and classes without routes found as if there had been none."""
         cdef Route route
-        cdef topic_t *found
+        cdef rc_topic *found
         for address, route in list(self.routes.items()):
             if topic not in route.wide:
                 continue
@@ -704,10 +704,10 @@ cdef class Core:
             if not route.wide and rc_registry_put(&self.by_class, address, found) != 0:
                 raise MemoryError
 
-    cdef topic_t *find_event_id(self, type_id, event) except? NULL:
+    cdef rc_topic *find_event_id(self, type_id, event) except? NULL:
         """The topic of an id, or NULL where nobody has used it, for an event that may be published under it."""
         cdef uint32_t checked = check_type_id(type_id)
-        cdef topic_t *found = <topic_t *>rc_registry_find(&self.by_id, id_key(checked))
+        cdef rc_topic *found = <rc_topic *>rc_registry_find(&self.by_id, id_key(checked))
         cdef Topic topic
         if found != NULL and rc_u64_load(&found.event_class) == class_key(Py_TYPE(<PyObject *>event)):
             return found
@@ -831,15 +831,15 @@ cdef class Core:
     cdef Topic own_topic(self, event_class):
         """The topic of a class, which is made known if it is not; None where its instances compute their ids. Not under
         self.lock."""
-        cdef topic_t *found
+        cdef rc_topic *found
         while True:
             self.find_class(event_class)
             with self.lock:   # under which no topic goes
-                found = <topic_t *>rc_registry_find_locked(&self.by_class, class_key(<PyTypeObject *>event_class))
+                found = <rc_topic *>rc_registry_find_locked(&self.by_class, class_key(<PyTypeObject *>event_class))
                 if found != NULL:
                     return (
-                        <Topic>found.topic if found.kind == TOPIC
-                        else (<Route>found.topic).own if found.kind == ROUTE else None
+                        <Topic>found.host if found.kind == RC_OF_CLASS
+                        else (<Route>found.host).own if found.kind == RC_ROUTE else None
                     )
                 self.check_open()   # which takes all out: or its class of the id has just gone
 
@@ -1092,13 +1092,13 @@ cdef extern from *:
 cdef object publish_quickly(PyObject *core, PyObject **arguments, Py_ssize_t count, PyObject *names):
     """publish(event) where queueing is all there is to do. Stands before Core.publish, because taking arguments with
     keywords apart costs as much as a third of the rest."""
-    cdef topic_t *topic
+    cdef rc_topic *topic
     cdef uint32_t subscribers
     if count == 1 and names == NULL:
-        topic = <topic_t *>rc_registry_find(&(<Core>core).by_class, class_key(Py_TYPE(arguments[0])))
+        topic = <rc_topic *>rc_registry_find(&(<Core>core).by_class, class_key(Py_TYPE(arguments[0])))
         if topic != NULL:
             subscribers = rc_u32_load(&topic.plain)
-            if subscribers == NOBODY:
+            if subscribers == RC_NOBODY:
                 if rc_u32_load(&(<Core>core).closing) == 0:   # or a close has just cancelled them
                     return 0
             elif subscribers != 0 and try_publish(topic, arguments[0], rc_u64_load(&topic.limit)) == RC_CLAIMED:

@@ -66,7 +66,7 @@ def after_fork_in_child(Core core, bint locked):
 
 cdef disown_topic(Topic topic, rc_worker *worker):
     """Leaves what is waiting to the parent. `worker` is what this thread is, or NULL."""
-    cdef topic_t *c = topic.c
+    cdef rc_topic *c = topic.c
     cdef uint64_t tail = rc_ring_tail(&c.ring), cursor
     cdef Subscription sub
     cdef Subscription here = None   # whose handler has forked
@@ -102,7 +102,7 @@ cdef disown_topic(Topic topic, rc_worker *worker):
     rc_u32_store(&c.room_waiters, 0)
     for sub in topic.members():
         if worker == NULL or worker.task != &sub.c.lane:
-            rc_task_release(&sub.c.lane, RC_IDLE if sub.c.mode == LOOP else RC_SHARED)
+            rc_task_release(&sub.c.lane, RC_IDLE if sub.c.mode == RC_LOOP else RC_SHARED)
         if sub is not here and sub.is_over():
             sub.retire()
     rc_mutex_lock(&c.lock)
@@ -136,15 +136,15 @@ cdef disown_subscription(Subscription sub, uint64_t tail, bint here, uint64_t in
     """Moves the cursor past what is waiting, or to the event in hand, which is now the last one in the ring, and counts
     what it has passed as dropped. `here`: its handler has forked, with `in_hand` events of the ring, of which `holding`
     stay there."""
-    cdef subscription_t *c = &sub.c
+    cdef rc_member *c = &sub.c
     cdef uint64_t cursor = rc_u64_load(&c.cursor), end = min(tail, rc_u64_load(&c.end)), missed = 0
     cdef uint64_t dropped = 0, delivered = 0, in_hands, waiting = end - cursor if end > cursor else 0
-    cdef bint cancelled = rc_u64_load(&c.end) != NEVER
+    cdef bint cancelled = rc_u64_load(&c.end) != RC_NEVER
     cdef bint picks = rc_places_count(rc_pickings(), c.topic.pool, c) != 0   # this thread does, and goes on with that
     if cancelled and rc_u64_load(&c.end) != rc_u64_load(&c.cancelled_at):   # these were dropped before
         dropped = rc_u64_load(&c.cancelled_at) - max(cursor, end)
     # its event loop is the parent's; or whoever was to cancel it, after its one event, is not here any more
-    if not cancelled and (c.mode == LOOP or (rc_u32_load(&c.fired) and not here)):
+    if not cancelled and (c.mode == RC_LOOP or (rc_u32_load(&c.fired) and not here)):
         cancelled = True
         sub.topic.count_subscribers(-1)
     if c.mail != NULL:
@@ -163,11 +163,11 @@ cdef disown_subscription(Subscription sub, uint64_t tail, bint here, uint64_t in
             sub.by_key = {}
             sub.keyed_lock = threading.RLock()
         rc_u64_count(&c.lost, dropped + waiting)
-    elif c.mode == LOOP:
+    elif c.mode == RC_LOOP:
         rc_u64_count(&c.unheard, dropped + waiting)
         rc_u64_count(&c.calls, dropped + waiting)
         rc_u64_count(&c.taken, dropped + waiting)
-    if c.mail != NULL or c.mode == LOOP:
+    if c.mail != NULL or c.mode == RC_LOOP:
         in_hands = sub.unfinished()
         if here:   # all of them are this worker's: those its handler has, or those of which it makes a batch
             in_hands = 0
@@ -185,7 +185,7 @@ cdef disown_subscription(Subscription sub, uint64_t tail, bint here, uint64_t in
     if not here:   # in the parent a worker, or another thread, may have been at it
         rc_u32_store(&c.running, 0)
     c.heat = 0
-    if c.mode == LOOP:   # not released: the loop's tasks and the handlers in them would be ended by that
+    if c.mode == RC_LOOP:   # not released: the loop's tasks and the handlers in them would be ended by that
         sub.orphaned = True
         keep_for_good(sub.waker)
         sub.waker = None

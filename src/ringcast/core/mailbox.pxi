@@ -4,7 +4,7 @@
 # mailbox. That is done before each event that is taken out, so the policy decides as if it stood at `publish`: what
 # has been published since is judged by what was waiting then.
 
-cdef void absorb(subscription_t *sub) noexcept:
+cdef void absorb(rc_member *sub) noexcept:
     """Moves the events that the ring has for the subscription to its mailbox. Any thread.
 
     What is published meanwhile is for the next look: else who only asks for a number would stay here for as long as
@@ -29,7 +29,7 @@ cdef void absorb(subscription_t *sub) noexcept:
             event = <PyObject *>rc_slot_event(rc_ring_slot(ring, cursor))
             rc_share(event)   # the cursor keeps it in the ring until here
             cursor += 1
-            event = <PyObject *>rc_mail_put(sub.mail, event, sub.policy != DROP_NEWEST)
+            event = <PyObject *>rc_mail_put(sub.mail, event, sub.policy != RC_DROP_NEWEST)
             if event != NULL:
                 dropped[count] = event
                 count += 1
@@ -42,7 +42,7 @@ cdef void absorb(subscription_t *sub) noexcept:
             break
 
 
-cdef void absorb_records(subscription_t *sub, uint64_t last) noexcept:
+cdef void absorb_records(rc_member *sub, uint64_t last) noexcept:
     """The same for records, whose objects are made before the lock is taken."""
     cdef PyObject *event
     cdef bint more = True
@@ -51,7 +51,7 @@ cdef void absorb_records(subscription_t *sub, uint64_t last) noexcept:
         rc_mutex_lock(&sub.mail.mutex)
         more = read_next(sub, &event)
         if more and event != NULL:
-            event = <PyObject *>rc_mail_put(sub.mail, event, sub.policy != DROP_NEWEST)
+            event = <PyObject *>rc_mail_put(sub.mail, event, sub.policy != RC_DROP_NEWEST)
             rc_u64_count(&sub.lost, event != NULL)
         elif more:
             rc_u64_count(&sub.lost, 1)
@@ -62,17 +62,17 @@ cdef void absorb_records(subscription_t *sub, uint64_t last) noexcept:
             Py_DECREF(event)
 
 
-cdef PyObject *blank(topic_t *c) noexcept:
+cdef PyObject *blank(rc_topic *c) noexcept:
     """A new object for a record, or NULL without memory."""
     try:
-        record = blank_record((<Topic>c.topic).layout)
+        record = blank_record((<Topic>c.host).layout)
     except BaseException:   # also where its class was robbed of its layout
         return NULL
     Py_INCREF(<PyObject *>record)
     return <PyObject *>record
 
 
-cdef bint read_next(subscription_t *sub, PyObject **event) noexcept:
+cdef bint read_next(rc_member *sub, PyObject **event) noexcept:
     """Gives the event at the cursor, with a reference; a record in the blank object that is given (NULL: it is lost).
     Returns whether there is one. Under its mailbox's mutex. The caller moves the cursor."""
     cdef uint64_t cursor = rc_u64_load(&sub.cursor)
@@ -86,7 +86,7 @@ cdef bint read_next(subscription_t *sub, PyObject **event) noexcept:
     return True
 
 
-cdef inline uint64_t find_end(subscription_t *sub, uint64_t cursor, uint64_t most) noexcept nogil:
+cdef inline uint64_t find_end(rc_member *sub, uint64_t cursor, uint64_t most) noexcept nogil:
     """The end of what has been published for it, from its cursor on. Under its mailbox's mutex."""
     cdef uint64_t end = rc_u64_load(&sub.end)
     if cursor >= end:   # its place in the ring is not kept any more
@@ -94,7 +94,7 @@ cdef inline uint64_t find_end(subscription_t *sub, uint64_t cursor, uint64_t mos
     return find_published(sub.topic, cursor, min(most, end - cursor))
 
 
-cdef PyObject *take_mail(subscription_t *sub) noexcept:
+cdef PyObject *take_mail(rc_member *sub) noexcept:
     """The next event for the handler, with a reference, or NULL. For whoever runs the subscription. It counts as taken
     before it leaves the mailbox: see Subscription.waiting."""
     cdef PyObject *event
@@ -112,7 +112,7 @@ cdef PyObject *take_mail(subscription_t *sub) noexcept:
     return event
 
 
-cdef void empty_mail(subscription_t *sub) noexcept:
+cdef void empty_mail(rc_member *sub) noexcept:
     """Drops what is waiting, after its end was set to its cursor. Any thread."""
     cdef PyObject *event = take_mail(sub)
     while event != NULL:
@@ -122,7 +122,7 @@ cdef void empty_mail(subscription_t *sub) noexcept:
         event = take_mail(sub)
 
 
-cdef inline uint64_t mail_size(subscription_t *sub) noexcept nogil:
+cdef inline uint64_t mail_size(rc_member *sub) noexcept nogil:
     return rc_mail_size(sub.mail) + rc_u64_load_seq(&sub.keyed)
 
 
@@ -141,11 +141,11 @@ cdef inline bint is_waited_for(rc_pool *pool) noexcept nogil:
     return rc_place_find(rc_pickings(), pool) != NULL or rc_pool_current(pool) != NULL
 
 
-cdef void absorb_picked(subscription_t *c, uint64_t last, double seconds, list raised) noexcept:
+cdef void absorb_picked(rc_member *c, uint64_t last, double seconds, list raised) noexcept:
     """The same where the user's code says what goes to the mailbox. That code may take long, raise, and publish: so no
     C lock is held while it runs, and a thread that finds another one here does not wait for longer than `seconds`: it
     looks again later. `raised`: see pick_next; what is added there ends this."""
-    cdef Subscription sub = <Subscription>c.subscription
+    cdef Subscription sub = <Subscription>c.host
     cdef rc_pool *pool = c.topic.pool
     cdef rc_place *now
     cdef bint picked = False
@@ -177,14 +177,14 @@ cdef void absorb_picked(subscription_t *c, uint64_t last, double seconds, list r
         rc_place_leave(rc_pickings(), now)
         picking.release()
         if picked:
-            schedule(c.topic, &c.topic.task, c.topic.topic)   # whoever looked meanwhile has found nothing
+            schedule(c.topic, &c.topic.task, c.topic.host)   # whoever looked meanwhile has found nothing
         unhold(<Core>core)
 
 
 cdef bint pick_next(Subscription sub, Core core, list raised):
     """Takes the next event out of the ring, if there is one. `raised` is of a publisher: what the user's code raises
     there and is no Exception (KeyboardInterrupt, SystemExit) is added to it, for publish to raise; or None."""
-    cdef subscription_t *c = &sub.c
+    cdef rc_member *c = &sub.c
     cdef PyObject *raw = blank(c.topic) if c.topic.ring.record_size != 0 else NULL
     cdef bint found
     rc_mutex_lock(&c.mail.mutex)
@@ -213,7 +213,7 @@ cdef bint pick_next(Subscription sub, Core core, list raised):
             rc_share(raw)
             rc_mutex_lock(&c.mail.mutex)
             if not rc_u32_load(&c.discarded):
-                raw = <PyObject *>rc_mail_put(c.mail, raw, c.policy != DROP_NEWEST)
+                raw = <PyObject *>rc_mail_put(c.mail, raw, c.policy != RC_DROP_NEWEST)
             rc_mutex_unlock(&c.mail.mutex)
             if raw != NULL:
                 rc_u64_count(&c.lost, 1)
@@ -232,7 +232,7 @@ cdef bint pick_next(Subscription sub, Core core, list raised):
     return True
 
 
-cdef make_room(subscription_t *c):
+cdef make_room(rc_member *c):
     """For a publisher that finds no room: has what the ring holds for the subscription moved, if it can be.
 
     Raises:
@@ -250,7 +250,7 @@ cdef make_room(subscription_t *c):
         drop_unpicked(c)
 
 
-cdef void drop_unpicked(subscription_t *c) noexcept:
+cdef void drop_unpicked(rc_member *c) noexcept:
     """Makes room in a ring that is full of events which `where` or `key`, at work in another thread, does not come to:
     drops the first of them, as a publisher is not to wait for a subscription of this kind."""
     cdef PyObject *event = NULL
@@ -296,8 +296,8 @@ cdef put_by_key(Subscription sub, key, event):
     return dropped
 
 
-cdef PyObject *take_by_key(subscription_t *c) noexcept:
-    cdef Subscription sub = <Subscription>c.subscription
+cdef PyObject *take_by_key(rc_member *c) noexcept:
+    cdef Subscription sub = <Subscription>c.host
     cdef Latest latest
     cdef list rest
     failure = None
@@ -323,7 +323,7 @@ cdef PyObject *take_by_key(subscription_t *c) noexcept:
         return NULL
     if failure is not None:
         rc_u64_count(&c.failures, 1)
-        report_or_interrupt(<Core>c.topic.core, failure, None if latest is None else unwrapped(latest.event), sub)
+        report_or_interrupt(<Core>c.topic.bus, failure, None if latest is None else unwrapped(latest.event), sub)
     if latest is None:
         return NULL
     rc_u64_store(&c.lag, latest.missed)

@@ -112,9 +112,9 @@ cdef bint run_native_tasks(
         if task == NULL:
             return True
         if task.kind == RC_TOPIC:
-            run_native_topic(worker, <topic_t *>task.owner, patience)
+            run_native_topic(worker, <rc_topic *>task.owner, patience)
         else:
-            run_native_lane(worker, <subscription_t *>task.owner)
+            run_native_lane(worker, <rc_member *>task.owner)
         rc_park_wake_all(&main.c.progress)
         if rc_u32_load_seq(&main.listening) != 0:   # seq: after what is outstanding, with Pool.listen
             tell_listeners(main)
@@ -133,27 +133,27 @@ cdef void await_tasks(rc_pool *pool, rc_park *progress) noexcept nogil:
         rc_park_wait(progress, ticket, SLICE)
 
 
-cdef void schedule_native(topic_t *c) noexcept nogil:
+cdef void schedule_native(rc_topic *c) noexcept nogil:
     """Has the native subscriptions of a topic run, if there are any and they are idle. Any thread, attached or not."""
     if rc_u32_load_seq(&c.native_task.members) != 0 and rc_task_now(&c.native_task) == RC_IDLE:
-        if rc_u32_load(&(<Core>c.core).native_pool.started) == 0:   # a forked child
+        if rc_u32_load(&(<Core>c.bus).native_pool.started) == 0:   # a forked child
             start_natives(c)
         rc_pool_schedule(c.native_pool, &c.native_task)
 
 
-cdef void start_natives(topic_t *c) noexcept with gil:
-    (<Core>c.core).native_pool.start()
+cdef void start_natives(rc_topic *c) noexcept with gil:
+    (<Core>c.bus).native_pool.start()
 
 
-cdef inline bint has_native_work(subscription_t *sub, uint64_t found) noexcept nogil:
+cdef inline bint has_native_work(rc_member *sub, uint64_t found) noexcept nogil:
     """Whether it has records before `found`, or is over."""
     cdef uint64_t cursor = rc_u64_load_seq(&sub.cursor), end = rc_u64_load_seq(&sub.end)
     return cursor < min(found, end) or cursor >= end
 
 
-cdef subscription_t *native_member(topic_t *c, uint32_t at) noexcept nogil:
+cdef rc_member *native_member(rc_topic *c, uint32_t at) noexcept nogil:
     """The native subscription number `at` of a topic, or NULL. It stays until whoever runs it retires it."""
-    cdef subscription_t *sub = NULL
+    cdef rc_member *sub = NULL
     cdef uint32_t first
     rc_mutex_lock(&c.lock)
     first = c.cursor_count - rc_u32_load(&c.native_task.members)
@@ -163,7 +163,7 @@ cdef subscription_t *native_member(topic_t *c, uint32_t at) noexcept nogil:
     return sub
 
 
-cdef uint64_t find_for_natives(topic_t *c, uint32_t patience) noexcept nogil:
+cdef uint64_t find_for_natives(rc_topic *c, uint32_t patience) noexcept nogil:
     """Finds the next published records, for the holder of the native task. Two cores that write and read one cache line
     in turn halve the speed of both; so where there are few, the reader lets the producer get ahead."""
     cdef uint64_t found, seen
@@ -180,9 +180,9 @@ cdef uint64_t find_for_natives(topic_t *c, uint32_t patience) noexcept nogil:
     return found
 
 
-cdef void run_native_topic(rc_worker *worker, topic_t *c, uint32_t patience) noexcept nogil:
+cdef void run_native_topic(rc_worker *worker, rc_topic *c, uint32_t patience) noexcept nogil:
     """Runs the topic whose native task the worker holds until all is delivered or others are to have their turn."""
-    cdef subscription_t *sub
+    cdef rc_member *sub
     cdef uint64_t found
     cdef uint32_t at
     cdef turn_t how
@@ -222,9 +222,9 @@ cdef void run_native_topic(rc_worker *worker, topic_t *c, uint32_t patience) noe
     rc_pool_leave(c.native_pool, worker)
 
 
-cdef bint topic_has_native_work(topic_t *c) noexcept nogil:
+cdef bint topic_has_native_work(rc_topic *c) noexcept nogil:
     """Whether there are records that were not looked at, or a subscription that runs with the topic is over."""
-    cdef subscription_t *sub
+    cdef rc_member *sub
     cdef uint32_t at = 0
     if rc_ring_tail(&c.ring) != rc_u64_load(&c.native_end) and rc_u32_load(&c.native_task.members) != 0:
         return True
@@ -237,9 +237,9 @@ cdef bint topic_has_native_work(topic_t *c) noexcept nogil:
     return False
 
 
-cdef void run_native_lane(rc_worker *worker, subscription_t *sub) noexcept nogil:
+cdef void run_native_lane(rc_worker *worker, rc_member *sub) noexcept nogil:
     """Runs the slow subscription whose lane the worker holds until it has caught up with its topic."""
-    cdef topic_t *c = sub.topic
+    cdef rc_topic *c = sub.topic
     cdef uint64_t found
     while True:
         advance_records(c)   # at first for the turn that was split
@@ -264,7 +264,7 @@ cdef void run_native_lane(rc_worker *worker, subscription_t *sub) noexcept nogil
     rc_pool_leave(c.native_pool, worker)
 
 
-cdef turn_t run_native_turn(rc_worker *worker, topic_t *c, subscription_t *sub, uint64_t stop) noexcept nogil:
+cdef turn_t run_native_turn(rc_worker *worker, rc_topic *c, rc_member *sub, uint64_t stop) noexcept nogil:
     """Calls the handler with the records from its cursor up to `stop`, page by page."""
     cdef uint64_t begin = rc_u64_load(&sub.cursor), position = begin, count, calls = 0
     cdef size_t size = c.ring.record_size
@@ -298,18 +298,18 @@ cdef turn_t run_native_turn(rc_worker *worker, topic_t *c, subscription_t *sub, 
     return TURN_SPLIT if rc_turn_end(c.native_pool, worker) else how
 
 
-cdef void retire_native(subscription_t *c) noexcept with gil:
+cdef void retire_native(rc_member *c) noexcept with gil:
     """The only time that a native worker takes the GIL: the subscription has had its last record."""
-    cdef Subscription sub = <Subscription>c.subscription   # whose last reference may be the topic's
-    cdef Core core = <Core>c.topic.core
+    cdef Subscription sub = <Subscription>c.host   # whose last reference may be the topic's
+    cdef Core core = <Core>c.topic.bus
     sub.retire()
     core.native_left()
 
 
-cdef void retire_native_lane(rc_worker *worker, subscription_t *c) noexcept with gil:
+cdef void retire_native_lane(rc_worker *worker, rc_member *c) noexcept with gil:
     """The same, and gives up its lane, which must not be freed before."""
-    cdef Subscription sub = <Subscription>c.subscription
-    cdef Core core = <Core>c.topic.core
+    cdef Subscription sub = <Subscription>c.host
+    cdef Core core = <Core>c.topic.bus
     sub.retire()
     core.native_left()
     rc_pool_leave(&core.native_pool.c, worker)

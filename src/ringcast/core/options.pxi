@@ -42,8 +42,8 @@ cdef object guarded_call(PyObject *callee, PyObject **arguments, size_t count, P
 @cython.no_gc_clear
 cdef class Options:
     """What `subscribe` was told, checked by ringcast.options: made there, read here."""
-    cdef readonly mode_t mode
-    cdef readonly policy_t policy
+    cdef readonly rc_mode mode
+    cdef readonly rc_policy policy
     cdef readonly uint64_t max_queue
     cdef readonly uint32_t batch   # how many events the handler takes at a time, as a list; 0: one, as itself
     cdef readonly object key

@@ -101,10 +101,10 @@ cdef class Pool:
                     return
             if task.kind == RC_TOPIC:
                 if rc_task_is_lent(task):
-                    own_token(<topic_t *>task.owner)
-                run_topic(worker, <topic_t *>task.owner)
+                    own_token(<rc_topic *>task.owner)
+                run_topic(worker, <rc_topic *>task.owner)
             else:
-                run_lane(worker, <Subscription>(<subscription_t *>task.owner).subscription)
+                run_lane(worker, <Subscription>(<rc_member *>task.owner).host)
 
     def watch(self):
         """The watch's thread: sees which workers are stuck, and starts those that are wanted."""
@@ -162,7 +162,7 @@ cdef class Pool:
         if sub is None:
             return core._is_run_here()
         ring = rc_pool_waits_for(&self.c, &sub.c.lane)   # a ring is the first field of its topic
-        return ring != NULL and core.stops_itself(<Topic>(<topic_t *>ring).topic)
+        return ring != NULL and core.stops_itself(<Topic>(<rc_topic *>ring).host)
 
 
 cdef inline void tell_of_progress(Core core) noexcept:

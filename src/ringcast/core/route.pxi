@@ -11,20 +11,20 @@
 @cython.no_gc_clear
 cdef class Route:
     """Where the events of one class go besides their own topic."""
-    cdef topic_t *c            # what the registry has; only its lock, kind and topic are used
+    cdef rc_topic *c            # what the registry has; only its lock, kind and topic are used
     cdef readonly object own   # the class's Topic, or None where its instances compute their ids
     cdef tuple wide            # the Topics; replaced, never changed; guarded by c.lock
 
     def __cinit__(self, Topic own=None):
         self.own = own
         self.wide = ()
-        self.c = <topic_t *>rc_aligned_zalloc(sizeof(topic_t))
+        self.c = <rc_topic *>rc_aligned_zalloc(sizeof(rc_topic))
         if self.c == NULL or rc_mutex_init(&self.c.lock):
             rc_aligned_free(self.c)
             self.c = NULL
             raise MemoryError
-        self.c.kind = ROUTE
-        self.c.topic = <PyObject *>self
+        self.c.kind = RC_ROUTE
+        self.c.host = <PyObject *>self
 
     def __dealloc__(self):
         if self.c != NULL:

@@ -11,7 +11,9 @@ cdef class Subscription:
     Attributes:
         event_class: the class of the events, or None where `subscribe_to` was told none.
     """
-    cdef subscription_t c
+    cdef rc_member c
+    cdef vectorcallfunc call   # what is called for each event, and on what: the handler, or guarded_call on this. Not
+    cdef PyObject *callee      # owned
     cdef Topic topic
     cdef object target         # the handler, or a weak reference to it
     cdef readonly object event_class
@@ -28,7 +30,7 @@ cdef class Subscription:
     cdef object picking        # held by the thread that picks events for the mailbox
     cdef Userdata userdata     # of a native one
     cdef object keeps          # what else is kept for a native one
-    cdef object waker          # tells the consumer of a LOOP subscription that there is something; guarded by c.lock
+    cdef object waker          # tells the consumer of a RC_LOOP subscription that there is something; guarded by c.lock
     cdef object _loop          # its event loop, or None; the same
     cdef bint orphaned         # the event loop is that of the process which forked this one
     cdef uint32_t concurrency  # of its handlers there; of a stream 0
@@ -83,16 +85,16 @@ cdef class Subscription:
         except MemoryError:   # it will go with the next one that leaves; until then the gate does not wait for it
             pass
         # seq: a condition of `progress`, and before the look at the lane, with wake_consumer
-        if rc_u32_exchange(&self.c.retired, 1) == 0 and self.c.mode == DIRECT:
+        if rc_u32_exchange(&self.c.retired, 1) == 0 and self.c.mode == RC_DIRECT:
             rc_pool_unhold(self.c.topic.pool)   # see cancel
         rc_u32_store_seq(&self.c.retired, 1)
-        if self.c.mode == LOOP:   # who was told of the end just now need not come
+        if self.c.mode == RC_LOOP:   # who was told of the end just now need not come
             self.rest()
         move_gate(self.topic)
         rc_ring_wake(&self.c.topic.ring)   # also where the gate has not moved: the limit may have been its own
         tell_of_room(self.c.topic)
         rc_park_wake_all(&self.c.topic.pool.progress)
-        tell_of_progress(<Core>self.c.topic.core)
+        tell_of_progress(<Core>self.c.topic.bus)
         if self.topic.passing:
             self.leave_deserted()
 
@@ -126,14 +128,14 @@ cdef class Subscription:
 
     cdef uint64_t room_from(self, uint64_t gate) noexcept:
         """How many events from the gate on may be in the ring before this subscription is its max_queue behind."""
-        if self.c.mail != NULL or rc_u64_load(&self.c.end) != NEVER:   # it needs no room for what is to come
-            return NEVER
+        if self.c.mail != NULL or rc_u64_load(&self.c.end) != RC_NEVER:   # it needs no room for what is to come
+            return RC_NEVER
         return rc_u64_load(&self.c.cursor) + self.c.max_queue - gate
 
     cdef uint64_t waiting(self) noexcept:
         """How many accepted events its handler has not finished."""
         cdef uint64_t count, before, cursor, end
-        if self.c.mode == DIRECT:
+        if self.c.mode == RC_DIRECT:
             return self.unfinished()
         if self.c.mail != NULL:
             absorb(&self.c)
@@ -146,7 +148,7 @@ cdef class Subscription:
         if self.c.mail != NULL:
             count += rc_u32_load_seq(&self.c.picked)
             count += mail_size(&self.c)
-        if self.c.mode == LOOP or self.c.mail != NULL:
+        if self.c.mode == RC_LOOP or self.c.mail != NULL:
             count += self.unfinished()
         if self.c.mail != NULL:
             rc_mutex_unlock(&self.c.mail.mutex)
@@ -165,7 +167,7 @@ cdef class Subscription:
         rc_mutex_unlock(&self.c.topic.lock)
         return loop
 
-    # --- for the consumer of a LOOP subscription: one thread at a time ---
+    # --- for the consumer of a RC_LOOP subscription: one thread at a time ---
 
     def _set_consumer(self, waker, loop, uint32_t concurrency=0):
         """`waker()` is called, from any thread, when there are events, and again when there are some after `_next` has
@@ -187,7 +189,7 @@ cdef class Subscription:
         if owner is None or self.orphaned:
             return EMPTY
         rc_pool_hold(self.c.topic.pool)   # close waits for what was taken, and it keeps the dispatcher, until _done
-        core = self.c.topic.core
+        core = self.c.topic.bus
         Py_INCREF(core)
         while True:
             taken = self.take_batch() if self.c.batch else self.take_admitted()
@@ -245,7 +247,7 @@ cdef class Subscription:
                     return event
             except BaseException as exception:   # `where` has raised
                 rc_u64_count(&self.c.failures, 1)
-                report_or_interrupt(<Core>self.c.topic.core, exception, unwrapped(event), self)
+                report_or_interrupt(<Core>self.c.topic.bus, exception, unwrapped(event), self)
             rc_u64_count(&self.c.calls, 1)
 
     cdef void look_away(self) noexcept:
@@ -260,7 +262,7 @@ cdef class Subscription:
         """Gives the lane's token back, if it is out. The caller holds references to this and to the Core, and looks for
         work once more unless it has retired. Any thread: a consumer that has taken all, or a cancel that has left it
         nothing to take."""
-        cdef PyObject *core = self.c.topic.core
+        cdef PyObject *core = self.c.topic.bus
         if not rc_task_give_back(&self.c.lane):
             return
         unhold(<Core>core)
@@ -280,7 +282,7 @@ cdef class Subscription:
     cdef bint take_one(self, PyObject **event) noexcept:
         """Takes the event at the cursor (NULL: a record, and no memory for its object). It counts as taken before it
         leaves the ring: see waiting and is_over. Returns whether there is one."""
-        cdef topic_t *topic = self.c.topic
+        cdef rc_topic *topic = self.c.topic
         cdef uint64_t cursor = rc_u64_load(&self.c.cursor), waiting, end
         cdef unsigned spins = 0
         rc_u32_store_seq(&self.c.running, 1)   # seq: before the look at its end, with holds_gate and is_over
@@ -307,7 +309,7 @@ cdef class Subscription:
 
     def _is_stream(self):
         """Whether its events are taken by a stream."""
-        return self.c.mode == LOOP and self.concurrency == 0
+        return self.c.mode == RC_LOOP and self.concurrency == 0
 
     def _is_of(self, core):
         """Whether it is one of this dispatcher."""
@@ -326,7 +328,7 @@ cdef class Subscription:
         """The same, and its handler has raised."""
         if self.finish(len(taken) if self.c.batch else 1):
             rc_u64_count(&self.c.failures, 1)
-            report(<Core>self.c.topic.core, exception, unwrapped(taken), self)
+            report(<Core>self.c.topic.bus, exception, unwrapped(taken), self)
             self.let_go()
 
     cdef bint finish(self, uint64_t events) noexcept:
@@ -345,8 +347,8 @@ cdef class Subscription:
 
     cdef let_go(self):
         """Nobody need wait for it any more."""
-        cdef PyObject *core = self.c.topic.core
-        if rc_u64_load(&self.c.end) != NEVER and self.is_over():
+        cdef PyObject *core = self.c.topic.bus
+        if rc_u64_load(&self.c.end) != RC_NEVER and self.is_over():
             self.retire()
         unhold(<Core>core)
         Py_DECREF(core)
@@ -400,28 +402,28 @@ cdef class Subscription:
         Raises:
             MemoryError: no memory to take a direct handler out. It is not cancelled.
         """
-        cdef topic_t *topic = self.c.topic
+        cdef rc_topic *topic = self.c.topic
         cdef uint64_t cursor, begun
         cdef bint first, nothing_waits
         core = self.core_reference()
         if core is None:
             return   # nobody can publish any more, and nothing is waiting
-        if self.c.mode == DIRECT and rc_u64_load(&self.c.end) == NEVER:
+        if self.c.mode == RC_DIRECT and rc_u64_load(&self.c.end) == RC_NEVER:
             self.topic.part(self)   # first, as it takes memory
         if self.c.mail != NULL:
             absorb(&self.c)
             rc_mutex_lock(&self.c.mail.mutex)   # the cursor stands still
         rc_mutex_lock(&topic.lock)
         cursor = rc_u64_load(&self.c.cursor)
-        first = rc_u64_load(&self.c.end) == NEVER
+        first = rc_u64_load(&self.c.end) == RC_NEVER
         if first:
             rc_u64_store(&self.c.cancelled_at, rc_ring_tail(&topic.ring))
-            if self.c.mode == DIRECT:
+            if self.c.mode == RC_DIRECT:
                 rc_pool_hold(topic.pool)   # close waits for the calls that are under way, until it retires
                 rc_u64_store(&self.c.cursor, rc_u64_load(&self.c.cancelled_at))   # it has nothing in the ring
             # seq: before the look at the task in schedule(), and at the calls under way, with end_direct
             rc_u64_store_seq(&self.c.end, rc_u64_load(&self.c.cancelled_at))
-            if self.c.mode != DIRECT:
+            if self.c.mode != RC_DIRECT:
                 self.topic.count_subscribers(-1)
         begun = cursor + rc_u32_load(&self.c.running)
         if discard and begun < rc_u64_load(&self.c.end):
@@ -433,17 +435,17 @@ cdef class Subscription:
             rc_mutex_unlock(&self.c.mail.mutex)
             if discard:
                 empty_mail(&self.c)
-        if self.c.mode == NATIVE:
+        if self.c.mode == RC_NATIVE:
             if discard:
                 rc_pool_call_attention(topic.native_pool)
             schedule_native(topic)   # who runs it retires it, also if nothing is pending
             return
-        if self.c.mode == DIRECT:
+        if self.c.mode == RC_DIRECT:
             if self.is_over():   # else whoever calls its handler retires it
                 self.retire()
             return
         nothing_waits = cursor >= rc_u64_load(&self.c.cancelled_at) and (self.c.mail == NULL or mail_size(&self.c) == 0)
-        if self.c.mode == LOOP and (discard or nothing_waits):
+        if self.c.mode == RC_LOOP and (discard or nothing_waits):
             self.look_away()   # nothing is left for its consumer, which may never come: nobody waits for that
             self.tell_consumer()
             return
@@ -453,7 +455,7 @@ cdef class Subscription:
         if discard:
             rc_pool_call_attention(topic.pool)
             self.topic.pass_unwanted()
-        schedule(topic, &topic.task, topic.topic)   # whoever runs it retires it
+        schedule(topic, &topic.task, topic.host)   # whoever runs it retires it
 
     cdef tell_consumer(self):
         """That it is over. The consumer need not come for it."""
@@ -558,7 +560,7 @@ cdef class Subscription:
     @property
     def active(self):
         """Whether events that are published now reach it: until it is cancelled or the dispatcher closed."""
-        return rc_u64_load(&self.c.end) == NEVER and self.core_reference() is not None
+        return rc_u64_load(&self.c.end) == RC_NEVER and self.core_reference() is not None
 
     @property
     def pending(self):
@@ -569,10 +571,10 @@ cdef class Subscription:
     def delivered(self):
         """How many events its handler was called with, an int: of calls that have ended, by return or exception."""
         cdef uint64_t ended, unheard
-        if self.guarded or self.c.mode == LOOP:   # an event may be known as filtered while it still counts as in hand
+        if self.guarded or self.c.mode == RC_LOOP:   # an event may be known as filtered while it still counts as in hand
             return rc_u64_load(&self.c.heard)
         unheard = rc_u64_load(&self.c.unheard)   # for want of memory; of a direct one: discarded
-        if self.c.mail != NULL or self.c.mode == DIRECT:
+        if self.c.mail != NULL or self.c.mode == RC_DIRECT:
             ended = rc_u64_load(&self.c.calls)
         else:
             ended = rc_u64_load(&self.c.cursor) - rc_u64_load(&self.c.start)
@@ -588,7 +590,7 @@ cdef class Subscription:
         if self.c.mail != NULL:
             absorb(&self.c)
             count += rc_u64_load(&self.c.lost)
-        if self.c.mode == DIRECT or end == NEVER or end == rc_u64_load(&self.c.cancelled_at):
+        if self.c.mode == RC_DIRECT or end == RC_NEVER or end == rc_u64_load(&self.c.cancelled_at):
             return count
         return count + rc_u64_load(&self.c.cancelled_at) - max(cursor, end)
 
@@ -663,7 +665,7 @@ cdef Subscription new_subscription(
     Core core, Topic topic, handler, event_class, Options options, uintptr_t native, Userdata userdata
 ):
     cdef Subscription sub
-    if (options.mode == NATIVE) != (native != 0):
+    if (options.mode == RC_NATIVE) != (native != 0):
         raise OptionError("a native handler, and no other, is an address")
     sub = Subscription.__new__(Subscription)
     sub.core_reference = weakref.ref(core)
@@ -675,25 +677,25 @@ cdef Subscription new_subscription(
     sub.weak = options.weak
     sub.priority = options.priority
     sub.c.topic = topic.c
-    sub.c.subscription = <PyObject *>sub
+    sub.c.host = <PyObject *>sub
     sub.c.mode = options.mode
     sub.c.policy = options.policy
-    sub.c.max_queue = 1 if options.policy == LATEST and options.key is None else options.max_queue
+    sub.c.max_queue = 1 if options.policy == RC_LATEST and options.key is None else options.max_queue
     if native != 0:
         sub.userdata = userdata
-        sub.c.native = <native_handler>native
+        sub.c.native = <rc_native_handler>native
         sub.c.userdata = userdata.pointer
     sub.c.batch = options.batch
     sub.guarded = sub.where is not None or sub.once or sub.weak or options.with_context
     if sub.guarded:
-        sub.c.call = <vectorcallfunc>guarded_call
-        sub.c.callee = <PyObject *>sub
+        sub.call = <vectorcallfunc>guarded_call
+        sub.callee = <PyObject *>sub
     else:
-        sub.c.call = PyVectorcall_Function(<PyObject *>handler)
-        sub.c.callee = <PyObject *>handler
-        if sub.c.call == NULL:
-            sub.c.call = PyObject_Vectorcall
-    if options.mode != DIRECT and options.policy >= DROP_NEWEST:
+        sub.call = PyVectorcall_Function(<PyObject *>handler)
+        sub.callee = <PyObject *>handler
+        if sub.call == NULL:
+            sub.call = PyObject_Vectorcall
+    if options.mode != RC_DIRECT and options.policy >= RC_DROP_NEWEST:
         sub.c.mail = <rc_mail *>rc_aligned_zalloc(sizeof(rc_mail))
         if sub.c.mail == NULL or rc_mail_init(sub.c.mail, sub.c.max_queue):
             rc_aligned_free(sub.c.mail)
@@ -708,13 +710,13 @@ cdef Subscription new_subscription(
             sub.by_key = {}
             sub.keyed_lock = threading.RLock()
     rc_task_init(&sub.c.lane, RC_LANE, &sub.c)
-    if options.mode == LOOP:   # nobody wakes its consumer before there is one: see _set_consumer
+    if options.mode == RC_LOOP:   # nobody wakes its consumer before there is one: see _set_consumer
         sub.waits = []
         rc_task_release(&sub.c.lane, RC_IDLE)
         rc_pool_acquire(&core.pool.c, &sub.c.lane)
         rc_share(<PyObject *>core)
         rc_share(<PyObject *>sub)
-    rc_u64_store(&sub.c.end, NEVER)
+    rc_u64_store(&sub.c.end, RC_NEVER)
     if options.weak:
         watch_owner(sub)
     topic.join(sub)

@@ -1,6 +1,6 @@
 # Topics: the subscriptions of one type id, and the gate.
 
-cdef uint64_t look_for_events(topic_t *c, uint64_t most) noexcept nogil:
+cdef uint64_t look_for_events(rc_topic *c, uint64_t most) noexcept nogil:
     """Looks for published events behind those that were found: at most `most`, of records at least, if there are.
     Returns the end of those that were found. Any thread, attached or not."""
     cdef uint64_t end
@@ -16,7 +16,7 @@ cdef uint64_t look_for_events(topic_t *c, uint64_t most) noexcept nogil:
     return end
 
 
-cdef uint64_t find_published(topic_t *c, uint64_t position, uint64_t most) noexcept nogil:
+cdef uint64_t find_published(rc_topic *c, uint64_t position, uint64_t most) noexcept nogil:
     """The end of what is published from `position` on, at most `most` further. The caller holds the gate back there."""
     cdef uint64_t end
     if c.ring.record_size == 0:
@@ -27,7 +27,7 @@ cdef uint64_t find_published(topic_t *c, uint64_t position, uint64_t most) noexc
     return min(end, position + most) if end > position else position
 
 
-cdef PyObject *event_at(topic_t *c, uint64_t position) noexcept:
+cdef PyObject *event_at(rc_topic *c, uint64_t position) noexcept:
     """The event at a position that is published and that the caller holds the gate back from; with a reference. NULL
     where there is no memory for the object of a record."""
     cdef PyObject *event
@@ -38,9 +38,9 @@ cdef PyObject *event_at(topic_t *c, uint64_t position) noexcept:
     return record_at(c, position)
 
 
-cdef PyObject *record_at(topic_t *c, uint64_t position) noexcept:
+cdef PyObject *record_at(rc_topic *c, uint64_t position) noexcept:
     try:
-        record = new_record((<Topic>c.topic).layout, rc_record_at(&c.ring, position))
+        record = new_record((<Topic>c.host).layout, rc_record_at(&c.ring, position))
     except BaseException:   # also where its class was robbed of its layout
         return NULL
     Py_INCREF(<PyObject *>record)
@@ -55,24 +55,24 @@ cdef void advance(Topic topic) noexcept:
         tell_of_room(topic.c)
 
 
-cdef void advance_records(topic_t *c) noexcept nogil:
+cdef void advance_records(rc_topic *c) noexcept nogil:
     """The same for a topic of records. Any thread, attached or not."""
     if pass_records(c) or rc_u32_load(&c.limited) != 0:
         tell_of_room(c)
 
 
-cdef void tell_of_room(topic_t *c) noexcept nogil:
+cdef void tell_of_room(rc_topic *c) noexcept nogil:
     if rc_u32_load(&c.limited) != 0:
         rc_ring_wake(&c.ring)
     if rc_u32_load_seq(&c.room_waiters) != 0:   # seq: after the gate, with Core._when_room
         tell_room_waiters(c)
 
 
-cdef void tell_room_waiters(topic_t *c) noexcept with gil:
-    (<Topic>c.topic).tell_room_waiters()
+cdef void tell_room_waiters(rc_topic *c) noexcept with gil:
+    (<Topic>c.host).tell_room_waiters()
 
 
-cdef inline bint holds_gate(subscription_t *sub) noexcept nogil:
+cdef inline bint holds_gate(rc_member *sub) noexcept nogil:
     """Whether its cursor keeps the gate back: until it has had its last event, and nobody is at what was discarded."""
     # seq: the end, which a cancel has moved, before the look at whether a turn has begun with the end that was before
     if rc_u64_load_seq(&sub.cursor) < rc_u64_load_seq(&sub.end):
@@ -80,7 +80,7 @@ cdef inline bint holds_gate(subscription_t *sub) noexcept nogil:
     return rc_u32_load_seq(&sub.running) != 0 and rc_u32_load(&sub.retired) == 0
 
 
-cdef bint pass_records(topic_t *c) noexcept nogil:
+cdef bint pass_records(rc_topic *c) noexcept nogil:
     """As move_gate, for records, which nobody has to release."""
     cdef uint64_t target, gate
     cdef uint32_t at
@@ -97,8 +97,8 @@ cdef bint pass_records(topic_t *c) noexcept nogil:
 
 cdef bint move_gate(Topic topic) noexcept:
     """Moves the gate to the last cursor and releases the events that it has passed. Returns whether it has moved."""
-    cdef topic_t *c = topic.c
-    cdef subscription_t *sub
+    cdef rc_topic *c = topic.c
+    cdef rc_member *sub
     cdef PyObject *events[BATCH]
     cdef uint64_t gate, target, cursor
     cdef Py_ssize_t count = BATCH, at
@@ -139,7 +139,7 @@ def _start_positions_at(uint64_t position):
 @cython.final
 cdef class Topic:
     """All that belongs to one type id of one dispatcher."""
-    cdef topic_t *c
+    cdef rc_topic *c
     cdef tuple subscriptions   # that have their events from the ring. Replaced, never changed; guarded by c.lock
     cdef tuple direct          # that are called inside publish, in this order; the same
     cdef tuple ending          # direct ones that are cancelled and not over: their handlers are at work; the same
@@ -163,7 +163,7 @@ cdef class Topic:
         self.automatic = automatic
         self.pool = core.pool
         self.native_pool = core.native_pool
-        self.c = <topic_t *>rc_aligned_zalloc(sizeof(topic_t))
+        self.c = <rc_topic *>rc_aligned_zalloc(sizeof(rc_topic))
         failed = self.c == NULL
         if not failed and layout is None:
             failed = rc_ring_init(&self.c.ring, core.max_queue, RESERVE, first_position)
@@ -178,8 +178,8 @@ cdef class Topic:
             raise MemoryError
         rc_task_init(&self.c.task, RC_TOPIC, self.c)
         rc_task_init(&self.c.native_task, RC_TOPIC, self.c)
-        self.c.topic = <PyObject *>self
-        self.c.core = <PyObject *>core
+        self.c.host = <PyObject *>self
+        self.c.bus = <PyObject *>core
         self.c.pool = &core.pool.c
         self.c.native_pool = &core.native_pool.c
         self.c.timing = core.timing
@@ -282,9 +282,9 @@ cdef class Topic:
     cdef join(self, Subscription sub):
         """Adds a subscription, which starts with the next event to be published."""
         cdef tuple old, new
-        cdef bint joined = False, direct = sub.c.mode == DIRECT
-        cdef subscription_t **cursors
-        cdef subscription_t **replaced
+        cdef bint joined = False, direct = sub.c.mode == RC_DIRECT
+        cdef rc_member **cursors
+        cdef rc_member **replaced
         while not joined:
             old = self.direct_members() if direct else self.members()
             new = old + (sub,)
@@ -292,7 +292,7 @@ cdef class Topic:
             new = tuple(sorted(new, key=direct_rank if direct else native_rank))
             cursors = replaced = NULL
             if self.layout is not None:
-                cursors = <subscription_t **>PyMem_RawMalloc(len(new) * sizeof(void *))
+                cursors = <rc_member **>PyMem_RawMalloc(len(new) * sizeof(void *))
                 if cursors == NULL:
                     raise MemoryError
             rc_mutex_lock(&self.c.lock)
@@ -305,7 +305,7 @@ cdef class Topic:
                 self.c.cursors = cursors
                 cursors = NULL
                 rc_u32_store_seq(&self.c.joining, 1)   # seq, as what follows: before the tail is read
-                if rc_u32_load(&self.c.plain) == NOBODY:
+                if rc_u32_load(&self.c.plain) == RC_NOBODY:
                     rc_u32_store_seq(&self.c.plain, 0)
                 self.set_members(new)
                 # under the lock the gate stands still, at or before the tail: it cannot pass the new cursor
@@ -338,7 +338,7 @@ cdef class Topic:
     cdef void leave(self, Subscription sub):
         """Takes out a subscription that has had its last event."""
         cdef tuple old, new
-        cdef bint left = False, direct = sub.c.mode == DIRECT
+        cdef bint left = False, direct = sub.c.mode == RC_DIRECT
         while not left:
             old = self.ending_members() if direct else self.members()
             new = tuple([
@@ -357,14 +357,14 @@ cdef class Topic:
         cdef uint64_t limit = self.c.ring.max_queue
         cdef uint32_t pooled = 0, limited = 0, turn = BATCH, native = 0, particular = 0
         cdef Py_ssize_t at
-        cdef subscription_t *sub
+        cdef rc_member *sub
         for at in range(len(members)):
             sub = &(<Subscription>members[at]).c
-            pooled += sub.mode == QUEUED
-            native += sub.mode == NATIVE
+            pooled += sub.mode == RC_QUEUED
+            native += sub.mode == RC_NATIVE
             turn = max(turn, sub.batch)
             particular += (
-                sub.mail != NULL or sub.policy == RAISE or sub.mode == LOOP or sub.max_queue < self.c.ring.max_queue
+                sub.mail != NULL or sub.policy == RC_RAISE or sub.mode == RC_LOOP or sub.max_queue < self.c.ring.max_queue
             )
             if sub.mail == NULL and sub.max_queue < self.c.ring.max_queue:
                 limited += 1
@@ -395,14 +395,14 @@ cdef class Topic:
         if not elsewhere:
             plain = rc_u32_load(&self.c.subscribers)
             if plain == 0:
-                plain = NOBODY
-            elif rc_u32_load(&self.c.pooled) != 0 and not rc_u32_load(&(<Core>self.c.core).started):
+                plain = RC_NOBODY
+            elif rc_u32_load(&self.c.pooled) != 0 and not rc_u32_load(&(<Core>self.c.bus).started):
                 plain = 0
         rc_u32_store(&self.c.plain, plain)
 
     cdef void pass_unwanted(self) noexcept:
         """Lets the gate pass what nobody waits for any more, also where no worker is free to come to it."""
-        look_for_events(self.c, NEVER)
+        look_for_events(self.c, RC_NEVER)
         advance(self)
 
     cdef void count_routes(self, int more) noexcept:
@@ -419,7 +419,7 @@ cdef class Topic:
         for sub in self.members():
             if sub.c.mail != NULL:
                 make_room(&sub.c)
-        look_for_events(self.c, NEVER)   # also where the topic's worker is stuck in a handler
+        look_for_events(self.c, RC_NEVER)   # also where the topic's worker is stuck in a handler
         if move_gate(self):   # else nobody is told: those who wait would wake each other to look, and so on for ever
             tell_of_room(self.c)
         rc_mutex_lock(&self.c.lock)
@@ -435,7 +435,7 @@ cdef class Topic:
         """A subscription of policy "raise" that is its max_queue behind, or None."""
         cdef Subscription sub
         for sub in self.members():
-            if sub.c.policy == RAISE and sub.c.mail == NULL and sub.waiting() >= sub.c.max_queue:
+            if sub.c.policy == RC_RAISE and sub.c.mail == NULL and sub.waiting() >= sub.c.max_queue:
                 return sub
         return None
 
@@ -464,7 +464,7 @@ cdef class Topic:
                 sub._abandon()
 
     cdef tell_room_waiters(self):
-        cdef Core core = <Core>self.c.core
+        cdef Core core = <Core>self.c.bus
         with core.lock:
             waiters, self.waiters = self.waiters, []
             rc_u32_store_seq(&self.c.room_waiters, 0)
@@ -478,11 +478,11 @@ cdef class Topic:
         """After the ring was closed: waits for producers that have claimed and not yet published, and makes sure that
         what they have published is scheduled."""
         cdef unsigned spins = 0
-        while look_for_events(self.c, NEVER) != rc_ring_tail(&self.c.ring):
+        while look_for_events(self.c, RC_NEVER) != rc_ring_tail(&self.c.ring):
             rc_ring_pause(spins)
             spins += 1
         if self.has_work():
-            schedule(self.c, &self.c.task, self.c.topic)
+            schedule(self.c, &self.c.task, self.c.host)
         schedule_native(self.c)
 
     cdef bint has_work(self):
@@ -493,7 +493,7 @@ cdef class Topic:
         if rc_ring_tail(&self.c.ring) != end:
             return True
         for sub in self.members():
-            if sub.c.mode != NATIVE and rc_task_now(&sub.c.lane) != RC_SCHEDULED and sub.has_work(end):
+            if sub.c.mode != RC_NATIVE and rc_task_now(&sub.c.lane) != RC_SCHEDULED and sub.has_work(end):
                 return True
         return False
 
@@ -527,4 +527,4 @@ def direct_rank(Subscription sub):
 
 
 def native_rank(Subscription sub):
-    return sub.c.mode == NATIVE
+    return sub.c.mode == RC_NATIVE

@@ -49,7 +49,7 @@ cdef list blocks_of(Topic topic, loop):
     for sub in topic.members():
         if sub.c.mail != NULL or rc_ring_tail(&topic.c.ring) - rc_u64_load(&sub.c.cursor) < sub.c.max_queue:
             continue
-        if sub.c.mode == LOOP:
+        if sub.c.mode == RC_LOOP:
             running = sub.event_loop()   # also before what is set with it
             if running is None:
                 continue
@@ -65,7 +65,7 @@ cdef list blocks_of(Topic topic, loop):
         else:
             ring = rc_pool_waits_for(topic.c.pool, &sub.c.lane)   # a ring is the first field of its topic
             if ring != NULL:
-                blocks.append([[<Topic>(<topic_t *>ring).topic]])
+                blocks.append([[<Topic>(<rc_topic *>ring).host]])
     return blocks
 
 

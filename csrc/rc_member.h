@@ -1,0 +1,77 @@
+/* The member: one subscription's place in a topic, and what is counted of it.
+ *
+ * Who may write what: `cursor` and `running` belong to whoever runs the member (the holder of its topic's task, or of
+ * its lane; of a mailbox, whoever holds the mailbox's mutex). `end` moves under the topic's lock. Counters are counted
+ * by any thread. What is no atomic word is set before the member joins its topic, but where a lock is named.
+ */
+#ifndef RC_MEMBER_H
+#define RC_MEMBER_H
+
+#include "rc_mail.h"
+#include "rc_pool.h"
+
+#define RC_NEVER UINT64_MAX /* an end that is not set */
+
+/* Where the handler runs. */
+typedef enum {
+    RC_QUEUED, /* on the pool's workers */
+    RC_DIRECT, /* inside publish */
+    RC_LOOP,   /* on an event loop, or wherever its consumer is */
+    RC_NATIVE, /* a C function, on the native pool's workers */
+} rc_mode;
+
+/* What happens to an event when the member is `max_queue` events behind. */
+typedef enum { RC_BLOCK, RC_RAISE, RC_DROP_NEWEST, RC_DROP_OLDEST, RC_LATEST } rc_policy;
+
+typedef void (*rc_native_handler)(const void *records, size_t count, size_t stride, void *userdata);
+
+typedef struct rc_member {
+    rc_u64 cursor;         /* the next event for the handler; with a mailbox: for the mailbox */
+    rc_u64 end;            /* where a cancelled member ends, or RC_NEVER */
+    rc_u32 running;        /* with how many events from the cursor on the handler has begun */
+    rc_u32 retired;        /* cancelled, and its last event is delivered */
+    rc_task lane;
+    struct rc_topic *topic;
+    void *host;            /* what the host has for it. Not owned */
+    rc_mode mode;
+    rc_policy policy;
+    uint64_t max_queue;
+    uint32_t batch;        /* how many events the handler takes at a time, as a list; 0: one, as itself */
+    uint32_t heat;         /* how slow it was in its last turns: rc_heat_after */
+
+    /* where it has a mailbox, which is where its policy drops events; else NULL */
+    rc_mail *mail;
+    int picky;             /* the host says what goes there: where= or key= */
+    int by_key;            /* the host keeps the latest event of each key instead */
+    rc_u64 keyed;          /* events that wait by key */
+    rc_u32 picked;         /* an event is out of the ring, and the host says whether it goes to the mailbox */
+    rc_u32 pick_lasts;     /* so it has been for longer than a thread waits for that */
+    rc_u64 lag;            /* of the lost ones: those just before the one that was handed over last */
+
+    /* where it has a C function */
+    rc_native_handler native;
+    void *userdata;
+
+    /* where it runs on an event loop; under the topic's lock */
+    int gone;              /* the loop is closed, what was in hand is given up */
+    uint64_t in_hand;      /* what the consumer was given and is not done with */
+
+    /* counters; where the cursor tells, `calls` and `taken` are not counted */
+    rc_u64 start;          /* the cursor at the beginning */
+    rc_u64 cancelled_at;   /* the tail at cancel */
+    rc_u64 taken;          /* events that were taken out for the handler */
+    rc_u64 calls;          /* events with which calls have ended */
+    rc_u64 failures;       /* calls that have raised */
+    rc_u64 heard;          /* with conditions, and on event loops: events with which calls of the handler have ended */
+    rc_u64 unheard;        /* of `calls`: those in which nobody was left to handle the event, or `where` has raised */
+    rc_u64 filtered;       /* of `calls`: those in which `where` did not let the event pass */
+    rc_u64 filtered_early; /* events that `where` did not let into the mailbox */
+    rc_u64 lost;           /* events that were dropped by its policy */
+    rc_u32 discarded;      /* without a cursor that tells: also what was published is to be dropped */
+    rc_u32 fired;          /* `once`: the one call has begun */
+    rc_u64 high_water;     /* most events that were seen waiting */
+    rc_u64 timed;          /* calls of the handler, in `time` ns */
+    rc_u64 time;
+} rc_member;
+
+#endif
