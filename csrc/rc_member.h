@@ -25,7 +25,22 @@ typedef enum { RC_BLOCK, RC_RAISE, RC_DROP_NEWEST, RC_DROP_OLDEST, RC_LATEST } r
 
 typedef void (*rc_native_handler)(const void *records, size_t count, size_t stride, void *userdata);
 
-typedef struct rc_member {
+typedef struct rc_member rc_member;
+
+/* What is left of a turn (rc_turn.h). */
+typedef struct rc_span {
+    uint64_t next;  /* the position of the next event; of a mailbox: how many were taken */
+    uint64_t end;   /* where the turn ends, in the same way */
+    uint64_t calls; /* of the handler, in this turn */
+} rc_span;
+
+/* Calls the handler with events of the span: with one at least, and until the worker's attention is called for, at which
+ * it looks after each call, or the span ends. Moves `next` and the member's cursor after each call, and counts `calls`.
+ * A mailbox that is empty moves `end` to `next`.
+ * Returns 0 where the handler has forked and this is the child: the rest of the turn is the parent's. */
+typedef int (*rc_deliver)(rc_worker *worker, rc_member *member, rc_span *span);
+
+struct rc_member {
     rc_u64 cursor;         /* the next event for the handler; with a mailbox: for the mailbox */
     rc_u64 end;            /* where a cancelled member ends, or RC_NEVER */
     rc_u32 running;        /* with how many events from the cursor on the handler has begun */
@@ -35,6 +50,7 @@ typedef struct rc_member {
     void *host;            /* what the host has for it. Not owned */
     rc_mode mode;
     rc_policy policy;
+    rc_deliver deliver;    /* NULL where no worker runs it */
     uint64_t max_queue;
     uint32_t batch;        /* how many events the handler takes at a time, as a list; 0: one, as itself */
     uint32_t heat;         /* how slow it was in its last turns: rc_heat_after */
@@ -72,6 +88,6 @@ typedef struct rc_member {
     rc_u64 high_water;     /* most events that were seen waiting */
     rc_u64 timed;          /* calls of the handler, in `time` ns */
     rc_u64 time;
-} rc_member;
+};
 
 #endif

@@ -95,6 +95,26 @@ def test_what_a_dropping_policy_keeps_of_1000_events(bus, subscribe, eventually,
     assert counters(subscription) == {"pending": 0, "delivered": kept, "dropped": 1000 - kept}
 
 
+@pytest.mark.parametrize("end", ["active", "cancelled", "discarded"])
+@pytest.mark.parametrize("options", [{}, {"batch": 10}, {"where": bool}, {"batch": 10, "where": bool}], ids=str)
+@pytest.mark.parametrize("policy", DROPPING)
+def test_what_drops_holds_up_no_publisher_while_its_handler_is_at_work(make_bus, gate, deadline, policy, options, end):
+    """Also not when it is cancelled, and its handler has not returned from its last event."""
+    bus = make_bus(max_queue=10)
+    seen = []
+    subscription = bus.subscribe(Tick, gate.hold, policy=policy, **options)
+    bus.subscribe(Tick, seen.append)
+    bus.publish(Tick(0))
+    gate.wait_until_held()
+    if end != "active":
+        subscription.cancel(discard=end == "discarded")
+    for number in range(1, 100):
+        bus.publish(Tick(number), timeout=deadline)
+    gate.open()
+    bus.close(deadline)
+    assert [tick.number for tick in seen] == list(range(100))
+
+
 @pytest.mark.parametrize("policy", POLICIES)
 def test_below_max_queue_all_policies_deliver_everything(bus, subscribe, eventually, policy):
     amount = 1 if policy == "latest" else 9

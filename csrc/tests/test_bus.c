@@ -3,17 +3,15 @@
  * Every event is accounted for, for every subscription. */
 /* build: -DRC_FAIL_ALLOC */
 #define _GNU_SOURCE
-#include "../rc_mail.h"
 #include "../rc_memory.h"
-#include "../rc_pool.h"
 #include "../rc_registry.h"
+#include "../rc_turn.h"
 #include "check.h"
 
 enum {
     TOPICS = 3, PUBLISHERS = 3, CHANGERS = 2, MEMBERS_MOST = 8, SUBS_MOST = 400, BATCH = 16, MAGIC = 0x52494e47,
     TOPIC_KEY = 1000
 };
-#define NEVER UINT64_MAX
 static const int64_t MILLISECOND = 1000000;
 
 /* Plain fields: the ring, the mailbox and the tokens hand them over. */
@@ -22,19 +20,9 @@ typedef struct event {
     rc_u32 references; /* the ring's, and each mailbox's */
 } event;
 
-typedef enum { BLOCK, DROP_NEWEST, DROP_OLDEST } policy;
-
 typedef struct subscription {
-    RC_ALIGNED rc_u64 cursor; /* the next event for the handler; with a mailbox: for the mailbox */
-    rc_u64 end;               /* where it ends when it is cancelled, or NEVER */
-    rc_u32 retired;
-    rc_task lane;
-    rc_mail *mail;
-    struct bus_topic *topic;
-    policy policy;
-    uint64_t start, cancelled_at;
-    rc_u64 lost;    /* dropped by its policy, or taken out of the mailbox by a cancel */
-    rc_u32 running; /* 1 while its handler is called */
+    RC_ALIGNED rc_member member; /* first: a lane leads to its subscription */
+    rc_u32 busy;                 /* 1 while its handler is called */
     /* plain: the holder's */
     uint64_t handled;
     uint32_t next[PUBLISHERS]; /* the number that may come next from each */
@@ -43,13 +31,9 @@ typedef struct subscription {
 } subscription;
 
 typedef struct bus_topic {
-    rc_ring ring; /* first: a worker's ring is its topic */
-    rc_task task;
-    rc_u64 end;
-    rc_mutex lock; /* of the members; makes its holder the releaser */
+    rc_topic topic; /* first: a member's topic, and a worker's ring, lead to it */
     subscription *members[MEMBERS_MOST];
     uint32_t count;
-    struct bus *bus;
 } bus_topic;
 
 typedef struct members { subscription *all[MEMBERS_MOST]; uint32_t count; } members;
@@ -69,6 +53,10 @@ typedef struct bus {
 } bus;
 
 static bus shared;
+
+static bus *bus_of(const bus_topic *topic) { return topic->topic.bus; }
+
+static bus_topic *topic_of(const subscription *sub) { return (bus_topic *)sub->member.topic; }
 
 /* --- events ----------------------------------------------------------------------------------------------------- */
 
@@ -113,28 +101,28 @@ static void release_passed(bus_topic *topic)
     uint64_t gate, target;
     int count;
     do {
-        rc_mutex_lock(&topic->lock);
-        gate = rc_ring_gate(&topic->ring);
-        target = rc_u64_load(&topic->end);
+        rc_mutex_lock(&topic->topic.lock);
+        gate = rc_ring_gate(&topic->topic.ring);
+        target = rc_u64_load(&topic->topic.end);
         for (uint32_t at = 0; at < topic->count; at++) {
-            uint64_t cursor = rc_u64_load(&topic->members[at]->cursor);
+            uint64_t cursor = rc_u64_load(&topic->members[at]->member.cursor);
             if (cursor < target) target = cursor;
         }
         for (count = 0; count < BATCH && gate + (uint64_t)count < target; count++)
-            gone[count] = rc_ring_take(&topic->ring, gate + (uint64_t)count);
-        if (count > 0) rc_ring_move_gate(&topic->ring, gate + (uint64_t)count);
-        rc_mutex_unlock(&topic->lock);
-        for (int at = 0; at < count; at++) event_drop(topic->bus, gone[at]);
+            gone[count] = rc_ring_take(&topic->topic.ring, gate + (uint64_t)count);
+        if (count > 0) rc_ring_move_gate(&topic->topic.ring, gate + (uint64_t)count);
+        rc_mutex_unlock(&topic->topic.lock);
+        for (int at = 0; at < count; at++) event_drop(bus_of(topic), gone[at]);
     } while (count == BATCH);
 }
 
 static members members_now(bus_topic *topic)
 {
     members now;
-    rc_mutex_lock(&topic->lock);
+    rc_mutex_lock(&topic->topic.lock);
     memcpy(now.all, topic->members, sizeof now.all);
     now.count = topic->count;
-    rc_mutex_unlock(&topic->lock);
+    rc_mutex_unlock(&topic->topic.lock);
     return now;
 }
 
@@ -143,26 +131,26 @@ static members members_now(bus_topic *topic)
 /* Moves what the ring has for the subscription to its mailbox. Any thread. */
 static void absorb(subscription *sub)
 {
-    bus *all = sub->topic->bus;
-    rc_ring *ring = &sub->topic->ring;
+    bus *all = bus_of(topic_of(sub));
+    rc_ring *ring = &sub->member.topic->ring;
     event *dropped[BATCH];
     uint64_t begin, cursor, stop;
     uint32_t count;
     do {
-        rc_mutex_lock(&sub->mail->mutex);
-        begin = cursor = rc_u64_load(&sub->cursor);
-        stop = rc_u64_load(&sub->end);
+        rc_mutex_lock(&sub->member.mail->mutex);
+        begin = cursor = rc_u64_load(&sub->member.cursor);
+        stop = rc_u64_load(&sub->member.end);
         /* past its end its place in the ring is not kept any more */
         stop = cursor >= stop ? cursor : rc_ring_published(ring, cursor, stop - cursor < BATCH ? stop - cursor : BATCH);
         for (count = 0; cursor < stop; cursor++) {
             event *got = rc_slot_event(rc_ring_slot(ring, cursor));
             event_keep(got);
-            got = rc_mail_put(sub->mail, got, sub->policy == DROP_OLDEST);
+            got = rc_mail_put(sub->member.mail, got, sub->member.policy == RC_DROP_OLDEST);
             if (got != NULL) dropped[count++] = got;
         }
-        rc_u64_store_seq(&sub->cursor, cursor);
-        rc_u64_count(&sub->lost, count);
-        rc_mutex_unlock(&sub->mail->mutex);
+        rc_u64_store_seq(&sub->member.cursor, cursor);
+        rc_u64_count(&sub->member.lost, count);
+        rc_mutex_unlock(&sub->member.mail->mutex);
         for (uint32_t at = 0; at < count; at++) event_drop(all, dropped[at]);
     } while (cursor - begin == BATCH);
 }
@@ -171,9 +159,9 @@ static event *take_mail(subscription *sub, uint64_t *missed)
 {
     event *got;
     absorb(sub);
-    rc_mutex_lock(&sub->mail->mutex);
-    got = rc_mail_take(sub->mail, missed);
-    rc_mutex_unlock(&sub->mail->mutex);
+    rc_mutex_lock(&sub->member.mail->mutex);
+    got = rc_mail_take(sub->member.mail, missed);
+    rc_mutex_unlock(&sub->member.mail->mutex);
     return got;
 }
 
@@ -181,11 +169,11 @@ static event *take_mail(subscription *sub, uint64_t *missed)
 
 static void handle(subscription *sub, const event *got)
 {
-    bus *all = sub->topic->bus;
-    CHECK_EQUAL(atomic_exchange_explicit(&sub->running, 1, memory_order_relaxed), 0); /* never by two at once */
+    bus *all = bus_of(topic_of(sub));
+    CHECK_EQUAL(atomic_exchange_explicit(&sub->busy, 1, memory_order_relaxed), 0); /* never by two at once */
     CHECK_EQUAL(got->magic, MAGIC);
     if (sub->seen[got->from]) { /* none twice, none overtaken; and none missing where none may be dropped */
-        if (sub->policy == BLOCK)
+        if (sub->member.policy == RC_BLOCK)
             CHECK_EQUAL(got->number, sub->next[got->from]);
         else
             CHECK(got->number >= sub->next[got->from]);
@@ -197,59 +185,51 @@ static void handle(subscription *sub, const event *got)
         int64_t until = nanoseconds_now() + MILLISECOND;
         while (nanoseconds_now() < until) sched_yield();
     }
-    atomic_store_explicit(&sub->running, 0, memory_order_relaxed);
+    atomic_store_explicit(&sub->busy, 0, memory_order_relaxed);
 }
 
-/* Returns 1 if the turn was split. */
-static int run_turn(bus *all, rc_worker *worker, subscription *sub, uint64_t stop)
+static int deliver_events(rc_worker *worker, rc_member *member, rc_span *span)
 {
-    bus_topic *topic = sub->topic;
-    uint64_t position = rc_u64_load(&sub->cursor), end;
-    rc_turn_begin(worker, &sub->lane, &topic->ring, &sub->cursor);
-    end = rc_u64_load(&sub->end);
-    if (end < stop) stop = end;
-    while (position < stop) {
-        handle(sub, rc_slot_event(rc_ring_slot(&topic->ring, position)));
-        rc_u64_store(&sub->cursor, ++position);
-        if (rc_turn_attention(worker)) {
-            rc_turn_attended(worker);
-            release_passed(topic);
-            end = rc_u64_load(&sub->end);
-            if (end < stop) stop = end;
-        }
-    }
-    return rc_turn_end(&all->pool, worker);
+    subscription *sub = (subscription *)member;
+    do {
+        handle(sub, rc_slot_event(rc_ring_slot(&member->topic->ring, span->next)));
+        span->calls++;
+        rc_u64_store(&member->cursor, ++span->next);
+    } while (span->next < span->end && !rc_turn_attention(worker));
+    return 1;
 }
 
-static rc_u64 nowhere;
-
-static int run_mail_turn(bus *all, rc_worker *worker, subscription *sub)
+static int deliver_mail(rc_worker *worker, rc_member *member, rc_span *span)
 {
-    event *got;
+    subscription *sub = (subscription *)member;
     uint64_t missed = 0;
-    rc_turn_begin(worker, &sub->lane, &sub->topic->ring, &nowhere);
-    for (int called = 0; called < BATCH && (got = take_mail(sub, &missed)) != NULL; called++) {
-        handle(sub, got);
-        event_drop(all, got);
-        if (rc_turn_attention(worker)) {
-            rc_turn_attended(worker);
-            release_passed(sub->topic);
+    do {
+        event *got = take_mail(sub, &missed);
+        if (got == NULL) {
+            span->end = span->next;
+            break;
         }
-    }
-    return rc_turn_end(&all->pool, worker);
+        handle(sub, got);
+        event_drop(bus_of(topic_of(sub)), got);
+        span->calls++;
+        span->next++;
+    } while (span->next < span->end && !rc_turn_attention(worker));
+    return 1;
 }
+
+static void pause_in_turn(rc_topic *topic) { release_passed((bus_topic *)topic); }
 
 static int has_events(subscription *sub, uint64_t end)
 {
-    uint64_t own = rc_u64_load_seq(&sub->end);
-    if (rc_u64_load_seq(&sub->cursor) < (end < own ? end : own)) return 1;
-    return sub->mail != NULL && rc_mail_size(sub->mail) != 0;
+    uint64_t own = rc_u64_load_seq(&sub->member.end);
+    if (rc_u64_load_seq(&sub->member.cursor) < (end < own ? end : own)) return 1;
+    return sub->member.mail != NULL && rc_mail_size(sub->member.mail) != 0;
 }
 
 static int is_over(subscription *sub)
 {
-    if (rc_u64_load_seq(&sub->cursor) < rc_u64_load_seq(&sub->end) || rc_u32_load(&sub->retired)) return 0;
-    return sub->mail == NULL || rc_mail_size(sub->mail) == 0;
+    if (rc_u64_load_seq(&sub->member.cursor) < rc_u64_load_seq(&sub->member.end) || rc_u32_load(&sub->member.retired)) return 0;
+    return sub->member.mail == NULL || rc_mail_size(sub->member.mail) == 0;
 }
 
 static int has_work(subscription *sub, uint64_t end) { return has_events(sub, end) || is_over(sub); }
@@ -257,44 +237,48 @@ static int has_work(subscription *sub, uint64_t end) { return has_events(sub, en
 /* Leaves the topic for good. */
 static void retire(subscription *sub)
 {
-    bus_topic *topic = sub->topic;
-    rc_mutex_lock(&topic->lock);
+    bus_topic *topic = topic_of(sub);
+    rc_mutex_lock(&topic->topic.lock);
     for (uint32_t at = 0; at < topic->count; at++)
         if (topic->members[at] == sub) {
             topic->members[at] = topic->members[--topic->count];
             break;
         }
-    rc_u32_store(&topic->task.members, topic->count);
-    rc_mutex_unlock(&topic->lock);
+    rc_u32_store(&topic->topic.task.members, topic->count);
+    rc_mutex_unlock(&topic->topic.lock);
     release_passed(topic);
-    rc_u32_store_seq(&sub->retired, 1);
-    rc_park_wake_all(&topic->bus->pool.progress);
+    rc_u32_store_seq(&sub->member.retired, 1);
+    rc_park_wake_all(&bus_of(topic)->pool.progress);
 }
 
 static int topic_has_work(bus_topic *topic)
 {
-    uint64_t end = rc_u64_load(&topic->end);
+    uint64_t end = rc_u64_load(&topic->topic.end);
     members now;
-    if (rc_ring_tail(&topic->ring) != end) return 1;
+    if (rc_ring_tail(&topic->topic.ring) != end) return 1;
     now = members_now(topic);
     for (uint32_t at = 0; at < now.count; at++)
-        if (rc_task_now(&now.all[at]->lane) != RC_SCHEDULED && has_work(now.all[at], end)) return 1;
+        if (rc_task_now(&now.all[at]->member.lane) != RC_SCHEDULED && has_work(now.all[at], end)) return 1;
     return 0;
 }
 
+/* Returns 1 if the turn was split. Fewer events than as shipped: more turns. */
 static int turn(bus *all, rc_worker *worker, subscription *sub, uint64_t end)
 {
-    uint64_t cursor = rc_u64_load(&sub->cursor);
-    if (sub->mail != NULL) return has_events(sub, end) && run_mail_turn(all, worker, sub);
-    return cursor < end && run_turn(all, worker, sub, end < cursor + BATCH ? end : cursor + BATCH);
+    uint64_t cursor = rc_u64_load(&sub->member.cursor), limit = rc_turn_limit(&sub->member);
+    if (limit > BATCH) limit = BATCH;
+    if (sub->member.mail != NULL)
+        return has_events(sub, end) && rc_turn(&all->pool, worker, &sub->member, limit, pause_in_turn);
+    if (end > cursor + limit) end = cursor + limit;
+    return cursor < end && rc_turn(&all->pool, worker, &sub->member, end, pause_in_turn);
 }
 
 static void run_lane(bus *all, rc_worker *worker, subscription *sub)
 {
-    bus_topic *topic = sub->topic;
+    bus_topic *topic = topic_of(sub);
     release_passed(topic);
     for (;;) {
-        uint64_t end = rc_u64_load_seq(&topic->end);
+        uint64_t end = rc_u64_load_seq(&topic->topic.end);
         while (has_events(sub, end)) {
             CHECK(!turn(all, worker, sub, end));
             release_passed(topic);
@@ -302,16 +286,16 @@ static void run_lane(bus *all, rc_worker *worker, subscription *sub)
                 rc_pool_yield(&all->pool, worker);
                 return;
             }
-            end = rc_u64_load_seq(&topic->end);
+            end = rc_u64_load_seq(&topic->topic.end);
         }
         if (is_over(sub)) retire(sub);
         if (sub->handled % 2 == 0) {
-            rc_task_release(&sub->lane, RC_SHARED);
-            schedule(all, &topic->task);
+            rc_task_release(&sub->member.lane, RC_SHARED);
+            schedule(all, &topic->topic.task);
             break;
         }
-        rc_task_release(&sub->lane, RC_IDLE);
-        if (!has_work(sub, rc_u64_load_seq(&topic->end)) || !rc_task_acquire(&sub->lane)) break;
+        rc_task_release(&sub->member.lane, RC_IDLE);
+        if (!has_work(sub, rc_u64_load_seq(&topic->topic.end)) || !rc_task_acquire(&sub->member.lane)) break;
     }
     rc_pool_leave(&all->pool, worker);
 }
@@ -319,16 +303,16 @@ static void run_lane(bus *all, rc_worker *worker, subscription *sub)
 static void run_topic(bus *all, rc_worker *worker, bus_topic *topic)
 {
     for (;;) {
-        uint64_t end = rc_u64_load(&topic->end);
+        uint64_t end = rc_u64_load(&topic->topic.end);
         members now;
-        if (rc_ring_tail(&topic->ring) != end) rc_ring_await_event(&topic->ring, end);
-        end = rc_ring_published(&topic->ring, end, BATCH);
-        rc_u64_store_seq(&topic->end, end);
+        if (rc_ring_tail(&topic->topic.ring) != end) rc_ring_await_event(&topic->topic.ring, end);
+        end = rc_ring_published(&topic->topic.ring, end, BATCH);
+        rc_u64_store_seq(&topic->topic.end, end);
         now = members_now(topic);
         for (uint32_t at = 0; at < now.count; at++) {
             subscription *sub = now.all[at];
-            if (rc_task_now(&sub->lane) != RC_SHARED) {
-                if (has_work(sub, end)) schedule(all, &sub->lane);
+            if (rc_task_now(&sub->member.lane) != RC_SHARED) {
+                if (has_work(sub, end)) schedule(all, &sub->member.lane);
                 continue;
             }
             if (turn(all, worker, sub, end)) {
@@ -340,8 +324,8 @@ static void run_topic(bus *all, rc_worker *worker, bus_topic *topic)
         }
         release_passed(topic);
         if (!topic_has_work(topic)) {
-            rc_task_release(&topic->task, RC_IDLE);
-            if (!topic_has_work(topic) || !rc_task_acquire(&topic->task)) break;
+            rc_task_release(&topic->topic.task, RC_IDLE);
+            if (!topic_has_work(topic) || !rc_task_acquire(&topic->topic.task)) break;
         }
         if (rc_pool_others(&all->pool)) {
             rc_pool_yield(&all->pool, worker);
@@ -392,7 +376,7 @@ static void make_room(bus_topic *topic)
 {
     members now = members_now(topic);
     for (uint32_t at = 0; at < now.count; at++)
-        if (now.all[at]->mail != NULL) absorb(now.all[at]);
+        if (now.all[at]->member.mail != NULL) absorb(now.all[at]);
     release_passed(topic);
 }
 
@@ -406,8 +390,8 @@ static int publish(bus *all, uint64_t key, uint32_t from, uint32_t number, int *
     if (topic == NULL) return 0;
     made = event_new(all, from, number);
     for (;;) {
-        uint64_t gate = rc_ring_gate(&topic->ring);
-        rc_claim claim = rc_ring_claim(&topic->ring, topic->ring.max_queue, &slot);
+        uint64_t gate = rc_ring_gate(&topic->topic.ring);
+        rc_claim claim = rc_ring_claim(&topic->topic.ring, topic->topic.ring.max_queue, &slot);
         if (claim == RC_CLAIMED) break;
         if (claim != RC_FULL) {
             event_drop(all, made);
@@ -416,83 +400,84 @@ static int publish(bus *all, uint64_t key, uint32_t from, uint32_t number, int *
             return 0;
         }
         make_room(topic);
-        if (rc_ring_gate(&topic->ring) != gate) continue;
+        if (rc_ring_gate(&topic->topic.ring) != gate) continue;
         rc_u64_count(&all->waits, 1);
-        rc_ring_await_gate(&topic->ring, gate, RC_FOREVER);
+        rc_ring_await_gate(&topic->topic.ring, gate, RC_FOREVER);
     }
     rc_ring_publish(slot, made);
-    schedule(all, &topic->task);
+    schedule(all, &topic->topic.task);
     return 1;
 }
 
 /* --- subscribe, cancel, close ----------------------------------------------------------------------------------------- */
 
-static subscription *subscribe(bus_topic *topic, policy policy, uint64_t most)
+static subscription *subscribe(bus_topic *topic, rc_policy policy, uint64_t most)
 {
-    bus *all = topic->bus;
+    bus *all = bus_of(topic);
     uint32_t number = atomic_fetch_add_explicit(&all->subscribed, 1, memory_order_relaxed);
     subscription *sub = &all->subs[number];
     CHECK(number < SUBS_MOST);
-    sub->topic = topic;
-    sub->policy = policy;
-    rc_task_init(&sub->lane, RC_LANE, sub);
-    rc_u64_store(&sub->end, NEVER);
-    if (policy != BLOCK) {
+    sub->member.topic = &topic->topic;
+    sub->member.policy = policy;
+    sub->member.deliver = policy == RC_BLOCK ? deliver_events : deliver_mail;
+    rc_task_init(&sub->member.lane, RC_LANE, sub);
+    rc_u64_store(&sub->member.end, RC_NEVER);
+    if (policy != RC_BLOCK) {
         if (rc_mail_init(&sub->in_place, most) != 0) {
-            rc_u32_store(&sub->retired, 1); /* it has never been there */
+            rc_u32_store(&sub->member.retired, 1); /* it has never been there */
             return NULL;
         }
-        sub->mail = &sub->in_place;
+        sub->member.mail = &sub->in_place;
     }
-    rc_mutex_lock(&topic->lock);
+    rc_mutex_lock(&topic->topic.lock);
     CHECK(topic->count < MEMBERS_MOST);
     topic->members[topic->count++] = sub;
-    rc_u32_store(&topic->task.members, topic->count);
-    sub->start = rc_ring_tail(&topic->ring); /* under the lock the gate cannot pass it */
-    rc_u64_store(&sub->cursor, sub->start);
-    rc_mutex_unlock(&topic->lock);
+    rc_u32_store(&topic->topic.task.members, topic->count);
+    rc_u64_store(&sub->member.start, rc_ring_tail(&topic->topic.ring)); /* under the lock the gate cannot pass it */
+    rc_u64_store(&sub->member.cursor, rc_u64_load(&sub->member.start));
+    rc_mutex_unlock(&topic->topic.lock);
     return sub;
 }
 
 static void cancel(subscription *sub, int discard)
 {
-    bus_topic *topic = sub->topic;
+    bus_topic *topic = topic_of(sub);
     uint64_t cursor, begun, missed;
     event *got;
-    if (sub->mail != NULL) {
+    if (sub->member.mail != NULL) {
         absorb(sub);
-        rc_mutex_lock(&sub->mail->mutex); /* the cursor stands still */
+        rc_mutex_lock(&sub->member.mail->mutex); /* the cursor stands still */
     }
-    rc_mutex_lock(&topic->lock);
-    cursor = rc_u64_load(&sub->cursor);
-    if (rc_u64_load(&sub->end) == NEVER) {
-        sub->cancelled_at = rc_ring_tail(&topic->ring);
-        rc_u64_store_seq(&sub->end, sub->cancelled_at);
+    rc_mutex_lock(&topic->topic.lock);
+    cursor = rc_u64_load(&sub->member.cursor);
+    if (rc_u64_load(&sub->member.end) == RC_NEVER) {
+        rc_u64_store(&sub->member.cancelled_at, rc_ring_tail(&topic->topic.ring));
+        rc_u64_store_seq(&sub->member.end, rc_u64_load(&sub->member.cancelled_at));
     }
-    begun = cursor + (sub->mail == NULL); /* the handler may have begun with the event at the cursor */
-    if (discard && begun < rc_u64_load(&sub->end)) rc_u64_store_seq(&sub->end, begun);
-    rc_mutex_unlock(&topic->lock);
-    if (sub->mail != NULL) {
-        rc_mutex_unlock(&sub->mail->mutex);
+    begun = cursor + (sub->member.mail == NULL); /* the handler may have begun with the event at the cursor */
+    if (discard && begun < rc_u64_load(&sub->member.end)) rc_u64_store_seq(&sub->member.end, begun);
+    rc_mutex_unlock(&topic->topic.lock);
+    if (sub->member.mail != NULL) {
+        rc_mutex_unlock(&sub->member.mail->mutex);
         while (discard && (got = take_mail(sub, &missed)) != NULL) {
-            rc_u64_count(&sub->lost, 1);
-            event_drop(topic->bus, got);
+            rc_u64_count(&sub->member.lost, 1);
+            event_drop(bus_of(topic), got);
         }
     }
-    if (cursor >= sub->cancelled_at && (sub->mail == NULL || rc_mail_size(sub->mail) == 0)) {
+    if (cursor >= rc_u64_load(&sub->member.cancelled_at) && (sub->member.mail == NULL || rc_mail_size(sub->member.mail) == 0)) {
         if (is_over(sub)) retire(sub);
         return;
     }
-    if (discard) rc_pool_call_attention(&topic->bus->pool);
-    schedule(topic->bus, &topic->task);
+    if (discard) rc_pool_call_attention(&bus_of(topic)->pool);
+    schedule(bus_of(topic), &topic->topic.task);
 }
 
 static void await_retired(subscription *sub)
 {
-    rc_park *progress = &sub->topic->bus->pool.progress;
+    rc_park *progress = &bus_of(topic_of(sub))->pool.progress;
     for (;;) {
         uint32_t ticket = rc_park_prepare(progress);
-        if (rc_u32_load_seq(&sub->retired)) {
+        if (rc_u32_load_seq(&sub->member.retired)) {
             rc_park_cancel(progress);
             return;
         }
@@ -503,27 +488,28 @@ static void await_retired(subscription *sub)
 /* All that was published while it was subscribed is handled, dropped or discarded, each once. */
 static void check_account(subscription *sub)
 {
-    uint64_t end = rc_u64_load(&sub->end), discarded = sub->cancelled_at - end;
-    CHECK(rc_u32_load(&sub->retired));
-    if (sub->topic == NULL || (sub->policy != BLOCK && sub->mail == NULL)) return; /* there was no memory for it */
-    if (end > sub->cancelled_at) discarded = 0;
-    if (rc_u64_load(&sub->cursor) > end) discarded = sub->cancelled_at - rc_u64_load(&sub->cursor); /* it had gone further */
-    CHECK_EQUAL(sub->handled + rc_u64_load(&sub->lost) + discarded, sub->cancelled_at - sub->start);
+    rc_member *member = &sub->member;
+    uint64_t end = rc_u64_load(&member->end), cursor = rc_u64_load(&member->cursor);
+    uint64_t cancelled_at = rc_u64_load(&member->cancelled_at), discarded = cancelled_at - end;
+    CHECK(rc_u32_load(&member->retired));
+    if (member->topic == NULL || (member->policy != RC_BLOCK && member->mail == NULL)) return; /* no memory for it */
+    if (end > cancelled_at) discarded = 0;
+    if (cursor > end) discarded = cancelled_at - cursor; /* it had gone further */
+    CHECK_EQUAL(sub->handled + rc_u64_load(&member->lost) + discarded, cancelled_at - rc_u64_load(&member->start));
 }
 
 static void bus_open(bus *all, uint64_t max_queue, uint64_t start, uint32_t max_workers, uint32_t parallel)
 {
     memset(all, 0, sizeof *all);
-    rc_u64_store(&nowhere, NEVER);
     CHECK(rc_registry_init(&all->registry) == 0);
     CHECK(rc_pool_init(&all->pool, max_workers, 0, parallel, MILLISECOND / 5, MILLISECOND) == 0);
     for (uint32_t number = 0; number < TOPICS; number++) {
         bus_topic *topic = &all->topics[number];
-        CHECK(rc_ring_init(&topic->ring, max_queue, 0, start) == 0);
-        CHECK(rc_mutex_init(&topic->lock) == 0);
-        rc_task_init(&topic->task, RC_TOPIC, topic);
-        rc_u64_store(&topic->end, start);
-        topic->bus = all;
+        CHECK(rc_ring_init(&topic->topic.ring, max_queue, 0, start) == 0);
+        CHECK(rc_mutex_init(&topic->topic.lock) == 0);
+        rc_task_init(&topic->topic.task, RC_TOPIC, topic);
+        rc_u64_store(&topic->topic.end, start);
+        topic->topic.bus = all;
         CHECK_EQUAL(rc_registry_put(&all->registry, TOPIC_KEY + number, topic), 0);
     }
     all->watch = thread_start(watch_workers, all);
@@ -532,13 +518,13 @@ static void bus_open(bus *all, uint64_t max_queue, uint64_t start, uint32_t max_
 static void settle(bus_topic *topic)
 {
     uint64_t position, tail;
-    rc_mutex_lock(&topic->lock); /* the gate stands still */
-    position = rc_ring_gate(&topic->ring);
-    tail = rc_ring_tail(&topic->ring);
-    while ((position = rc_ring_published(&topic->ring, position, tail - position)) != tail)
-        rc_ring_await_event(&topic->ring, position);
-    rc_mutex_unlock(&topic->lock);
-    if (tail != rc_u64_load_seq(&topic->end)) schedule(topic->bus, &topic->task);
+    rc_mutex_lock(&topic->topic.lock); /* the gate stands still */
+    position = rc_ring_gate(&topic->topic.ring);
+    tail = rc_ring_tail(&topic->topic.ring);
+    while ((position = rc_ring_published(&topic->topic.ring, position, tail - position)) != tail)
+        rc_ring_await_event(&topic->topic.ring, position);
+    rc_mutex_unlock(&topic->topic.lock);
+    if (tail != rc_u64_load_seq(&topic->topic.end)) schedule(bus_of(topic), &topic->topic.task);
 }
 
 static void bus_begin_close(bus *all)
@@ -547,7 +533,7 @@ static void bus_begin_close(bus *all)
     for (uint32_t number = 0; number < TOPICS; number++) {
         bus_topic *topic = &all->topics[number];
         members now;
-        rc_ring_close(&topic->ring);
+        rc_ring_close(&topic->topic.ring);
         settle(topic);
         now = members_now(topic);
         for (uint32_t at = 0; at < now.count; at++) cancel(now.all[at], 0);
@@ -575,17 +561,17 @@ static void bus_end_close(bus *all)
     for (uint32_t at = 0; at < rc_u32_load(&all->started); at++) thread_join(all->threads[at]);
     for (uint32_t at = 0; at < rc_u32_load(&all->subscribed); at++) {
         check_account(&all->subs[at]);
-        if (all->subs[at].mail != NULL) rc_mail_destroy(all->subs[at].mail);
+        if (all->subs[at].member.mail != NULL) rc_mail_destroy(all->subs[at].member.mail);
     }
     for (uint32_t number = 0; number < TOPICS; number++) {
         bus_topic *topic = &all->topics[number];
         CHECK_EQUAL(topic->count, 0);
-        CHECK_EQUAL(rc_ring_gate(&topic->ring), rc_ring_tail(&topic->ring));
-        CHECK_EQUAL(rc_u64_load(&topic->end), rc_ring_tail(&topic->ring));
-        CHECK_EQUAL(rc_task_now(&topic->task), RC_IDLE);
-        CHECK_EQUAL(rc_u32_load(&topic->ring.room.waiters), 0);
-        rc_ring_destroy(&topic->ring);
-        rc_mutex_destroy(&topic->lock);
+        CHECK_EQUAL(rc_ring_gate(&topic->topic.ring), rc_ring_tail(&topic->topic.ring));
+        CHECK_EQUAL(rc_u64_load(&topic->topic.end), rc_ring_tail(&topic->topic.ring));
+        CHECK_EQUAL(rc_task_now(&topic->topic.task), RC_IDLE);
+        CHECK_EQUAL(rc_u32_load(&topic->topic.ring.room.waiters), 0);
+        rc_ring_destroy(&topic->topic.ring);
+        rc_mutex_destroy(&topic->topic.lock);
     }
     CHECK_EQUAL(all->pool.alive + all->pool.idle + all->pool.on_topics + all->pool.on_lanes + all->pool.waiting, 0);
     rc_pool_destroy(&all->pool);
@@ -626,15 +612,16 @@ static void *publish_all(void *argument)
 /* Subscriptions that come and go. */
 static void *subscribe_and_cancel(void *argument)
 {
+    static const rc_policy policies[] = {RC_BLOCK, RC_DROP_NEWEST, RC_DROP_OLDEST};
     thread *me = argument;
     uint64_t state = 11 + me->number;
     for (uint32_t round = 0; round < me->each && !rc_u32_load(&me->bus->over); round++) {
         bus_topic *topic = &me->bus->topics[next_random(&state) % TOPICS];
-        subscription *sub = subscribe(topic, (policy)(next_random(&state) % 3), 1 + next_random(&state) % 20);
-        uint64_t until = rc_ring_tail(&topic->ring) + next_random(&state) % 60;
+        subscription *sub = subscribe(topic, policies[next_random(&state) % 3], 1 + next_random(&state) % 20);
+        uint64_t until = rc_ring_tail(&topic->topic.ring) + next_random(&state) % 60;
         int wait = next_random(&state) % 2 == 0;
         if (sub == NULL) continue;
-        for (int spins = 0; rc_ring_tail(&topic->ring) < until && spins < 200; spins++) sched_yield();
+        for (int spins = 0; rc_ring_tail(&topic->topic.ring) < until && spins < 200; spins++) sched_yield();
         cancel(sub, next_random(&state) % 2 == 0);
         if (next_random(&state) % 4 == 0) cancel(sub, 1); /* a second cancel, that discards */
         if (wait) {
@@ -661,8 +648,8 @@ static void run_bus(run how)
     bus_open(all, how.max_queue, how.start, how.max_workers, how.parallel);
     all->slow_every = how.slow_every;
     for (uint32_t number = 0; number < TOPICS; number++) { /* these are there from the beginning to the end */
-        CHECK(subscribe(&all->topics[number], BLOCK, 0) != NULL);
-        while (subscribe(&all->topics[number], number % 2 ? DROP_NEWEST : DROP_OLDEST, 7) == NULL) continue;
+        CHECK(subscribe(&all->topics[number], RC_BLOCK, 0) != NULL);
+        while (subscribe(&all->topics[number], number % 2 ? RC_DROP_NEWEST : RC_DROP_OLDEST, 7) == NULL) continue;
     }
     for (uint32_t at = 0; at < PUBLISHERS; at++) {
         publishers[at] = (thread){.bus = all, .number = at, .each = how.each};
@@ -673,7 +660,7 @@ static void run_bus(run how)
         threads[PUBLISHERS + at] = thread_start(subscribe_and_cancel, &changers[at]);
     }
     if (how.close_after != 0) {
-        while (rc_ring_tail(&all->topics[0].ring) - how.start < how.close_after) sched_yield();
+        while (rc_ring_tail(&all->topics[0].topic.ring) - how.start < how.close_after) sched_yield();
         rc_u32_store(&all->over, 1); /* subscribe is refused from now on, as by a closed dispatcher */
         for (uint32_t at = 0; at < CHANGERS; at++) thread_join(threads[PUBLISHERS + at]);
         bus_begin_close(all);
@@ -686,7 +673,7 @@ static void run_bus(run how)
     for (uint32_t number = 0; number < TOPICS; number++) {
         uint64_t accepted = 0;
         for (uint32_t at = 0; at < PUBLISHERS; at++) accepted += publishers[at].published[number];
-        CHECK_EQUAL(rc_ring_tail(&all->topics[number].ring) - how.start, accepted); /* as many as publish has said */
+        CHECK_EQUAL(rc_ring_tail(&all->topics[number].topic.ring) - how.start, accepted); /* as many as publish has said */
         published += accepted;
     }
     if (how.close_after == 0) CHECK_EQUAL(published, (uint64_t)PUBLISHERS * how.each);
@@ -768,8 +755,8 @@ static void without_memory_now_and_then(void)
         pthread_t threads[PUBLISHERS], changing;
         bus_open(&shared, 1200, RC_PAGE_SLOTS - 3, 3, 2);
         for (uint32_t number = 0; number < TOPICS; number++) {
-            CHECK(subscribe(&shared.topics[number], BLOCK, 0) != NULL);
-            CHECK(subscribe(&shared.topics[number], DROP_OLDEST, 300) != NULL);
+            CHECK(subscribe(&shared.topics[number], RC_BLOCK, 0) != NULL);
+            CHECK(subscribe(&shared.topics[number], RC_DROP_OLDEST, 300) != NULL);
         }
         failing = thread_start(fail_at_random, &shared);
         for (uint32_t at = 0; at < PUBLISHERS; at++) {

@@ -6,7 +6,8 @@ The way of an event, by file and function:
     core/publish.pxi        try_publish     claim a slot (ring), store, schedule the topic if it is idle
     core/pool.pxi           Pool.work       a worker takes the topic off the run queue
     core/deliver.pxi        run_topic       for each subscription that runs with its topic: a turn
-                            run_turn        calls one handler for a run of events (core/batch.pxi: with batches of them)
+    csrc/rc_turn.h          rc_turn         times it, and ends it where others are held up
+    core/deliver.pxi        deliver_events  calls one handler for a span of events (core/batch.pxi: with batches of them)
     core/topic.pxi          advance         moves the gate to what all have seen and releases those events
 
 and where a subscription asks for more: core/direct.pxi (handlers inside publish), core/mailbox.pxi (policies that
@@ -206,7 +207,7 @@ cdef double PICK_SECONDS = 0.01   # how long a thread waits for another one that
 cdef enum:
     MANY_BYTES = 65_536   # of records, beyond which they are copied without the GIL
     CHUNK_BYTES = 1_048_576   # of them that are copied at a time, before their handlers are woken
-    BATCH = 256           # events a subscription is given in a turn, before the others have theirs
+    BATCH = 256           # events that are looked at, or released, at a time
     TIMED = 64            # every so many calls of a direct handler are timed
     RESERVE = 65_536      # events that handlers may publish beyond max_queue where waiting would never end
     TICK = 10_000_000     # ns between two looks of the watch at busy workers
@@ -224,9 +225,6 @@ POLICIES = ("block", "raise", "drop_newest", "drop_oldest", "latest")       # by
 # What the registry has for a class whose instances compute their ids.
 cdef rc_topic by_instance
 by_instance.kind = RC_BY_INSTANCE
-
-cdef rc_u64 nowhere   # the cursor of what holds no gate back
-rc_u64_store(&nowhere, RC_NEVER)
 
 EMPTY = object()   # what Subscription._next returns when there is nothing
 

@@ -197,6 +197,14 @@ cdef extern from "rc_pool.h" nogil:
 cdef extern from "rc_topic.h" nogil:
     ctypedef struct rc_topic   # see below
 
+cdef extern from "rc_member.h":
+    ctypedef struct rc_member   # see below
+    ctypedef struct rc_span:
+        uint64_t next
+        uint64_t end
+        uint64_t calls
+    ctypedef bint (*rc_deliver)(rc_worker *worker, rc_member *member, rc_span *span) noexcept
+
 cdef extern from "rc_member.h" nogil:
     const uint64_t RC_NEVER
     ctypedef enum rc_mode:
@@ -221,6 +229,7 @@ cdef extern from "rc_member.h" nogil:
         PyObject *host             # the Subscription
         rc_mode mode
         rc_policy policy
+        rc_deliver deliver
         uint64_t max_queue
         uint32_t batch
         uint32_t heat
@@ -288,3 +297,17 @@ cdef extern from "rc_topic.h" nogil:
         uint64_t disowned
         rc_u64 only_direct
         rc_u64 event_class
+
+cdef extern from "rc_turn.h":   # not nogil: it calls handlers, which are Python's
+    ctypedef void (*rc_pause)(rc_topic *topic) noexcept
+    bint rc_turn(rc_pool *pool, rc_worker *worker, rc_member *member, uint64_t end, rc_pause pause)
+
+cdef extern from "rc_turn.h" nogil:
+    const uint64_t RC_TURN_EVENTS
+    uint64_t rc_turn_limit(const rc_member *member)
+    ctypedef void (*rc_pause_detached "rc_pause")(rc_topic *topic) noexcept nogil
+    # the same for a member whose handler is a C function
+    bint rc_turn_detached "rc_turn"(
+        rc_pool *pool, rc_worker *worker, rc_member *member, uint64_t end, rc_pause_detached pause
+    )
+    bint rc_deliver_native(rc_worker *worker, rc_member *member, rc_span *span) noexcept

@@ -1,68 +1,37 @@
 # Batches: handlers that take a list of events at a time, or a RecordBatch of records.
 
-cdef turn_t run_batch_turn(rc_worker *worker, rc_topic *topic, Subscription owner, uint64_t stop) noexcept:
-    """As run_turn, for a handler of batches: calls it with what there is from its cursor up to `stop`, at most
-    `batch` events at a time."""
-    cdef rc_member *sub = &owner.c
-    cdef uint64_t begin = rc_u64_load(&sub.cursor), position = begin, next
-    cdef uint64_t calls = 0
-    cdef int64_t started
-    cdef int ticks = 0
-    cdef turn_t how = TURN_DONE
-    rc_turn_begin(worker, &sub.lane, &topic.ring, &sub.cursor)
-    rc_u32_store_seq(&sub.running, 1)   # seq: as in run_turn
-    stop = min(stop, rc_u64_load_seq(&sub.end))
-    started = time_turn(sub, rc_ring_tail(&topic.ring) - begin)
-    while position < stop:
-        next = batch_end(topic, position, min(stop, position + sub.batch))
-        rc_u32_store(&sub.running, <uint32_t>(next - position))   # with these it has begun: see cancel
-        try:
-            call_with_batch(owner, gather(owner, position, next))
-        except MemoryError:
-            report_lost_batch(owner, next - position)
-        calls += 1
-        if next <= topic.disowned:   # the handler has forked, and this is the child
-            rc_u64_count(&sub.start, position - next)   # so these count as delivered
-            started = 0
-            break
-        position = next
-        rc_u64_store(&sub.cursor, position)
-        if rc_turn_attention(worker):
-            rc_turn_attended(worker)
-            rc_u32_store(&sub.running, 0)
-            pause_in_turn(topic)
-            rc_u32_store_seq(&sub.running, 1)
-            stop = min(stop, rc_u64_load_seq(&sub.end))
-            ticks += 1
-            if is_to_be_cut(ticks, started, calls):
-                how = TURN_CUT
-                break
-    if started != 0:
-        end_timing(sub, started, calls, how)
-    rc_u32_store(&sub.running, 0)
-    return TURN_SPLIT if rc_turn_end(topic.pool, worker) else how
+cdef bint deliver_batch(rc_worker *worker, rc_member *sub, rc_span *span) noexcept:
+    """Calls the handler with what there is, at most `batch` events at a time."""
+    cdef rc_topic *topic = sub.topic
+    cdef Subscription owner = <Subscription>sub.host
+    cdef uint64_t end = batch_end(topic, span.next, min(span.end, span.next + sub.batch)), count = end - span.next
+    rc_u32_store(&sub.running, <uint32_t>count)   # with these it has begun: see cancel
+    try:
+        call_with_batch(owner, gather(owner, span.next, end))
+    except MemoryError:
+        report_lost_batch(owner, count)
+    span.next = end
+    span.calls += 1
+    if end <= topic.disowned:   # the handler has forked, and this is the child
+        rc_u64_count(&sub.start, <uint64_t>0 - count)   # so these count as delivered
+        return False
+    rc_u64_store(&sub.cursor, end)
+    return True
 
 
-cdef turn_t run_mail_batch_turn(rc_worker *worker, rc_topic *topic, Subscription owner) noexcept:
-    """The same for a subscription with a mailbox. One batch, then the others have their turn."""
-    cdef rc_member *sub = &owner.c
-    cdef int64_t started
+cdef bint deliver_mail_batch(rc_worker *worker, rc_member *sub, rc_span *span) noexcept:
+    """The same with what is in the mailbox. One batch, then the others have their turn."""
+    cdef Subscription owner = <Subscription>sub.host
     cdef uint64_t taken = 0
-    rc_turn_begin(worker, &sub.lane, &topic.ring, &nowhere)
-    started = time_turn(sub, rc_mail_size(sub.mail))
     try:
         batch = gather_mail(owner, &taken)
-        rc_u32_store(&sub.running, <uint32_t>taken)
         call_with_batch(owner, batch)
     except MemoryError:
         report_lost_batch(owner, taken)
-    rc_u32_store(&sub.running, 0)
     rc_u64_count(&sub.calls, taken)
-    end_timing(sub, started, 1, TURN_DONE)
-    if rc_turn_attention(worker):
-        rc_turn_attended(worker)
-        pause_in_turn(topic)
-    return TURN_SPLIT if rc_turn_end(topic.pool, worker) else TURN_DONE
+    span.next = span.end
+    span.calls += 1
+    return True
 
 
 cdef inline uint64_t batch_end(rc_topic *topic, uint64_t position, uint64_t end) noexcept:

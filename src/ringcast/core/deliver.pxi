@@ -1,31 +1,16 @@
-# Deliver: turns of subscriptions, the topics and lanes that give them.
+# Deliver: what a turn (csrc/rc_turn.h) calls for a span of events, and the topics and lanes that give turns.
 
-cdef enum turn_t:
-    TURN_DONE
-    TURN_CUT      # it lasted over a tick
-    TURN_SPLIT    # the subscription is now in its own lane, which this worker holds; the topic is another's
-
-
-cdef turn_t run_turn(rc_worker *worker, rc_topic *topic, rc_member *sub, uint64_t stop) noexcept:
-    """Calls the handler for the events from its cursor up to `stop`. The events are borrowed from the ring:
-    the cursor, which is moved after each call, keeps the gate from passing them."""
+cdef bint deliver_events(rc_worker *worker, rc_member *sub, rc_span *span) noexcept:
+    """Calls the handler with events one by one. They are borrowed from the ring: the cursor, which is moved after each
+    call, keeps the gate from passing them."""
+    cdef rc_topic *topic = sub.topic
     cdef PyObject *callee = (<Subscription>sub.host).callee
     cdef vectorcallfunc call = (<Subscription>sub.host).call
     cdef PyObject *arguments[2]   # [0] is the callee's to use (PY_VECTORCALL_ARGUMENTS_OFFSET)
     cdef PyObject *result
-    cdef rc_slot *slot
-    cdef uint64_t begin = rc_u64_load(&sub.cursor), position = begin, left = 0
-    cdef int64_t started
-    cdef int ticks = 0
-    cdef turn_t how = TURN_DONE
-    rc_turn_begin(worker, &sub.lane, &topic.ring, &sub.cursor)
-    rc_u32_store_seq(&sub.running, 1)   # seq: before the look at its end, with holds_gate
-    stop = min(stop, rc_u64_load_seq(&sub.end))
-    started = time_turn(sub, rc_ring_tail(&topic.ring) - begin)
-    while position < stop:
-        if left == 0:
-            slot = rc_ring_slot(&topic.ring, position)
-            left = rc_ring_run(position, stop)
+    cdef uint64_t position = span.next, left = rc_ring_run(position, span.end)
+    cdef rc_slot *slot = rc_ring_slot(&topic.ring, position)
+    while True:
         arguments[1] = <PyObject *>rc_slot_event(slot)
         result = call(callee, &arguments[1], 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
         if result == NULL:
@@ -36,41 +21,28 @@ cdef turn_t run_turn(rc_worker *worker, rc_topic *topic, rc_member *sub, uint64_
         slot += 1
         left -= 1
         rc_u64_store(&sub.cursor, position)
-        if rc_turn_attention(worker):
-            rc_turn_attended(worker)
-            rc_u32_store(&sub.running, 0)
-            pause_in_turn(topic)
-            rc_u32_store_seq(&sub.running, 1)
-            stop = min(stop, rc_u64_load_seq(&sub.end))
-            if position < topic.disowned:   # the handler has forked, and this is the child
-                rc_u64_store(&sub.cursor, topic.disowned)
-                started = 0
-                break
-            ticks += 1
-            if is_to_be_cut(ticks, started, position - begin):
-                how = TURN_CUT
-                break
-    if started != 0:
-        end_timing(sub, started, position - begin, how)
-    rc_u32_store(&sub.running, 0)
-    return TURN_SPLIT if rc_turn_end(topic.pool, worker) else how
+        if left == 0 or rc_turn_attention(worker):
+            break
+    span.calls += position - span.next
+    span.next = position
+    if position < topic.disowned:   # the handler has forked, and this is the child
+        rc_u64_store(&sub.cursor, topic.disowned)
+        return False
+    return True
 
 
-cdef turn_t run_record_turn(rc_worker *worker, rc_topic *topic, rc_member *sub, uint64_t stop) noexcept:
-    """As run_turn, for records: each is copied into an object, the same one again unless the handler keeps it."""
+cdef bint deliver_records(rc_worker *worker, rc_member *sub, rc_span *span) noexcept:
+    """The same with records: each is copied into an object, the same one again unless the handler keeps it."""
+    cdef rc_topic *topic = sub.topic
+    cdef PyObject *callee = (<Subscription>sub.host).callee
+    cdef vectorcallfunc call = (<Subscription>sub.host).call
     cdef PyObject *arguments[2]
     cdef PyObject *result
-    cdef uint64_t begin = rc_u64_load(&sub.cursor), position = begin
+    cdef uint64_t position = span.next
     cdef size_t size = topic.ring.record_size
-    cdef int64_t started
-    cdef int ticks = 0
-    cdef turn_t how = TURN_DONE
-    rc_turn_begin(worker, &sub.lane, &topic.ring, &sub.cursor)
-    rc_u32_store_seq(&sub.running, 1)   # seq: before the look at its end, with holds_gate
-    stop = min(stop, rc_u64_load_seq(&sub.end))
-    started = time_turn(sub, rc_ring_tail(&topic.ring) - begin)
+    cdef bint forked = False
     arguments[1] = NULL
-    while position < stop:
+    while not forked:
         # a record that nobody else knows may hold the next one; on free-threaded Python the count is then this thread's
         if arguments[1] != NULL and Py_REFCNT(arguments[1]) == 1:
             memcpy((<Record>arguments[1]).data, rc_record_at(&topic.ring, position), size)
@@ -81,7 +53,7 @@ cdef turn_t run_record_turn(rc_worker *worker, rc_topic *topic, rc_member *sub, 
         if arguments[1] == NULL:
             report_lost_record(sub)
         else:
-            result = (<Subscription>sub.host).call((<Subscription>sub.host).callee, &arguments[1], 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
+            result = call(callee, &arguments[1], 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
             if result == NULL:
                 report_failure(sub, arguments[1])
             else:
@@ -89,25 +61,16 @@ cdef turn_t run_record_turn(rc_worker *worker, rc_topic *topic, rc_member *sub, 
         position += 1
         if position <= topic.disowned:   # the handler has forked, and this is the child
             rc_u64_count(&sub.start, <uint64_t>-1)   # so this one counts as delivered
-            started = 0
+            forked = True
             break
         rc_u64_store(&sub.cursor, position)
-        if rc_turn_attention(worker):
-            rc_turn_attended(worker)
-            rc_u32_store(&sub.running, 0)
-            pause_in_turn(topic)
-            rc_u32_store_seq(&sub.running, 1)
-            stop = min(stop, rc_u64_load_seq(&sub.end))
-            ticks += 1
-            if is_to_be_cut(ticks, started, position - begin):
-                how = TURN_CUT
-                break
+        if position == span.end or rc_turn_attention(worker):
+            break
+    span.calls += position - span.next
+    span.next = position
     if arguments[1] != NULL:
         Py_DECREF(arguments[1])
-    if started != 0:
-        end_timing(sub, started, position - begin, how)
-    rc_u32_store(&sub.running, 0)
-    return TURN_SPLIT if rc_turn_end(topic.pool, worker) else how
+    return not forked
 
 
 cdef void report_lost_record(rc_member *sub) noexcept:
@@ -118,65 +81,29 @@ cdef void report_lost_record(rc_member *sub) noexcept:
     report(<Core>sub.topic.bus, lost, None, <Subscription>sub.host)
 
 
-cdef turn_t run_mail_turn(rc_worker *worker, rc_topic *topic, rc_member *sub) noexcept:
-    """The same for a subscription with a mailbox: takes its events one by one, each with a reference."""
+cdef bint deliver_mail(rc_worker *worker, rc_member *sub, rc_span *span) noexcept:
+    """The same with what is in the mailbox. Each event is taken out, with a reference."""
+    cdef PyObject *callee = (<Subscription>sub.host).callee
+    cdef vectorcallfunc call = (<Subscription>sub.host).call
     cdef PyObject *arguments[2]
     cdef PyObject *result
-    cdef uint64_t called = 0, most = turn_limit(sub)
-    cdef int64_t started
-    cdef int ticks = 0
-    cdef turn_t how = TURN_DONE
-    rc_turn_begin(worker, &sub.lane, &topic.ring, &nowhere)
-    started = time_turn(sub, rc_mail_size(sub.mail))
-    while called < most:
+    while True:
         arguments[1] = take_mail(sub)
         if arguments[1] == NULL:
+            span.end = span.next
             break
-        result = (<Subscription>sub.host).call((<Subscription>sub.host).callee, &arguments[1], 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
+        result = call(callee, &arguments[1], 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
         if result == NULL:
             report_failure(sub, arguments[1])
         else:
             Py_DECREF(result)
         rc_u64_count(&sub.calls, 1)
         Py_DECREF(arguments[1])
-        called += 1
-        if rc_turn_attention(worker):
-            rc_turn_attended(worker)
-            pause_in_turn(topic)
-            ticks += 1
-            if is_to_be_cut(ticks, started, called):
-                how = TURN_CUT
-                break
-    end_timing(sub, started, called, how)
-    return TURN_SPLIT if rc_turn_end(topic.pool, worker) else how
-
-
-cdef inline int64_t time_turn(rc_member *sub, uint64_t waiting) noexcept nogil:
-    """Notes how many are waiting. Returns the time at which the turn begins."""
-    if waiting > rc_u64_load(&sub.high_water):
-        rc_u64_store(&sub.high_water, waiting)
-    return rc_clock_now()
-
-
-cdef inline uint64_t turn_limit(rc_member *sub) noexcept nogil:
-    """How many events a turn may have, before the others have theirs. One call at a time of what may be slow: several
-    such subscriptions are found out soon."""
-    return BATCH if sub.heat == 0 else 1
-
-
-cdef inline bint is_to_be_cut(int ticks, int64_t started, uint64_t calls) noexcept nogil:
-    """Whether others are to have their turn: at least one tick has passed since this one began, or its calls are slow.
-    Asked once a tick."""
-    return ticks == 2 or rc_calls_are_slow(rc_clock_now() - started, calls)
-
-
-cdef inline void end_timing(rc_member *sub, int64_t started, uint64_t calls, turn_t how) noexcept nogil:
-    """Counts how long the calls of a turn took, and judges by that whether the subscription is slow."""
-    cdef int64_t elapsed = rc_clock_now() - started
-    sub.heat = rc_heat_after(sub.heat, elapsed, calls, how == TURN_CUT)
-    if sub.topic.timing:
-        rc_u64_count(&sub.time, <uint64_t>elapsed)
-        rc_u64_count(&sub.timed, calls)
+        span.calls += 1
+        span.next += 1
+        if span.next == span.end or rc_turn_attention(worker):
+            break
+    return True
 
 
 cdef void pause_in_turn(rc_topic *topic) noexcept:
@@ -231,22 +158,15 @@ cdef inline uint64_t find_events(rc_topic *c) noexcept:
     return end
 
 
-cdef inline turn_t run_a_turn(rc_worker *worker, rc_topic *c, Subscription sub, uint64_t end) noexcept:
-    """Gives a subscription its turn of the events before `end`, if there are any for it."""
-    cdef uint64_t cursor
+cdef inline bint run_a_turn(rc_worker *worker, rc_topic *c, Subscription sub, uint64_t end) noexcept:
+    """Gives a subscription its turn of the events before `end`, if there are any for it. Returns whether the turn was
+    split: see rc_turn."""
+    cdef uint64_t cursor, limit = rc_turn_limit(&sub.c)
     if sub.c.mail != NULL:
-        if not sub.has_events(end):
-            return TURN_DONE
-        return run_mail_batch_turn(worker, c, sub) if sub.c.batch else run_mail_turn(worker, c, &sub.c)
+        return sub.has_events(end) and rc_turn(c.pool, worker, &sub.c, 1 if sub.c.batch else limit, pause_in_turn)
     cursor = rc_u64_load(&sub.c.cursor)
-    if cursor >= end:
-        return TURN_DONE
-    end = min(end, cursor + max(turn_limit(&sub.c), <uint64_t>sub.c.batch))
-    if sub.c.batch:
-        return run_batch_turn(worker, c, sub, end)
-    if c.ring.record_size != 0:
-        return run_record_turn(worker, c, &sub.c, end)
-    return run_turn(worker, c, &sub.c, end)
+    end = min(end, cursor + max(limit, <uint64_t>sub.c.batch))
+    return cursor < end and rc_turn(c.pool, worker, &sub.c, end, pause_in_turn)
 
 
 cdef void run_topic(rc_worker *worker, rc_topic *c) noexcept:
@@ -255,7 +175,6 @@ cdef void run_topic(rc_worker *worker, rc_topic *c) noexcept:
     cdef Topic topic = <Topic>c.host
     cdef Subscription sub
     cdef uint64_t end
-    cdef turn_t how
     while True:
         end = find_events(c)
         for sub in topic.members():
@@ -265,8 +184,7 @@ cdef void run_topic(rc_worker *worker, rc_topic *c) noexcept:
                 if sub.has_work(end):
                     schedule(c, &sub.c.lane, <PyObject *>sub)
                 continue
-            how = run_a_turn(worker, c, sub, end)
-            if how == TURN_SPLIT:
+            if run_a_turn(worker, c, sub, end):
                 sub.c.heat = RC_HOTTEST
                 Py_INCREF(c.bus)   # the token of the lane that the worker now holds
                 Py_INCREF(<PyObject *>sub)

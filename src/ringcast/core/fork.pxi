@@ -11,7 +11,7 @@
 # that what it guards is whole.
 #
 # The one thread may be a worker: a handler has forked. It keeps its task and, where it has one in hand, its event, and
-# finds out when the handler returns (run_turn).
+# finds out when the handler returns (rc_deliver).
 
 cdef double FORK_SECONDS = 1.0   # how long a fork waits for a thread that subscribes
 

@@ -185,20 +185,17 @@ cdef void run_native_topic(rc_worker *worker, rc_topic *c, uint32_t patience) no
     cdef rc_member *sub
     cdef uint64_t found
     cdef uint32_t at
-    cdef turn_t how
     while True:
         found = find_for_natives(c, patience)
         at = 0
         sub = native_member(c, at)
         while sub != NULL:
-            how = TURN_DONE
             if rc_task_now(&sub.lane) != RC_SHARED:
                 if has_native_work(sub, found):
                     rc_pool_schedule(c.native_pool, &sub.lane)
                 at += 1
             elif rc_u64_load(&sub.cursor) < min(found, rc_u64_load(&sub.end)):
-                how = run_native_turn(worker, c, sub, found)
-                if how == TURN_SPLIT:
+                if rc_turn_detached(c.native_pool, worker, sub, found, advance_records):
                     sub.heat = RC_HOTTEST
                     run_native_lane(worker, sub)
                     return
@@ -245,7 +242,7 @@ cdef void run_native_lane(rc_worker *worker, rc_member *sub) noexcept nogil:
         advance_records(c)   # at first for the turn that was split
         found = look_for_events(c, NATIVE_RUN)
         while rc_u64_load(&sub.cursor) < min(found, rc_u64_load(&sub.end)):
-            run_native_turn(worker, c, sub, found)
+            rc_turn_detached(c.native_pool, worker, sub, found, advance_records)
             advance_records(c)
             if rc_pool_short_of_workers(c.native_pool):
                 rc_pool_yield(c.native_pool, worker)
@@ -262,40 +259,6 @@ cdef void run_native_lane(rc_worker *worker, rc_member *sub) noexcept nogil:
         if not has_native_work(sub, rc_u64_load_seq(&c.end)) or not rc_task_acquire(&sub.lane):
             break
     rc_pool_leave(c.native_pool, worker)
-
-
-cdef turn_t run_native_turn(rc_worker *worker, rc_topic *c, rc_member *sub, uint64_t stop) noexcept nogil:
-    """Calls the handler with the records from its cursor up to `stop`, page by page."""
-    cdef uint64_t begin = rc_u64_load(&sub.cursor), position = begin, count, calls = 0
-    cdef size_t size = c.ring.record_size
-    cdef int64_t started
-    cdef int ticks = 0
-    cdef turn_t how = TURN_DONE
-    rc_turn_begin(worker, &sub.lane, &c.ring, &sub.cursor)
-    rc_u32_store_seq(&sub.running, 1)   # seq: as in run_turn
-    stop = min(stop, rc_u64_load_seq(&sub.end))
-    started = time_turn(sub, rc_ring_tail(&c.ring) - begin)
-    while position < stop:
-        count = rc_ring_run(position, stop)
-        rc_u32_store(&sub.running, <uint32_t>count)   # with these it has begun: see cancel
-        sub.native(rc_record_at(&c.ring, position), count, size, sub.userdata)
-        position += count
-        calls += 1
-        rc_u64_store(&sub.cursor, position)
-        if rc_turn_attention(worker):
-            rc_turn_attended(worker)
-            rc_u32_store(&sub.running, 0)
-            advance_records(c)
-            rc_u32_store_seq(&sub.running, 1)
-            stop = min(stop, rc_u64_load_seq(&sub.end))
-            ticks += 1
-            if is_to_be_cut(ticks, started, calls):
-                how = TURN_CUT
-                break
-    if started != 0:
-        end_timing(sub, started, calls, how)
-    rc_u32_store(&sub.running, 0)
-    return TURN_SPLIT if rc_turn_end(c.native_pool, worker) else how
 
 
 cdef void retire_native(rc_member *c) noexcept with gil:

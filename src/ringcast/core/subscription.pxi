@@ -709,6 +709,15 @@ cdef Subscription new_subscription(
             sub.key = options.key
             sub.by_key = {}
             sub.keyed_lock = threading.RLock()
+    if native != 0:
+        sub.c.deliver = rc_deliver_native
+    elif options.mode == RC_QUEUED:
+        if sub.c.mail != NULL:
+            sub.c.deliver = deliver_mail_batch if sub.c.batch else deliver_mail
+        elif sub.c.batch:
+            sub.c.deliver = deliver_batch
+        else:
+            sub.c.deliver = deliver_events if topic.layout is None else deliver_records
     rc_task_init(&sub.c.lane, RC_LANE, &sub.c)
     if options.mode == RC_LOOP:   # nobody wakes its consumer before there is one: see _set_consumer
         sub.waits = []

@@ -183,7 +183,7 @@ cdef class Topic:
         self.c.pool = &core.pool.c
         self.c.native_pool = &core.native_pool.c
         self.c.timing = core.timing
-        rc_u32_store(&self.c.turn, BATCH)
+        rc_u32_store(&self.c.turn, RC_TURN_EVENTS)
         rc_u64_store(&self.c.limit, core.max_queue)
         self.c.first = rc_ring_tail(&self.c.ring)
         rc_u64_store(&self.c.end, self.c.first)
@@ -355,7 +355,7 @@ cdef class Topic:
     cdef void set_members(self, tuple members) noexcept:
         """Under the lock; the caller holds the old tuple, so that it is not released here."""
         cdef uint64_t limit = self.c.ring.max_queue
-        cdef uint32_t pooled = 0, limited = 0, turn = BATCH, native = 0, particular = 0
+        cdef uint32_t pooled = 0, limited = 0, turn = RC_TURN_EVENTS, native = 0, particular = 0
         cdef Py_ssize_t at
         cdef rc_member *sub
         for at in range(len(members)):
