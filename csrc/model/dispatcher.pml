@@ -52,7 +52,7 @@
 byte tail;
 bool closed;                     /* the upper bit of the tail */
 byte gate_seen;                  /* a store of it that others see late only makes them look again */
-bool locked;                     /* topic_t.lock: its holder has fenced what it has stored, but for a mutation */
+bool locked;                     /* rc_topic.lock: its holder has fenced what it has stored, but for a mutation */
 byte room_waiters, work_waiters; /* of the two parks: where producers wait for room, and workers for tasks */
 byte progress_waiters;           /* where close waits for deliveries */
 bool ticket[THREADS];            /* whether the thread has a ticket that is still that of the epoch */
@@ -430,7 +430,7 @@ holding: /* run_topic: the worker holds the task */
 #endif
             STORE(END, end_found);
             FENCED;
-            do /* run_turn */
+            do /* rc_turn */
             :: cursor < end_found -> handle(); STORE(CURSOR, cursor)
             :: cursor == end_found -> break
             od;
