@@ -880,8 +880,7 @@ cdef class Core:
             self.natives -= 1
             if self.natives == 0:
                 native_dispatchers.discard(self)
-                self.native_pool.released.append(self)
-                rc_u32_store(&self.native_pool.has_released, 1)
+                self.native_pool.release(self)
 
     cdef uint32_t outstanding(self) noexcept:
         return rc_pool_outstanding(&self.pool.c) + rc_pool_outstanding(&self.native_pool.c)

@@ -49,6 +49,7 @@ def after_fork_in_child(Core core, bint locked):
         core.pool.listeners_lock = threading.RLock()
         rc_u32_store(&core.pool.listening, 0)
         core.native_pool.threads = []
+        core.native_pool.released_lock = threading.RLock()
         rc_u32_store(&core.native_pool.started, 0)
         rc_u32_store(&core.native_pool.watched, 0)
         rc_u32_store(&core.pool.watched, 0)

@@ -27,7 +27,8 @@ cdef class NativePool:
     cdef Pool main            # whose `progress` is told when something is done
     cdef list threads
     cdef int number
-    cdef list released        # Cores that need not be kept any more, once nothing is scheduled
+    cdef list released        # Cores and Subscriptions that need not be kept any more, once nothing is scheduled
+    cdef object released_lock  # re-entrant, because finalizers may come in anywhere
     cdef rc_u32 has_released
     cdef rc_u32 started
     cdef rc_u32 watched       # whether the watch runs
@@ -40,11 +41,30 @@ cdef class NativePool:
         self.main = main
         self.threads = []
         self.released = []
+        self.released_lock = threading.RLock()
         self.patience = PATIENCE if parallel > 1 else 0
 
     def __dealloc__(self):
         if self.made:
             rc_pool_destroy(&self.c)
+
+    cdef void release(self, what) noexcept:
+        """Lets go of something when nothing is scheduled."""
+        try:
+            with self.released_lock:
+                self.released.append(what)
+                rc_u32_store(&self.has_released, 1)
+        except BaseException as exception:   # no memory, or a signal's handler has raised: it stays for good
+            Py_INCREF(<PyObject *>what)
+            set_aside(exception, "while a native subscription ended")
+
+    cdef let_go(self):
+        """Lets go of what was released, if nothing is scheduled; else whoever ends the last task does."""
+        with self.released_lock:   # what comes now may be known to a task that is scheduled now
+            if rc_pool_outstanding(&self.c) != 0:
+                return
+            released, self.released = self.released, []   # freed after the lock
+            rc_u32_store(&self.has_released, 0)
 
     cdef start(self):
         """Starts the watch and a first worker, unless they are there."""
@@ -76,8 +96,8 @@ cdef class NativePool:
         while not ends:
             with nogil:
                 ends = run_native_tasks(worker, &self.c, self.main, &self.has_released, self.patience)
-            if rc_u32_exchange(&self.has_released, 0):
-                self.released.clear()
+            if not ends:
+                self.let_go()
 
     def watch(self):
         """The watch's thread."""
@@ -270,10 +290,12 @@ cdef void retire_native(rc_member *c) noexcept with gil:
 
 
 cdef void retire_native_lane(rc_worker *worker, rc_member *c) noexcept with gil:
-    """The same, and gives up its lane, which must not be freed before."""
+    """The same, and gives up its lane. Whoever runs the topic may have just found the member there (native_member): it is
+    freed when nothing of the pool is scheduled."""
     cdef Subscription sub = <Subscription>c.host
     cdef Core core = <Core>c.topic.bus
     sub.retire()
+    core.native_pool.release(sub)
     core.native_left()
     rc_pool_leave(&core.native_pool.c, worker)
 
