@@ -3,8 +3,8 @@
     python benchmarks/leaks.py [--full] [NAME...]
 
 Each case runs in a fresh process and compares resident size and Python's allocated blocks after a warm-up with those at
-the end. Exits with 1 where they grow, each time that a case is run. --full runs 10 million events, a million subscriptions and 100,000
-dispatchers; without it a fiftieth of that.
+the end. Exits with 1 where they grow, each time that a case is run. --full runs 10 million events, a million
+subscriptions and 100,000 dispatchers; without it a fiftieth of that.
 """
 
 from __future__ import annotations

@@ -3,13 +3,14 @@
 import enum
 import functools
 import gc
+import importlib
 import weakref
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import pytest
 
-from ringcast import EventClassError, TypeIdError, type_id
+from ringcast import EventClassError, TypeIdError, record, type_id
 
 
 @dataclass
@@ -420,3 +421,123 @@ def test_a_class_that_takes_the_address_of_an_instance_computing_one(bus, make_r
             break
     if not repeated:
         pytest.skip("this interpreter never used an address again")
+
+
+# --- classes that are defined again: by a notebook's cell, or a module, that runs again ---
+
+STATED = "class Started:\n    __event_type__ = 0x42\n"
+
+
+def run_cell(names, cell):
+    exec(cell, names)
+    return names["Started"]
+
+
+@pytest.fixture
+def notebook():
+    return {"__name__": "notebook"}
+
+
+def test_a_class_that_states_its_id_takes_the_place_of_the_one_before(bus, notebook, deadline):
+    got = []
+    first = run_cell(notebook, STATED)
+    bus.subscribe(first, got.append)
+    second = run_cell(notebook, STATED)
+    assert second is not first
+    assert bus.publish(second()) == 1  # the subscription stays
+    assert bus.publish(first()) == 1  # as do events that were there already
+    bus.subscribe(second, got.append)
+    assert (bus.publish(second()), bus.publish(first())) == (2, 2)
+    assert bus.wait_idle(deadline)
+    assert [type(event) for event in got].count(second) == 3
+    assert [topic.event_class for topic in bus.stats().topics] == [second]
+
+
+def test_a_handler_of_the_class_before_may_still_be_subscribed(bus, notebook, deadline):
+    first = run_cell(notebook, STATED)
+    got = []
+
+    def show(started):
+        got.append(started)
+
+    show.__annotations__["started"] = first
+    bus.subscribe(show)
+    second = run_cell(notebook, STATED)
+    bus.publish(second())
+    bus.subscribe(show)
+    bus.subscribe_to(0x42, show)
+    assert bus.publish(second()) == 3
+    assert bus.wait_idle(deadline)
+    assert len(got) == 4
+
+
+def test_it_goes_with_its_subscriptions_when_both_classes_are_freed(bus, notebook):
+    run_cell(notebook, STATED)
+    bus.subscribe(notebook["Started"], lambda started: None).cancel()
+    run_cell(notebook, STATED)
+    bus.publish(notebook.pop("Started")())
+    gc.collect()
+
+    class Other:
+        __event_type__ = 0x42
+
+    assert bus.publish(Other()) == 0  # the id is open again
+
+
+def test_a_class_with_slots_that_a_decorator_makes_again_is_the_same(bus):
+    cell = "@dataclass(slots=True)\nclass Started:\n    __event_type__: ClassVar[int] = 0x42\n"
+    names = {"__name__": "notebook", "dataclass": keep_first(bus), "ClassVar": ClassVar}
+    exec(cell, names)
+    assert bus.publish(names["Started"]()) == 1
+
+
+def keep_first(bus):
+    """A decorator that subscribes to the class that it is given, before it is made again with slots."""
+
+    def decorate(slots):
+        def make(cls):
+            bus.subscribe(cls, lambda event: None)
+            return dataclass(slots=slots)(cls)
+
+        return make
+
+    return decorate
+
+
+def test_a_module_that_is_loaded_again(bus, tmp_path, monkeypatch):
+    (tmp_path / "ringcast_events_again.py").write_text(STATED)
+    monkeypatch.syspath_prepend(tmp_path)
+    module = importlib.import_module("ringcast_events_again")
+    bus.subscribe(module.Started, lambda started: None)
+    module = importlib.reload(module)
+    assert bus.publish(module.Started()) == 1
+
+
+def test_with_an_automatic_id_the_class_is_another_one(bus, notebook):
+    cell = "class Started:\n    pass\n"
+    bus.subscribe(run_cell(notebook, cell), lambda started: None)
+    assert bus.publish(run_cell(notebook, cell)()) == 0
+
+
+def test_classes_of_one_name_that_a_function_makes_are_told_apart(bus):
+    def make():
+        class Started:
+            __event_type__ = 0x42
+
+        return Started
+
+    bus.subscribe(make(), lambda started: None)
+    with pytest.raises(EventClassError) as refused:
+        bus.publish(make()())
+    name = f"{__name__}.{make.__qualname__}.<locals>.Started"
+    assert str(refused.value) == (
+        f"type id 0x42 belongs to {name}: {name} (another class of that name) needs an id of its own"
+    )
+
+
+def test_a_record_type_that_is_defined_again_is_refused(bus, notebook):
+    cell = "@record\nclass Started:\n    __event_type__: ClassVar[int] = 0x42\n    at: float\n"
+    notebook |= {"record": record, "ClassVar": ClassVar}
+    bus.subscribe(run_cell(notebook, cell), lambda started: None)
+    with pytest.raises(EventClassError, match="another class of that name"):
+        bus.publish(run_cell(notebook, cell)(1.0))

@@ -48,7 +48,7 @@ from ringcast.errors import (
     TypeIdError,
 )
 from ringcast._threads import Thread, ringcast_watch, ringcast_worker
-from ringcast.events import check_type_id, class_name, identify, shown
+from ringcast.events import check_type_id, class_name, identify, is_defined_again, shown
 from ringcast.handlers import handler_name
 
 cimport cython
@@ -100,6 +100,7 @@ cdef extern from "Python.h":
     void Py_DECREF(PyObject *)
     PyObject *PyObject_Vectorcall(PyObject *, PyObject **, size_t, PyObject *)
     PyObject *PyList_New(Py_ssize_t) except NULL
+    void PyErr_SetObject(PyObject *, PyObject *)
     void PyList_SET_ITEM(PyObject *, Py_ssize_t, PyObject *)
 
 cdef extern from "Python.h" nogil:
@@ -200,6 +201,18 @@ cdef extern from *:
     int PyFloat_Pack4(double value, char *data, int little) except -1
     Py_ssize_t Py_REFCNT(PyObject *) nogil
     Py_ssize_t PyNumber_AsSsize_t(object, object overflow) except? -1
+
+cdef extern from *:
+    """
+    #define RC_NONE Py_None
+    /* Whether it is a coroutine, or a generator: code that runs only if somebody awaits it, or goes through it. */
+    static inline int rc_is_unrun(PyObject *result)
+    {
+        return PyCoro_CheckExact(result) || PyGen_CheckExact(result) || PyAsyncGen_CheckExact(result);
+    }
+    """
+    PyObject *RC_NONE
+    bint rc_is_unrun(PyObject *result)
 
 cdef double START_SECONDS = 0.1   # how long a publish waits for another one that starts the threads
 cdef double PICK_SECONDS = 0.01   # how long a thread waits for another one that picks events for a mailbox

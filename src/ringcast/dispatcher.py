@@ -24,6 +24,7 @@ from ringcast._core import (
     before_fork,
     is_interrupt,
     nanoseconds,
+    refuse_unrun,
     seconds_to_leave,
     seconds_to_wait,
 )
@@ -37,7 +38,7 @@ from ringcast.errors import (
     LoopBlockedError,
     OptionError,
 )
-from ringcast.events import check_event_class, check_type_id, class_name, identify, is_class, shown, type_id
+from ringcast.events import brief, check_event_class, check_type_id, class_name, identify, is_class, shown, type_id
 from ringcast.handlers import Accepts, check_accepts, inspect_handler, sole_class
 from ringcast.options import (
     HandlerOptions,
@@ -94,15 +95,25 @@ class HandlerFailure(NamedTuple):
 
 
 def log_failure(failure: HandlerFailure) -> None:
-    """Logs to the logger `ringcast` at level ERROR, with the traceback. The default of `on_error`."""
+    """Logs to the logger `ringcast` at level ERROR, with the traceback. The default of `on_error`.
+
+    A handler of log records that fails on what is logged here would fail for ever: that is written to `sys.stderr`, by
+    `logging.lastResort`, and not logged again.
+    """
+    name = handler_name(failure.subscription.handler)
+    _log_error(failure.event, failure.exception, "handler %s failed on %s", name, brief(failure.event))
+
+
+def _log_error(event: object, exception: BaseException, message: str, *arguments: str) -> None:
+    """Log an exception that has to do with an event."""
     import logging  # not before: it would be a good part of the time that importing Ringcast takes
 
-    logging.getLogger("ringcast").error(
-        "handler %s failed on %r",
-        handler_name(failure.subscription.handler),
-        failure.event,
-        exc_info=failure.exception,
-    )
+    logger = logging.getLogger("ringcast")
+    if not isinstance(event, logging.LogRecord) or event.name != logger.name:
+        logger.error(message, *arguments, exc_info=exception)
+    elif logging.lastResort is not None:
+        trace = (type(exception), exception, exception.__traceback__)
+        logging.lastResort.handle(logger.makeRecord(logger.name, logging.ERROR, "", 0, message, arguments, trace))
 
 
 class Dispatcher(Core):
@@ -118,9 +129,10 @@ class Dispatcher(Core):
             min(32, CPUs + 4), as in `concurrent.futures`, and one more for each handler that is stuck in a call, up to
             1,000 more: quick handlers run however many others hang. A number that is given is never exceeded: when as
             many handlers hang, the others wait.
-        on_error: is called with a HandlerFailure when a handler raises, on the thread of the handler. By default
-            the failure is logged to the logger `ringcast`. "raise": what direct handlers raise is raised by `publish`
-            as an ExceptionGroup, when all have run; of other handlers it is logged.
+        on_error: is called with a HandlerFailure when a handler raises, on the thread of the handler; but not for
+            failures of a handler of HandlerFailure, which are logged. By default all failures are logged, to the logger
+            `ringcast`. "raise": what direct handlers raise is raised by `publish` as an ExceptionGroup, when all have
+            run; of other handlers it is logged.
         name: the prefix of the threads' names, "ringcast" by default.
         policy: that of subscriptions which state none; see `HandlerOptions`.
         timing: whether the time of handlers is kept, for `Subscription.handler_seconds`.
@@ -790,20 +802,18 @@ class Dispatcher(Core):
 
     def _report_failure(self, exception: BaseException, event: Any, subscription: Subscription[Any]) -> None:
         """Called by the core. Whatever `on_error` raises ends here, but for a Ctrl-C in the main thread."""
+        failure = HandlerFailure(exception, event, subscription)
+        # a handler of what `on_error` publishes: with each failure it would be given one more
+        on_error = log_failure if isinstance(event, HandlerFailure) else self._on_error
         try:
-            self._on_error(HandlerFailure(exception, event, subscription))
+            answer = on_error(failure)
+            if answer is not None:
+                refuse_unrun(answer, f"on_error={handler_name(on_error)}")
         except BaseException as error:
-            import logging
-
             if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
                 _thread.interrupt_main()  # raised by the main thread as soon as it can be
-
-            logging.getLogger("ringcast").exception(
-                "on_error %s failed on a failure of handler %s: %r",
-                handler_name(self._on_error),
-                handler_name(subscription.handler),
-                exception,
-            )
+            names = handler_name(on_error), handler_name(subscription.handler), brief(exception)
+            _log_error(event, error, "on_error %s failed on a failure of handler %s: %s", *names)
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "open"

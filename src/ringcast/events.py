@@ -29,12 +29,14 @@ from ringcast.errors import EventClassError, TypeIdError
 
 __all__ = [
     "Identity",
+    "brief",
     "check_type_id",
     "class_mro",
     "class_name",
     "class_namespace",
     "identify",
     "is_class",
+    "is_defined_again",
     "shown",
     "type_id",
 ]
@@ -42,6 +44,7 @@ __all__ = [
 _ATTRIBUTE: Final = "__event_type__"
 _MAX_TYPE_ID: Final = 0xFFFF_FFFF
 _FIRST_AUTOMATIC: Final = 0x8000_0000
+_BRIEF: Final = 80  # characters
 
 # What `type` itself answers, whatever the metaclass of the class makes of these names.
 _namespace_of = type.__dict__["__dict__"].__get__
@@ -84,6 +87,15 @@ def class_name(cls: type) -> str:
     module = class_namespace(cls).get("__module__", "builtins")
     name = str(_qualname_of(cls))
     return f"{module}.{name}" if isinstance(module, str) and module != "builtins" else name
+
+
+def is_defined_again(former: type, cls: type) -> bool:
+    """Tell whether a class takes the place of another: a cell of a notebook or a module that was run again.
+
+    That is a class of the same module and name, but not one that a function makes, which may make another at each call.
+    """
+    name = class_name(cls)
+    return former is not cls and name == class_name(former) and "<locals>" not in name
 
 
 def identify(event_class: type) -> Identity:
@@ -187,17 +199,21 @@ def check_type_id(value: object) -> int:
 _WANTED: Final = "a type id is an integer from 0 to 0xFFFFFFFF, not "
 
 
-def shown(value: object) -> str:
-    """Return a short text for `value` and its class for messages; never raises."""
-    if is_class(value):
-        return f"class {class_name(value)}"
+def brief(value: object) -> str:
+    """Return what `repr` says, or its beginning, or where that fails what it is an instance of; never raises."""
     try:
         text = repr(value)
     except Exception:  # a message must come out, whatever a __repr__ does
         return f"an instance of {class_name(type(value))}"
-    if len(text) > 80:
-        text = text[:77] + "..."
-    return f"{text} ({class_name(type(value))})"
+    return text if len(text) <= _BRIEF else text[: _BRIEF - 3] + "..."
+
+
+def shown(value: object) -> str:
+    """Return a short text for `value` and its class for messages; never raises."""
+    if is_class(value):
+        return f"class {class_name(value)}"
+    text, name = brief(value), class_name(type(value))
+    return text if text == f"an instance of {name}" else f"{text} ({name})"
 
 
 def _defines(cls: type, name: str) -> bool:

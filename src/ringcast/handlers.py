@@ -26,7 +26,7 @@ from ringcast.callables import (
     is_asynchronous,
 )
 from ringcast.errors import EventClassError, HandlerTypeError
-from ringcast.events import class_mro, class_name, is_class, shown
+from ringcast.events import class_mro, class_name, is_class, is_defined_again, shown
 
 if TYPE_CHECKING:
     import inspect
@@ -117,9 +117,9 @@ def sole_class(accepts: Accepts) -> type:
 def check_accepts(accepts: Accepts, event_class: type, type_id: int) -> None:
     """Check that a handler takes the events of a class.
 
-    It does when its annotation names the class, a base of it (also a virtual one), or a union with one of
-    these, and when it takes anything. What cannot be decided, as with a protocol without run-time check, is
-    let through.
+    It does when its annotation names the class, a base of it (also a virtual one), or a union with one of these; when
+    the class has taken the place of the annotated one (a cell of a notebook that was run again); and when it takes
+    anything. What cannot be decided, as with a protocol without run-time check, is let through.
 
     Args:
         accepts: from `inspect_handler`.
@@ -129,7 +129,9 @@ def check_accepts(accepts: Accepts, event_class: type, type_id: int) -> None:
     Raises:
         EventClassError: the handler is for another class. The message names both classes and the id.
     """
-    if accepts.classes is None or any(_is_subclass(event_class, base) for base in accepts.classes):
+    if accepts.classes is None or any(
+        _is_subclass(event_class, base) or is_defined_again(base, event_class) for base in accepts.classes
+    ):
         return
     named = " or ".join(class_name(base) for base in accepts.classes)
     raise EventClassError(

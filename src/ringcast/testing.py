@@ -1,6 +1,6 @@
-"""Aids for testing programs that use Ringcast, with pytest.
+"""Aids for testing programs that use Ringcast. All but the fixture are of use without pytest.
 
-In the root `conftest.py`:
+For pytest, in the root `conftest.py`:
 
     pytest_plugins = ["ringcast.testing"]
 
@@ -24,11 +24,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import pytest
-
 from ringcast.callables import handler_name
 from ringcast.dispatcher import Dispatcher, HandlerFailure
 from ringcast.errors import CloseTimeoutError
+from ringcast.events import brief
 from ringcast.options import Policy
 
 __all__ = ["CheckedDispatcher", "drain", "ringcast_dispatcher"]
@@ -98,7 +97,7 @@ class CheckedDispatcher(Dispatcher):
             return
         failures = list(self.failures)
         lines = [
-            f"{handler_name(failure.subscription.handler)} on {failure.event!r}: {failure.exception!r}"
+            f"{handler_name(failure.subscription.handler)} on {brief(failure.event)}: {brief(failure.exception)}"
             for failure in failures[:SHOWN]
         ]
         if len(failures) > SHOWN:
@@ -108,22 +107,6 @@ class CheckedDispatcher(Dispatcher):
         raise AssertionError("\n  ".join([head, *lines])) from group
 
 
-@pytest.fixture
-def ringcast_dispatcher() -> Iterator[CheckedDispatcher]:
-    """A dispatcher for one test, closed after it. The test gets an error if a handler failed or is stuck.
-
-    "Stuck" is what has not delivered everything within 5 seconds of the end of the test.
-    """
-    dispatcher = CheckedDispatcher()
-    yield dispatcher
-    try:
-        dispatcher.close(TIMEOUT)
-    except CloseTimeoutError as error:
-        raise AssertionError(f"at the end of the test {error}") from None
-    finally:
-        dispatcher.check()
-
-
 def _pending(dispatcher: Dispatcher) -> str:
     stats = dispatcher.stats()
     waiting = [(sub.handler, sub.pending) for topic in stats.topics for sub in topic.subscriptions if sub.pending]
@@ -131,3 +114,25 @@ def _pending(dispatcher: Dispatcher) -> str:
     if len(waiting) > SHOWN:
         shown.append(f"and {len(waiting) - SHOWN} more")
     return ", ".join(shown) or "nothing any more"
+
+
+try:
+    import pytest
+except ModuleNotFoundError:  # as with unittest
+    pass
+else:
+
+    @pytest.fixture
+    def ringcast_dispatcher() -> Iterator[CheckedDispatcher]:
+        """A dispatcher for one test, closed after it. The test gets an error if a handler failed or is stuck.
+
+        "Stuck" is what has not delivered everything within 5 seconds of the end of the test.
+        """
+        dispatcher = CheckedDispatcher()
+        yield dispatcher
+        try:
+            dispatcher.close(TIMEOUT)
+        except CloseTimeoutError as error:
+            raise AssertionError(f"at the end of the test {error}") from None
+        finally:
+            dispatcher.check()

@@ -13,6 +13,8 @@ cdef bint deliver_events(rc_worker *worker, rc_member *sub, rc_span *span) noexc
     while True:
         arguments[1] = <PyObject *>rc_slot_event(slot)
         result = call(callee, &arguments[1], 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
+        if result != RC_NONE:
+            result = checked(sub, result)
         if result == NULL:
             report_failure(sub, arguments[1])
         else:
@@ -54,6 +56,8 @@ cdef bint deliver_records(rc_worker *worker, rc_member *sub, rc_span *span) noex
             report_lost_record(sub)
         else:
             result = call(callee, &arguments[1], 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
+            if result != RC_NONE:
+                result = checked(sub, result)
             if result == NULL:
                 report_failure(sub, arguments[1])
             else:
@@ -71,6 +75,35 @@ cdef bint deliver_records(rc_worker *worker, rc_member *sub, rc_span *span) noex
     if arguments[1] != NULL:
         Py_DECREF(arguments[1])
     return not forked
+
+
+cdef PyObject *checked(rc_member *sub, PyObject *result) noexcept:
+    """What a call of the handler has returned; or NULL, with an exception, where that is code that nobody would run."""
+    if result == NULL or not rc_is_unrun(result):
+        return result
+    try:
+        refuse_unrun(<object>result, f"handler {handler_name((<Subscription>sub.host).handler)}")
+    except BaseException as exception:
+        kind = type(exception)
+        PyErr_SetObject(<PyObject *>kind, <PyObject *>exception)
+    Py_DECREF(result)
+    return NULL
+
+
+def refuse_unrun(result, str name):
+    """Raises HandlerTypeError if what `name` has returned is a coroutine or a generator: nobody would run that."""
+    if not rc_is_unrun(<PyObject *>result):
+        return
+    remedy = "a plain function is needed"
+    if hasattr(result, "cr_code"):
+        what = "a coroutine"
+        if name.startswith("handler "):
+            remedy = "subscribe the async def function itself, or make what wraps it async def as well"
+    else:
+        what = "an asynchronous generator" if hasattr(result, "ag_code") else "a generator"
+    if hasattr(result, "close"):   # else Python warns that it was never awaited, and does not say by whom
+        result.close()
+    raise HandlerTypeError(f"{name} has returned {what}, which nobody runs: {remedy}")
 
 
 cdef void report_lost_record(rc_member *sub) noexcept:
@@ -93,6 +126,8 @@ cdef bint deliver_mail(rc_worker *worker, rc_member *sub, rc_span *span) noexcep
             span.end = span.next
             break
         result = call(callee, &arguments[1], 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
+        if result != RC_NONE:
+            result = checked(sub, result)
         if result == NULL:
             report_failure(sub, arguments[1])
         else:

@@ -81,8 +81,9 @@ cdef deliver_direct(Core core, tuple subscriptions, event):
         subscriptions: from Topic.take_direct. Those that are not called, for want of memory, are given back.
 
     Raises:
-        ExceptionGroup: what the handlers have raised, by the dispatcher's choice. `published` is 1: the event was.
-        BaseException: what is no Exception (KeyboardInterrupt, SystemExit), the first of them.
+        BaseExceptionGroup: what the handlers have raised, by the dispatcher's choice; an ExceptionGroup where each is
+            an Exception. `published` is 1: the event was.
+        KeyboardInterrupt, SystemExit: the first of them that a handler has raised.
         Either when all handlers have run.
         MemoryError: none has run.
     """
@@ -128,10 +129,12 @@ cdef deliver_direct(Core core, tuple subscriptions, event):
     rc_place_leave(deliveries, now)
     if raised is not None:
         for first, _, _ in raised:
-            if not isinstance(first, Exception):
+            if isinstance(first, (KeyboardInterrupt, SystemExit)):
                 break
-        else:
-            group = ExceptionGroup(f"{len(raised)} direct handlers failed", [exception for exception, _, _ in raised])
+        else:   # an ExceptionGroup, where each of them is an Exception
+            group = BaseExceptionGroup(
+                f"{len(raised)} direct handlers failed", [exception for exception, _, _ in raised]
+            )
             group.published = 1
             raise group
         for exception, failed_on, sub in raised:   # the publisher gets one only; the others are not to be lost
@@ -212,6 +215,8 @@ cdef list call_direct(Core core, tuple subscriptions, event, uint64_t taken_at, 
         else:
             started = sample_call(&sub.c)
             result = sub.call(sub.callee, &arguments[1], 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
+            if result != RC_NONE:
+                result = checked(&sub.c, result)
             if started != 0:
                 rc_u64_count(&sub.c.time, <uint64_t>(rc_clock_now() - started))
                 rc_u64_count(&sub.c.timed, 1)
@@ -230,7 +235,8 @@ cdef list after_failure(Core core, Subscription sub, event, list raised):
     try:
         raise_current()
     except BaseException as exception:
-        if isinstance(exception, Exception) and not core.raises:
+        # a CancelledError, for one, is of what the handler waited for, and not of the publisher's task
+        if not core.raises and not isinstance(exception, (KeyboardInterrupt, SystemExit)):
             report(core, exception, event, sub)
         elif raised is None:
             raised = [(exception, event, sub)]

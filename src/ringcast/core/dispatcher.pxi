@@ -138,9 +138,10 @@ cdef class Core:
                 handlers that want the publisher's context, may have reached some of them.)
             StartError: the first publish to a queued handler could start no thread.
             After each of these the event has reached nobody.
-            ExceptionGroup: what direct handlers have raised, with `on_error="raise"`, when all have run. What they
-                raise and is no Exception (KeyboardInterrupt, SystemExit) is raised as it is, when all have run: the
-                first of them; what else they have raised goes to `on_error` then.
+            ExceptionGroup: with `on_error="raise"`, what direct handlers have raised, when all have run. (A
+                BaseExceptionGroup where one of it is no Exception.)
+            KeyboardInterrupt, SystemExit: the first that a direct handler has raised, as it is, when all have run; what
+                else they have raised goes to `on_error` then.
         """
         return self.publish_rare(event, nanoseconds(timeout))   # see publish_quickly
 
@@ -162,6 +163,8 @@ cdef class Core:
         cdef rc_topic *topic = self.find_event_id(type_id, event)
         cdef rc_topic *by_class
         cdef tuple wide = ()
+        if topic == NULL and PyType_Check(<PyObject *>event):
+            refuse_class(event)
         if self.wide:
             by_class = self.find_class(type(event))
             if by_class.kind == RC_ROUTE:
@@ -247,7 +250,7 @@ cdef class Core:
             while done < count:   # they also go where events are objects
                 self.publish_rare(new_record(layout, records + done * layout.size), time_left(deadline))
                 done += 1
-        except (RingcastError, ExceptionGroup) as error:
+        except (RingcastError, BaseExceptionGroup) as error:
             error.published = done + getattr(error, "published", 0)   # see deliver_direct
             raise
 
@@ -292,7 +295,7 @@ cdef class Core:
                         continue
                 self.publish_rare(events[at], time_left(deadline))
                 at += 1
-        except (RingcastError, ExceptionGroup) as error:
+        except (RingcastError, BaseExceptionGroup) as error:
             error.published = before + at + getattr(error, "published", 0)
             raise
         return before + count
@@ -306,6 +309,8 @@ cdef class Core:
         cdef tuple wide = ()
         cdef rc_topic *topic = <rc_topic *>rc_registry_find(&self.by_class, class_key(Py_TYPE(<PyObject *>event)))
         if topic == NULL:
+            if PyType_Check(<PyObject *>event):   # and nobody has subscribed to its metaclass
+                refuse_class(event)
             topic = self.find_class(type(event))   # seen for the first time, or closed
         if topic.kind == RC_ROUTE:
             route = <Route>topic.host
@@ -716,6 +721,8 @@ cdef class Core:
             topic = self.topics.get(checked)
             if topic is None:
                 return NULL
+            if PyType_Check(<PyObject *>event) and self.class_of(topic) is None:
+                refuse_class(event)
             self.check_event(topic, type(event))
         return topic.c   # of an automatic id: the event keeps the class, and that the topic
 
@@ -743,20 +750,26 @@ cdef class Core:
         return entry
 
     cdef bind(self, Topic topic, event_class):
-        """Makes the topic that of the class, if it is still open."""
+        """Makes the topic that of the class, if it is still open, or that of the same class before it was defined
+        again: its subscriptions stay, and the events of both go there."""
         cdef uint64_t key = class_key(<PyTypeObject *>event_class), bound = rc_u64_load(&topic.c.event_class)
-        cdef ClassEntry entry
-        if bound == 0:
-            entry = self.entry_of(event_class)
-            entry.topics += (topic,)
-            rc_u64_store(&topic.c.event_class, key)
-        elif bound != key:
+        cdef ClassEntry entry, former
+        if bound == key:
+            return
+        entry = self.entry_of(event_class)
+        if bound != 0:
             owner = self.class_of(topic)
-            raise EventClassError(
-                f"type id {topic.type_id:#x} belongs to "
-                f"{'a class that is just being freed' if owner is None else class_name(owner)}: "
-                f"{class_name(event_class)} needs an id of its own"
-            )
+            # not of records: what is in the ring is laid out as the first class has it
+            if owner is None or topic.layout is not None or not is_defined_again(owner, event_class):
+                raise EventClassError(
+                    f"type id {topic.type_id:#x} belongs to "
+                    f"{'a class that is just being freed' if owner is None else class_name(owner)}: "
+                    f"{class_name(event_class)}{another_of_that_name(owner, event_class)} needs an id of its own"
+                )
+            former = self.entry_of(owner)
+            former.topics = tuple([each for each in former.topics if each is not topic])
+        entry.topics += (topic,)
+        rc_u64_store(&topic.c.event_class, key)
 
     cdef object class_of(self, Topic topic):
         """The class that the topic is bound to. None while it is open, and where the class is just being freed: its
@@ -809,7 +822,7 @@ cdef class Core:
             owner = self.class_of(found)
             if owner is None:   # it was inherited from a class that is no base any more, and is gone
                 self.bind(found, event_class)
-            elif owner is not event_class:
+            elif owner is not event_class and not is_defined_again(owner, event_class):
                 raise EventClassError(
                     f"{class_name(event_class)} inherits type id {found.type_id:#x} from "
                     f"{class_name(owner)}, and its events go where those of that class go: subscribe to that class, or "
@@ -1067,6 +1080,19 @@ cdef class Core:
         if self.native_pool is None:
             return 0, rows
         return rc_pool_workers(&self.pool.c) + rc_pool_workers(&self.native_pool.c), rows
+
+
+def another_of_that_name(owner, event_class):
+    """What tells two classes apart in a message that names both."""
+    same = owner is not None and class_name(owner) == class_name(event_class)
+    return " (another class of that name)" if same else ""
+
+
+cdef refuse_class(event_class):
+    raise EventClassError(
+        f"an event is published, and {class_name(event_class)} is a class: publish({class_name(event_class)}(...)). "
+        f"(Where classes are the events, subscribe to {class_name(type(event_class))} first)"
+    )
 
 
 # --- the quick way of publish ---

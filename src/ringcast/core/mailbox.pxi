@@ -182,8 +182,8 @@ cdef void absorb_picked(rc_member *c, uint64_t last, double seconds, list raised
 
 
 cdef bint pick_next(Subscription sub, Core core, list raised):
-    """Takes the next event out of the ring, if there is one. `raised` is of a publisher: what the user's code raises
-    there and is no Exception (KeyboardInterrupt, SystemExit) is added to it, for publish to raise; or None."""
+    """Takes the next event out of the ring, if there is one. `raised` is of a publisher: a KeyboardInterrupt or SystemExit
+    of the user's code is added to it, for publish to raise; or None."""
     cdef rc_member *c = &sub.c
     cdef PyObject *raw = blank(c.topic) if c.topic.ring.record_size != 0 else NULL
     cdef bint found
@@ -205,10 +205,10 @@ cdef bint pick_next(Subscription sub, Core core, list raised):
     Py_DECREF(raw)
     dropped = None   # kept to the end: its finalizer runs when the event is in the mailbox, and no more in hand
     try:
-        if sub.where is not None and not sub.where(unwrapped(event)):
+        if sub.where is not None and not ask(sub.where, unwrapped(event), "where"):
             rc_u64_count(&c.filtered_early, 1)
         elif c.by_key:
-            dropped = put_by_key(sub, sub.key(unwrapped(event)), event)
+            dropped = put_by_key(sub, ask(sub.key, unwrapped(event), "key"), event)
         else:
             rc_share(raw)
             rc_mutex_lock(&c.mail.mutex)
@@ -222,7 +222,7 @@ cdef bint pick_next(Subscription sub, Core core, list raised):
     except BaseException as exception:
         rc_u64_count(&c.lost, 1)
         rc_u64_count(&c.failures, 1)
-        if raised is not None and not isinstance(exception, Exception):
+        if raised is not None and isinstance(exception, (KeyboardInterrupt, SystemExit)):
             raised.append(exception)
         else:
             report_or_interrupt(core, exception, unwrapped(event), sub)
@@ -236,7 +236,7 @@ cdef make_room(rc_member *c):
     """For a publisher that finds no room: has what the ring holds for the subscription moved, if it can be.
 
     Raises:
-        BaseException: what `where` or `key` has raised and is no Exception, for publish to raise.
+        KeyboardInterrupt, SystemExit: `where` or `key` has raised it, for publish to raise.
     """
     cdef list raised
     if not c.picky:

@@ -18,6 +18,19 @@ cdef Envelope envelop(event):
     return envelope
 
 
+cdef object ask(function, event, str option):
+    """What `where` or `key` says of an event.
+
+    Raises:
+        HandlerTypeError: it says nothing: it has returned a coroutine.
+        BaseException: whatever it raises.
+    """
+    answer = function(event)
+    if rc_is_unrun(<PyObject *>answer):
+        refuse_unrun(answer, f"{option}={handler_name(function)}")
+    return answer
+
+
 cdef inline object unwrapped(event):
     return (<Envelope>event).event if type(event) is Envelope else event
 

@@ -111,7 +111,7 @@ cdef class Subscription:
         """The handler, if it is to have this event: its conditions are met, and there still is a handler."""
         if self.where is not None and self.c.mail == NULL:
             try:
-                wanted = bool(self.where(unwrapped(event)))
+                wanted = bool(ask(self.where, unwrapped(event), "where"))
             except BaseException:
                 rc_u64_count(&self.c.unheard, 1)
                 raise

@@ -1,0 +1,349 @@
+"""What has gone wrong always reaches somebody: once, and in few words."""
+
+import asyncio
+import functools
+import gc
+import logging
+import warnings
+from dataclasses import dataclass
+
+import pytest
+from limits import DEADLINE
+
+from ringcast import Dispatcher, HandlerFailure, HandlerTypeError
+
+
+@dataclass(frozen=True)
+class Tick:
+    number: int = 0
+
+
+async def save(tick: Tick) -> None:
+    raise AssertionError("nobody awaits this")
+
+
+def generate(tick: Tick):
+    raise AssertionError("nobody goes through this")
+    yield
+
+
+async def generate_async(tick: Tick):
+    raise AssertionError("nobody goes through this")
+    yield
+
+
+def forget(function):
+    """A decorator that does not care what the function is."""
+
+    @functools.wraps(function)
+    def wrapper(*arguments):
+        return function(*arguments)
+
+    del wrapper.__wrapped__
+    return wrapper
+
+
+UNRUN = {save: "a coroutine", generate: "a generator", generate_async: "an asynchronous generator"}
+
+
+@pytest.fixture
+def failures():
+    return []
+
+
+@pytest.fixture
+def bus(make_bus, failures):
+    return make_bus(on_error=failures.append)
+
+
+@pytest.fixture
+def no_warning():
+    """Fails the test for a coroutine that Python says was never awaited."""
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        yield
+        gc.collect()
+    assert [str(each.message) for each in seen] == []
+
+
+# --- code that nobody runs ---
+
+
+@pytest.mark.thread_unsafe(reason="looks at all warnings of the process")
+@pytest.mark.parametrize("options", [{}, {"mode": "direct"}, {"once": True}, {"policy": "latest"}, {"batch": 10}], ids=str)
+@pytest.mark.parametrize("function", UNRUN, ids=lambda function: function.__name__)
+def test_a_handler_that_returns_code_which_nobody_runs_has_failed(bus, failures, no_warning, function, options):
+    subscription = bus.subscribe(Tick, forget(function), **options)
+    bus.publish(Tick())
+    assert bus.wait_idle(DEADLINE)
+    (failure,) = failures
+    assert type(failure.exception) is HandlerTypeError
+    assert str(failure.exception).startswith(f"handler {__name__}.{function.__name__} has returned {UNRUN[function]}, which")
+    assert (subscription.delivered, subscription.errors) == (1, 1)
+
+
+def test_the_report_says_what_to_do(bus, failures):
+    bus.subscribe(Tick, forget(save))
+    bus.publish(Tick())
+    assert bus.wait_idle(DEADLINE)
+    assert str(failures[0].exception).endswith(
+        "nobody runs: subscribe the async def function itself, or make what wraps it async def as well"
+    )
+
+
+def test_what_else_a_handler_returns_is_its_own_business(bus, failures):
+    loop = asyncio.new_event_loop()
+    future = loop.create_future()
+    for result in (0, "text", [], future, iter([])):
+        bus.subscribe(Tick, lambda tick, result=result: result)
+    bus.publish(Tick())
+    assert bus.wait_idle(DEADLINE)
+    loop.close()
+    assert failures == []
+
+
+@pytest.mark.thread_unsafe(reason="looks at all warnings of the process")
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"where": forget(save)},
+        {"where": forget(save), "mode": "direct"},
+        {"where": forget(save), "policy": "drop_oldest"},
+        {"key": forget(save), "policy": "latest"},
+    ],
+    ids=["where", "where, direct", "where, dropping", "key"],
+)
+def test_a_where_or_key_that_answers_with_a_coroutine_has_failed(bus, failures, no_warning, options):
+    got = []
+    subscription = bus.subscribe(Tick, got.append, **options)
+    bus.publish(Tick())
+    assert bus.wait_idle(DEADLINE)
+    (failure,) = failures
+    assert f"={__name__}.save has returned a coroutine, which nobody runs: a plain function" in str(failure.exception)
+    assert (got, subscription.errors, subscription.dropped) == ([], 1, 1)
+
+
+@pytest.mark.thread_unsafe(reason="looks at all warnings of the process")
+def test_an_on_error_that_returns_a_coroutine_is_named_and_the_failure_logged(make_bus, caplog, no_warning):
+    async def tell(failure):
+        raise AssertionError("nobody awaits this")
+
+    bus = make_bus(on_error=forget(tell))
+    bus.subscribe(Tick, lambda tick: 1 / 0)
+    bus.publish(Tick())
+    assert bus.wait_idle(DEADLINE)
+    (record,) = caplog.records
+    assert "ZeroDivisionError" in record.getMessage()
+    assert "has returned a coroutine" in str(record.exc_info[1])
+
+
+# --- who is told of what ---
+
+
+class Fatal(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("exception", [asyncio.CancelledError, GeneratorExit, Fatal, ValueError])
+def test_what_a_direct_handler_raises_is_not_the_publishers(bus, failures, exception):
+    after = []
+
+    def handler(tick: Tick) -> None:
+        raise exception
+
+    bus.subscribe(handler, mode="direct")
+    bus.subscribe(Tick, after.append, mode="direct")
+    assert bus.publish(Tick()) == 2
+    assert [type(failure.exception) for failure in failures] == [exception]
+    assert after == [Tick()]
+
+
+def test_a_cancelled_future_of_a_direct_handler_does_not_cancel_the_publishers_task(bus, failures):
+    async def main():
+        future = asyncio.get_running_loop().create_future()
+        future.cancel()
+        bus.subscribe(Tick, lambda tick: future.result(), mode="direct")
+
+        async def publish():
+            bus.publish(Tick())
+            return "went on"
+
+        return await asyncio.create_task(publish())
+
+    assert asyncio.run(main()) == "went on"
+    assert [type(failure.exception) for failure in failures] == [asyncio.CancelledError]
+
+
+def test_a_publisher_that_wants_what_is_raised_gets_all_of_it(make_bus):
+    bus = make_bus(on_error="raise")
+    for exception in (ValueError, asyncio.CancelledError):
+
+        def handler(tick: Tick, exception=exception) -> None:
+            raise exception
+
+        bus.subscribe(Tick, handler, mode="direct")
+    with pytest.raises(BaseExceptionGroup) as raised:
+        bus.publish(Tick())
+    assert [type(each) for each in raised.value.exceptions] == [ValueError, asyncio.CancelledError]
+    assert raised.value.published == 1
+    with pytest.raises(BaseExceptionGroup) as raised:
+        bus.publish_many([Tick(), Tick()])
+    assert raised.value.published == 1
+
+
+@pytest.mark.parametrize("exception", [KeyboardInterrupt, SystemExit])
+def test_but_an_interrupt_is(bus, failures, exception):
+    def handler(tick: Tick) -> None:
+        raise exception
+
+    bus.subscribe(handler, mode="direct")
+    with pytest.raises(exception):
+        bus.publish(Tick())
+    assert failures == []
+
+
+# --- reports that lead to reports ---
+
+
+class ToBus(logging.Handler):
+    def __init__(self, bus):
+        super().__init__()
+        self.bus = bus
+
+    def emit(self, record):
+        self.bus.publish(record)
+
+
+@pytest.fixture
+def log(make_bus, monkeypatch):
+    """A logger, of which Ringcast's is a child as of all others are of the root, and a dispatcher for its records."""
+    bus = make_bus()
+    root, ours = logging.getLogger("program"), logging.getLogger("ringcast")
+    handler = ToBus(bus)
+    monkeypatch.setattr(ours, "parent", root)
+    root.addHandler(handler)
+    yield root, bus
+    root.removeHandler(handler)
+
+
+@pytest.mark.thread_unsafe(reason="sys.stderr, and loggers, are everybody's")
+@pytest.mark.parametrize("mode", ["queued", "direct"])
+def test_a_handler_of_log_records_that_fails_is_told_of_its_failure_once(log, capsys, mode):
+    root, bus = log
+    calls = []
+
+    def send(record: logging.LogRecord) -> None:
+        calls.append((record.name, record.getMessage()))
+        raise ConnectionError("cannot send")
+
+    bus.subscribe(send, mode=mode)
+    root.warning("one line")
+    assert bus.wait_idle(DEADLINE)
+    (first, second) = calls
+    assert first == ("program", "one line")
+    assert second[0] == "ringcast"
+    assert "send failed on <LogRecord: program" in second[1]
+    shown = capsys.readouterr().err
+    assert shown.count("send failed on <LogRecord: ringcast") == 1
+    assert shown.count("ConnectionError: cannot send") == 1
+
+
+@pytest.mark.parametrize("mode", ["queued", "direct"])
+def test_a_handler_of_failures_that_fails_is_logged_and_gets_no_failure_of_its_own(make_bus, caplog, mode):
+    bus = make_bus(on_error=lambda failure: bus.publish(failure))
+    calls = []
+
+    def note(failure: HandlerFailure) -> None:
+        calls.append(failure.event)
+        raise OSError("no room")
+
+    bus.subscribe(note, mode=mode)
+    bus.subscribe(Tick, lambda tick: 1 / 0, mode=mode)
+    bus.publish(Tick(7))
+    assert bus.wait_idle(DEADLINE)
+    assert calls == [Tick(7)]
+    assert [type(record.exc_info[1]) for record in caplog.records] == [OSError]
+
+
+class Hostile:
+    def __repr__(self):
+        raise RuntimeError("no repr")
+
+
+class Enormous:
+    def __repr__(self):
+        return "x" * 1_000_000
+
+
+class HostileError(Exception):
+    def __repr__(self):
+        raise RuntimeError("no repr")
+
+    __str__ = __repr__
+
+
+@pytest.mark.parametrize("batch", [None, 100])
+@pytest.mark.parametrize("event", [Hostile(), Enormous()], ids=["hostile", "enormous"])
+def test_a_report_comes_out_whatever_its_event_says_of_itself(make_bus, caplog, event, batch):
+    bus = make_bus()
+
+    def fail(event):
+        raise HostileError
+
+    bus.subscribe(type(event), fail, **({} if batch is None else {"batch": batch}))
+    bus.publish_many([event] * 100)
+    assert bus.wait_idle(DEADLINE)
+    assert caplog.records
+    for record in caplog.records:
+        assert "fail failed on" in record.getMessage()
+        assert len(record.getMessage()) < 300
+        assert "HostileError" in logging.Formatter().format(record)
+
+
+def test_so_does_that_of_an_on_error_that_fails(make_bus, caplog):
+    def on_error(failure):
+        raise HostileError
+
+    def fail(event: Hostile):
+        raise HostileError
+
+    bus = make_bus(on_error=on_error)
+    bus.subscribe(fail)
+    bus.publish(Hostile())
+    assert bus.wait_idle(DEADLINE)
+    (record,) = caplog.records
+    assert "fail: an instance of" in record.getMessage()
+
+
+# --- classes in place of events ---
+
+
+@pytest.mark.parametrize("publish", ["publish", "publish_many", "publish_to", "apublish"])
+def test_a_class_in_place_of_an_event_is_refused_with_the_call_that_was_meant(publish):
+    from ringcast import EventClassError
+
+    async def main():
+        async with Dispatcher() as bus:
+            bus.subscribe(Tick, lambda tick: None)
+            calls = {
+                "publish": lambda: bus.publish(Tick),
+                "publish_many": lambda: bus.publish_many([Tick]),
+                "publish_to": lambda: bus.publish_to(1, Tick),
+            }
+            with pytest.raises(EventClassError) as refused:
+                await bus.apublish(Tick) if publish == "apublish" else calls[publish]()
+            return str(refused.value)
+
+    name = f"{__name__}.Tick"
+    assert asyncio.run(main()).startswith(f"an event is published, and {name} is a class: publish({name}(...))")
+
+
+def test_where_classes_are_the_events_they_are_published(bus):
+    got = []
+    bus.subscribe(type, got.append)
+    assert bus.publish(Tick) == 1
+    bus.subscribe_to(7, got.append)
+    with pytest.raises(Exception, match="is a class"):
+        bus.publish_to(7, int)
+    assert bus.wait_idle(DEADLINE)
+    assert got == [Tick]
