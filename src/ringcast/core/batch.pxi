@@ -118,14 +118,9 @@ cdef void call_with_batch(Subscription owner, batch) noexcept:
         return
     arguments[1] = <PyObject *>batch
     result = PyObject_Vectorcall(<PyObject *>handler, &arguments[1], 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
-    if result != RC_NONE:
-        result = checked(&owner.c, result)
     if owner.guarded:
         rc_u64_count(&owner.c.heard, <uint64_t>events)
-    if result == NULL:
-        report_failure(&owner.c, arguments[1])
-    else:
-        Py_DECREF(result)
+    end_call(&owner.c, arguments[1], result)
 
 
 cdef void report_lost_batch(Subscription owner, uint64_t count) noexcept:

@@ -13,12 +13,7 @@ cdef bint deliver_events(rc_worker *worker, rc_member *sub, rc_span *span) noexc
     while True:
         arguments[1] = <PyObject *>rc_slot_event(slot)
         result = call(callee, &arguments[1], 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
-        if result != RC_NONE:
-            result = checked(sub, result)
-        if result == NULL:
-            report_failure(sub, arguments[1])
-        else:
-            Py_DECREF(result)
+        end_call(sub, arguments[1], result)
         position += 1
         slot += 1
         left -= 1
@@ -56,12 +51,7 @@ cdef bint deliver_records(rc_worker *worker, rc_member *sub, rc_span *span) noex
             report_lost_record(sub)
         else:
             result = call(callee, &arguments[1], 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
-            if result != RC_NONE:
-                result = checked(sub, result)
-            if result == NULL:
-                report_failure(sub, arguments[1])
-            else:
-                Py_DECREF(result)
+            end_call(sub, arguments[1], result)
         position += 1
         if position <= topic.disowned:   # the handler has forked, and this is the child
             rc_u64_count(&sub.start, <uint64_t>-1)   # so this one counts as delivered
@@ -75,6 +65,22 @@ cdef bint deliver_records(rc_worker *worker, rc_member *sub, rc_span *span) noex
     if arguments[1] != NULL:
         Py_DECREF(arguments[1])
     return not forked
+
+
+cdef inline void end_call(rc_member *sub, PyObject *event, PyObject *result) noexcept:
+    """After a call of the handler with the event."""
+    if result == RC_NONE:   # mostly
+        Py_DECREF(result)
+    else:
+        end_odd_call(sub, event, result)
+
+
+cdef void end_odd_call(rc_member *sub, PyObject *event, PyObject *result) noexcept:
+    result = checked(sub, result)
+    if result == NULL:
+        report_failure(sub, event)
+    else:
+        Py_DECREF(result)
 
 
 cdef PyObject *checked(rc_member *sub, PyObject *result) noexcept:
@@ -126,12 +132,7 @@ cdef bint deliver_mail(rc_worker *worker, rc_member *sub, rc_span *span) noexcep
             span.end = span.next
             break
         result = call(callee, &arguments[1], 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
-        if result != RC_NONE:
-            result = checked(sub, result)
-        if result == NULL:
-            report_failure(sub, arguments[1])
-        else:
-            Py_DECREF(result)
+        end_call(sub, arguments[1], result)
         rc_u64_count(&sub.calls, 1)
         Py_DECREF(arguments[1])
         span.calls += 1

@@ -215,15 +215,17 @@ cdef list call_direct(Core core, tuple subscriptions, event, uint64_t taken_at, 
         else:
             started = sample_call(&sub.c)
             result = sub.call(sub.callee, &arguments[1], 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
-            if result != RC_NONE:
-                result = checked(&sub.c, result)
             if started != 0:
                 rc_u64_count(&sub.c.time, <uint64_t>(rc_clock_now() - started))
                 rc_u64_count(&sub.c.timed, 1)
-            if result != NULL:
+            if result == RC_NONE:   # mostly
                 Py_DECREF(result)
             else:
-                raised = after_failure(core, sub, event, raised)
+                result = checked(&sub.c, result)
+                if result == NULL:
+                    raised = after_failure(core, sub, event, raised)
+                else:
+                    Py_DECREF(result)
         count_direct(sub, taken_at)
         ended[0] += 1
     return raised
