@@ -47,6 +47,16 @@ class Trade:
     price: float
 
 
+@record
+class HeldTrade:
+    """Has the worker of native handlers wait."""
+
+    price: float
+
+
+HANDLER = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_void_p)
+
+
 class Hold:
     """Has the worker wait."""
 
@@ -122,9 +132,20 @@ def direct(events: int) -> None:
 
 def native(events: int) -> None:
     """A C function that does nothing with its arguments."""
-    with Dispatcher(max_queue=events + 1) as bus:
+    entered, held = threading.Event(), threading.Event()
+
+    @HANDLER
+    def wait(*arguments: object) -> None:
+        entered.set()
+        held.wait()
+
+    with Dispatcher(max_queue=events + 1, max_workers=1) as bus:
+        bus.subscribe_native(HeldTrade, wait)
+        bus.publish(HeldTrade(1.0))
+        entered.wait()
         subscription = bus.subscribe_native(Trade, ctypes.CDLL(None).getpid)
         as_buffers(bus, Trade(1.0), events)
+        held.set()
     expect(events, subscription.delivered)
 
 
@@ -138,6 +159,8 @@ def loop(events: int) -> None:
         async with Dispatcher(max_queue=events + 1) as bus:
             subscription = bus.subscribe(handle)
             one_by_one(bus, Tick(), events)
+            while subscription.delivered < events:
+                await asyncio.sleep(0)
         return subscription.delivered
 
     expect(events, asyncio.run(main()))

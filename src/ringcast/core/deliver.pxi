@@ -241,7 +241,7 @@ cdef void run_topic(rc_worker *worker, rc_topic *c) noexcept:
             rc_pool_yield(c.pool, worker)   # the queue has the token and its references now
             return
     rc_pool_leave(c.pool, worker)
-    tell_of_progress(core)
+    tell_if_idle(core)
     Py_DECREF(<PyObject *>topic)
     Py_DECREF(<PyObject *>core)
 
@@ -272,6 +272,6 @@ cdef void run_lane(rc_worker *worker, Subscription sub) noexcept:
         if not sub.has_work(rc_u64_load_seq(&topic.end)) or not rc_task_acquire(&sub.c.lane):
             break
     rc_pool_leave(topic.pool, worker)
-    tell_of_progress(core)
+    tell_if_idle(core)
     Py_DECREF(<PyObject *>sub)
     Py_DECREF(<PyObject *>core)

@@ -322,29 +322,34 @@ cdef class Core:
 
     cdef publish_in(self, rc_topic *topic, event, tuple wide, int64_t timeout):
         """Publishes in a topic (NULL: nobody has used its id) and in wide ones."""
-        cdef uint32_t subscribers
-        cdef Topic own = None
-        cdef tuple direct
-        if topic != NULL:
-            own = <Topic>topic.host
-            subscribers = subscribers_of(topic)
-            if not wide and own.find_companion() is None:
-                if subscribers != 0:
-                    self.prepare(own)
-                direct = own.take_direct()   # before the claim: while that succeeds, no close has cancelled any
-                if subscribers == 0:
-                    if rc_u32_load(&self.closing):
-                        give_back(direct, 0, forks)
-                        self.check_open()   # raises
-                elif try_publish(topic, <PyObject *>event, rc_u64_load(&topic.limit)) != RC_CLAIMED:
-                    give_back(direct, 0, forks)
-                    direct = self.publish_when_room(own, event, timeout)
-                if len(direct) != 0:
-                    if subscribers == 0:
-                        rc_u64_count(&topic.only_direct, 1)
-                    deliver_direct(self, direct, event)
-                return subscribers + len(direct)
+        cdef Topic own = None if topic == NULL else <Topic>topic.host
+        cdef Topic only = own
+        if own is None or (wide and own.is_unused()):   # as where only a base class is subscribed to
+            only = <Topic>wide[0] if len(wide) == 1 else None
+        elif wide:
+            only = None
+        if only is not None and only.find_companion() is None:
+            return self.publish_in_one(only, event, timeout)
         return self.publish_to_all([own, *wide] if own is not None else list(wide), event, timeout)
+
+    cdef publish_in_one(self, Topic topic, event, int64_t timeout):
+        cdef uint32_t subscribers = subscribers_of(topic.c)
+        cdef tuple direct
+        if subscribers != 0:
+            self.prepare(topic)
+        direct = topic.take_direct()   # before the claim: while that succeeds, no close has cancelled any
+        if subscribers == 0:
+            if rc_u32_load(&self.closing):
+                give_back(direct, 0, forks)
+                self.check_open()   # raises
+        elif try_publish(topic.c, <PyObject *>event, rc_u64_load(&topic.c.limit)) != RC_CLAIMED:
+            give_back(direct, 0, forks)
+            direct = self.publish_when_room(topic, event, timeout)
+        if len(direct) != 0:
+            if subscribers == 0:
+                rc_u64_count(&topic.c.only_direct, 1)
+            deliver_direct(self, direct, event)
+        return subscribers + len(direct)
 
     cdef publish_to_all(self, list topics, event, int64_t timeout):
         """Publishes in several topics: in all of them, or in none."""

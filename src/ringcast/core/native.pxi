@@ -136,9 +136,12 @@ cdef bint run_native_tasks(
         else:
             run_native_lane(worker, <rc_member *>task.owner)
         rc_park_wake_all(&main.c.progress)
-        if rc_u32_load_seq(&main.listening) != 0:   # seq: after what is outstanding, with Pool.listen
+        if rc_pool_outstanding(pool) != 0:
+            continue
+        # seq: after what is outstanding, with Pool.listen
+        if rc_u32_load_seq(&main.listening) != 0 and rc_pool_outstanding(&main.c) == 0:
             tell_listeners(main)
-        if rc_u32_load(has_released) != 0 and rc_pool_outstanding(pool) == 0:
+        if rc_u32_load(has_released) != 0:
             return False
 
 

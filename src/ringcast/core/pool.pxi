@@ -171,10 +171,16 @@ cdef inline void tell_of_progress(Core core) noexcept:
         tell_listeners(core.pool)
 
 
+cdef inline void tell_if_idle(Core core) noexcept:
+    """The same where it may have been the last thing that was outstanding: nobody waits for one of several."""
+    if rc_u32_load_seq(&core.pool.listening) != 0 and core.outstanding() == 0:   # seq: as above
+        tell_listeners(core.pool)
+
+
 cdef inline void unhold(Core core) noexcept:
     """Ends what rc_pool_hold or rc_pool_acquire has begun."""
     rc_pool_unhold(&core.pool.c)
-    tell_of_progress(core)
+    tell_if_idle(core)
 
 
 cdef void tell_listeners(Pool pool) noexcept with gil:

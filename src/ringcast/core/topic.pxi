@@ -274,6 +274,10 @@ cdef class Topic:
         self.set_plain()
         rc_mutex_unlock(&self.c.lock)
 
+    cdef bint is_unused(self):
+        """Whether an event that is published now would be for nobody here, nor in its companion."""
+        return subscribers_of(self.c) == 0 and len(self.direct_members()) == 0 and self.find_companion() is None
+
     cdef bint is_deserted(self):
         """Whether no subscription is left, nor a companion, which goes with the last of its own. Under the Core's lock,
         so that none joins meanwhile."""
