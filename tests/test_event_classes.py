@@ -471,6 +471,7 @@ def test_a_handler_of_the_class_before_may_still_be_subscribed(bus, notebook, de
     assert len(got) == 4
 
 
+@pytest.mark.usefixtures("collected_classes")
 def test_it_goes_with_its_subscriptions_when_both_classes_are_freed(bus, notebook):
     run_cell(notebook, STATED)
     bus.subscribe(notebook["Started"], lambda started: None).cancel()

@@ -97,8 +97,9 @@ class HandlerFailure(NamedTuple):
 def log_failure(failure: HandlerFailure) -> None:
     """Logs to the logger `ringcast` at level ERROR, with the traceback. The default of `on_error`.
 
-    A handler of log records that fails on what is logged here would fail for ever: that is written to `sys.stderr`, by
-    `logging.lastResort`, and not logged again.
+    But the failure of a handler of log records, or of one that was called while something was logged, is written to
+    `sys.stderr`, by `logging.lastResort`: the former would be called with it, and may fail for ever; and what is logged
+    in the course of the latter is ignored by `logging` (since Python 3.13.4).
     """
     name = handler_name(failure.subscription.handler)
     _log_error(failure.event, failure.exception, "handler %s failed on %s", name, brief(failure.event))
@@ -109,7 +110,8 @@ def _log_error(event: object, exception: BaseException, message: str, *arguments
     import logging  # not before: it would be a good part of the time that importing Ringcast takes
 
     logger = logging.getLogger("ringcast")
-    if not isinstance(event, logging.LogRecord) or event.name != logger.name:
+    is_logging = getattr(getattr(logging.Logger, "_tls", None), "in_progress", False)  # so Logger.handle asks
+    if not isinstance(event, logging.LogRecord) and not is_logging:
         logger.error(message, *arguments, exc_info=exception)
     elif logging.lastResort is not None:
         trace = (type(exception), exception, exception.__traceback__)

@@ -322,19 +322,24 @@ cdef class Core:
 
     cdef publish_in(self, rc_topic *topic, event, tuple wide, int64_t timeout):
         """Publishes in a topic (NULL: nobody has used its id) and in wide ones."""
-        cdef Topic own = None if topic == NULL else <Topic>topic.host
-        cdef Topic only = own
-        if own is None or (wide and own.is_unused()):   # as where only a base class is subscribed to
-            only = <Topic>wide[0] if len(wide) == 1 else None
-        elif wide:
-            only = None
-        if only is not None and only.find_companion() is None:
-            return self.publish_in_one(only, event, timeout)
-        return self.publish_to_all([own, *wide] if own is not None else list(wide), event, timeout)
+        cdef Topic own
+        if topic != NULL:
+            own = <Topic>topic.host
+            if not wide:
+                return self.publish_in_one(own, event, timeout)
+            if not own.is_unused():   # else only base classes are subscribed to
+                return self.publish_to_all([own, *wide], event, timeout)
+        if len(wide) == 1:
+            return self.publish_in_one(<Topic>wide[0], event, timeout)
+        return self.publish_to_all(list(wide), event, timeout)
 
+    @cython.final
     cdef publish_in_one(self, Topic topic, event, int64_t timeout):
+        """Publishes in a topic, and its companion."""
         cdef uint32_t subscribers = subscribers_of(topic.c)
         cdef tuple direct
+        if topic.find_companion() is not None:
+            return self.publish_to_all([topic], event, timeout)
         if subscribers != 0:
             self.prepare(topic)
         direct = topic.take_direct()   # before the claim: while that succeeds, no close has cancelled any
