@@ -542,3 +542,22 @@ def test_a_record_type_that_is_defined_again_is_refused(bus, notebook):
     bus.subscribe(run_cell(notebook, cell), lambda started: None)
     with pytest.raises(EventClassError, match="another class of that name"):
         bus.publish(run_cell(notebook, cell)(1.0))
+
+
+def test_subclasses_of_both_go_there_whichever_was_published_last(bus, notebook):
+    bus.subscribe(first := run_cell(notebook, STATED), lambda started: None)
+    of_first = type("OfFirst", (first,), {})
+    second = run_cell(notebook, STATED)
+    of_second = type("OfSecond", (second,), {})
+    for event_class in (second, of_first, first, of_second, second, of_second, of_first):
+        assert bus.publish(event_class()) == 1
+        assert bus.publish_to(0x42, event_class()) == 1
+    assert [topic.event_class for topic in bus.stats().topics] == [second]
+
+
+def test_a_subclass_of_the_same_name_is_no_class_that_is_defined_again(bus, notebook):
+    run_cell(notebook, STATED)
+    bus.publish(notebook["Started"]())
+    inheriting = run_cell(notebook, "class Started(Started):\n    pass\n")
+    with pytest.raises(EventClassError, match="inherits type id 0x42"):
+        bus.subscribe(inheriting, lambda started: None)

@@ -88,3 +88,20 @@ def test_what_is_published_while_a_direct_handler_is_switched_away_is_delivered_
     assert log == [1]
     first.switch()
     assert log == [1, 2]
+
+
+def test_what_ends_a_greenlet_in_a_direct_handler_ends_its_publish(make_bus):
+    failures, after = [], []
+    bus = make_bus(on_error=failures.append)
+    hub = greenlet.getcurrent()
+    bus.subscribe(Tick, lambda tick: hub.switch(), mode="direct")
+
+    def publish():
+        bus.publish(Tick())
+        after.append("went on")
+
+    publisher = greenlet.greenlet(publish)
+    publisher.switch()
+    publisher.throw(greenlet.GreenletExit)
+    assert publisher.dead
+    assert (after, failures) == ([], [])

@@ -42,6 +42,9 @@ COUNT, SUM, DISORDER, WITH_GIL, MOST = range(5)
 ARRIVED, RELEASED, PASSED = range(3)
 
 
+HANDLER = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_void_p)
+
+
 @record
 class Item:
     producer: uint64
@@ -246,6 +249,32 @@ def test_cancel_with_discard_drops_and_counts_what_its_handler_has_not_begun(
     assert subscription.dropped == 1000
 
 
+def test_slow_subscriptions_end_in_their_lanes_while_their_topic_is_run(bus, client, spawn, eventually, deadline):
+    """Whoever runs the topic looks at members that the workers of their lanes have just freed: seen by sanitizers."""
+    over = threading.Event()
+
+    def publish():
+        while not over.is_set():
+            bus.publish_many(items(10), Item)
+
+    @HANDLER
+    def be_slow(*arguments):
+        time.sleep(0.002)
+
+    bus.subscribe_native(Item, client.observe, counters())  # quick: the topic is run without end
+    publishing = spawn(publish)
+    subscriptions = []
+    for _ in range(20):
+        subscriptions += [bus.subscribe_native(Item, be_slow) for _ in range(4)]
+        eventually(lambda: all(subscription.delivered >= 10 for subscription in subscriptions))
+        while subscriptions:
+            subscriptions.pop().cancel(discard=True)  # which was all that kept it
+    over.set()
+    publishing.result(deadline)
+    assert bus.wait_idle(deadline)
+    assert bus.count(Item) == 1
+
+
 def test_a_subscription_that_never_got_anything_can_be_left(bus, client):
     with bus.subscribe_native(Item, client.observe, counters()) as subscription:
         assert bus.count(Item) == 1
@@ -324,8 +353,6 @@ def test_idle_native_workers_do_not_wake_up(client, run_python):
 
 
 # --- what it is told --------------------------------------------------------------------------------------
-
-HANDLER = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_void_p)
 
 
 def test_a_function_of_ctypes_is_a_native_handler(bus):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pytest
 from limits import DEADLINE
 
-from ringcast import Dispatcher, HandlerFailure, HandlerTypeError
+from ringcast import Dispatcher, EventClassError, HandlerFailure, HandlerTypeError
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,9 @@ def no_warning():
 
 
 @pytest.mark.thread_unsafe(reason="looks at all warnings of the process")
-@pytest.mark.parametrize("options", [{}, {"mode": "direct"}, {"once": True}, {"policy": "latest"}, {"batch": 10}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"mode": "direct"}, {"once": True}, {"policy": "latest"}, {"batch": 10}], ids=str
+)
 @pytest.mark.parametrize("function", UNRUN, ids=lambda function: function.__name__)
 def test_a_handler_that_returns_code_which_nobody_runs_has_failed(bus, failures, no_warning, function, options):
     subscription = bus.subscribe(Tick, forget(function), **options)
@@ -78,7 +80,9 @@ def test_a_handler_that_returns_code_which_nobody_runs_has_failed(bus, failures,
     assert bus.wait_idle(DEADLINE)
     (failure,) = failures
     assert type(failure.exception) is HandlerTypeError
-    assert str(failure.exception).startswith(f"handler {__name__}.{function.__name__} has returned {UNRUN[function]}, which")
+    assert str(failure.exception).startswith(
+        f"handler {__name__}.{function.__name__} has returned {UNRUN[function]}, which"
+    )
     assert (subscription.delivered, subscription.errors) == (1, 1)
 
 
@@ -89,6 +93,40 @@ def test_the_report_says_what_to_do(bus, failures):
     assert str(failures[0].exception).endswith(
         "nobody runs: subscribe the async def function itself, or make what wraps it async def as well"
     )
+
+
+@pytest.mark.parametrize("mode", ["queued", "direct"])
+def test_code_that_somebody_else_runs_is_let_be(bus, failures, mode):
+    loop, ran = asyncio.new_event_loop(), []
+
+    async def work(number):
+        ran.append(number)
+
+    def gather():
+        while True:
+            ran.append((yield))
+
+    tasks, generator = [], gather()
+    next(generator)
+
+    def begin(tick: Tick):
+        coroutine = work(tick.number)
+        tasks.append(loop.create_task(coroutine))
+        return coroutine
+
+    def pass_on(tick: Tick):
+        generator.send(tick.number)
+        return generator
+
+    bus.subscribe(begin, mode=mode)
+    bus.subscribe(pass_on, mode=mode)
+    for number in (1, 2):
+        bus.publish(Tick(number))
+    assert bus.wait_idle(DEADLINE)
+    loop.run_until_complete(asyncio.wait(tasks))
+    loop.close()
+    assert sorted(ran) == [1, 1, 2, 2]
+    assert failures == []
 
 
 def test_what_else_a_handler_returns_is_its_own_business(bus, failures):
@@ -227,21 +265,21 @@ def log(make_bus, monkeypatch):
 
 
 @pytest.mark.thread_unsafe(reason="sys.stderr, and loggers, are everybody's")
-@pytest.mark.parametrize("mode", ["queued", "direct"])
-def test_the_failure_of_a_handler_of_log_records_is_no_log_record(log, capsys, mode):
+@pytest.mark.parametrize("options", [{}, {"batch": 4}, {"mode": "direct"}], ids=["queued", "batch", "direct"])
+def test_the_failure_of_a_handler_of_log_records_is_no_log_record(log, capsys, options):
     root, bus = log
     calls = []
 
-    def send(record: logging.LogRecord) -> None:
-        calls.append(record.getMessage())
+    def send(record) -> None:
+        calls.append(record)
         raise ConnectionError("cannot send")
 
-    bus.subscribe(send, mode=mode)
+    bus.subscribe(logging.LogRecord, send, **options)
     root.warning("one line")
     assert bus.wait_idle(DEADLINE)
-    assert calls == ["one line"]
+    assert len(calls) == 1
     shown = capsys.readouterr().err
-    assert shown.count("send failed on <LogRecord: program") == 1
+    assert shown.count("<LogRecord: program") == 1
     assert shown.count("ConnectionError: cannot send") == 1
 
 
@@ -268,20 +306,20 @@ def test_what_fails_while_something_is_logged_is_not_lost(make_bus, capsys, capl
     assert "fail failed on Tick(number=4)" in capsys.readouterr().err + caplog.text
 
 
-@pytest.mark.parametrize("mode", ["queued", "direct"])
-def test_a_handler_of_failures_that_fails_is_logged_and_gets_no_failure_of_its_own(make_bus, caplog, mode):
+@pytest.mark.parametrize("options", [{}, {"batch": 4}, {"mode": "direct"}], ids=["queued", "batch", "direct"])
+def test_a_handler_of_failures_that_fails_is_logged_and_gets_no_failure_of_its_own(make_bus, caplog, options):
     bus = make_bus(on_error=lambda failure: bus.publish(failure))
     calls = []
 
-    def note(failure: HandlerFailure) -> None:
-        calls.append(failure.event)
+    def note(failure) -> None:
+        calls.append(failure)
         raise OSError("no room")
 
-    bus.subscribe(note, mode=mode)
-    bus.subscribe(Tick, lambda tick: 1 / 0, mode=mode)
+    bus.subscribe(HandlerFailure, note, **options)
+    bus.subscribe(Tick, lambda tick: 1 / 0)
     bus.publish(Tick(7))
     assert bus.wait_idle(DEADLINE)
-    assert calls == [Tick(7)]
+    assert len(calls) == 1
     assert [type(record.exc_info[1]) for record in caplog.records] == [OSError]
 
 
@@ -295,6 +333,21 @@ class Enormous:
         return "x" * 1_000_000
 
 
+class Untrue(str):
+    def __len__(self):
+        raise RuntimeError("no length")
+
+
+class Misleading:
+    def __repr__(self):
+        return Untrue("misleading")
+
+
+class Fateful:
+    def __repr__(self):
+        raise Fatal
+
+
 class HostileError(Exception):
     def __repr__(self):
         raise RuntimeError("no repr")
@@ -303,7 +356,9 @@ class HostileError(Exception):
 
 
 @pytest.mark.parametrize("batch", [None, 100])
-@pytest.mark.parametrize("event", [Hostile(), Enormous()], ids=["hostile", "enormous"])
+@pytest.mark.parametrize(
+    "event", [Hostile(), Enormous(), Misleading(), Fateful()], ids=lambda event: type(event).__name__
+)
 def test_a_report_comes_out_whatever_its_event_says_of_itself(make_bus, caplog, event, batch):
     bus = make_bus()
 
@@ -338,17 +393,14 @@ def test_so_does_that_of_an_on_error_that_fails(make_bus, caplog):
 # --- classes in place of events ---
 
 
-@pytest.mark.parametrize("publish", ["publish", "publish_many", "publish_to", "apublish"])
+@pytest.mark.parametrize("publish", ["publish", "publish_many", "apublish"])
 def test_a_class_in_place_of_an_event_is_refused_with_the_call_that_was_meant(publish):
-    from ringcast import EventClassError
-
     async def main():
         async with Dispatcher() as bus:
             bus.subscribe(Tick, lambda tick: None)
             calls = {
                 "publish": lambda: bus.publish(Tick),
                 "publish_many": lambda: bus.publish_many([Tick]),
-                "publish_to": lambda: bus.publish_to(1, Tick),
             }
             with pytest.raises(EventClassError) as refused:
                 await bus.apublish(Tick) if publish == "apublish" else calls[publish]()
@@ -358,12 +410,55 @@ def test_a_class_in_place_of_an_event_is_refused_with_the_call_that_was_meant(pu
     assert asyncio.run(main()).startswith(f"an event is published, and {name} is a class: publish({name}(...))")
 
 
-def test_where_classes_are_the_events_they_are_published(bus):
+@pytest.mark.parametrize("calls_before", [0, 1])
+def test_so_it_is_when_its_metaclass_is_known(bus, calls_before):
+    for _ in range(calls_before):
+        subscription = bus.subscribe(type, lambda cls: None)
+        bus.publish(Tick)
+        subscription.cancel()
+    for _ in range(2):
+        for publish in (bus.publish, lambda cls: bus.publish_many([cls])):
+            with pytest.raises(EventClassError, match="is a class"):
+                publish(Tick)
+
+
+class Meta(type):
+    pass
+
+
+class SubMeta(Meta):
+    pass
+
+
+class OfSubMeta(metaclass=SubMeta):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("event_class", "options"),
+    [(type, {}), (type, {"subclasses": True}), (Meta, {"subclasses": True}), (SubMeta, {}), (object, {})],
+)
+def test_where_classes_are_the_events_they_are_published(bus, event_class, options):
     got = []
-    bus.subscribe(type, got.append)
-    assert bus.publish(Tick) == 1
-    bus.subscribe_to(7, got.append)
-    with pytest.raises(Exception, match="is a class"):
-        bus.publish_to(7, int)
+    bus.subscribe(event_class, got.append, **options)
+    event = Tick if event_class is type and not options else OfSubMeta
+    assert bus.publish(event) == 1
+    assert bus.publish_many([event]) == 1
+    assert asyncio.run(bus.apublish(event)) == 1
+    assert bus.wait_idle(DEADLINE)
+    assert got == [event] * 3
+
+
+def test_a_metaclass_that_states_its_id_is_made_for_events(bus):
+    class Stated(type):
+        __event_type__ = 0x77
+
+    assert bus.publish(Stated("Event", (), {})) == 0
+
+
+def test_a_class_under_an_id_of_nobody_is_published(bus):
+    got = []
+    bus.subscribe_to(9, got.append)
+    assert bus.publish_to(9, Tick) == 1
     assert bus.wait_idle(DEADLINE)
     assert got == [Tick]

@@ -21,10 +21,10 @@ from ringcast._core import (
     Subscription,
     after_fork_in_child,
     after_fork_in_parent,
+    ask,
     before_fork,
     is_interrupt,
     nanoseconds,
-    refuse_unrun,
     seconds_to_leave,
     seconds_to_wait,
 )
@@ -111,11 +111,18 @@ def _log_error(event: object, exception: BaseException, message: str, *arguments
 
     logger = logging.getLogger("ringcast")
     is_logging = getattr(getattr(logging.Logger, "_tls", None), "in_progress", False)  # so Logger.handle asks
-    if not isinstance(event, logging.LogRecord) and not is_logging:
+    if not _is_of(event, logging.LogRecord) and not is_logging:
         logger.error(message, *arguments, exc_info=exception)
     elif logging.lastResort is not None:
         trace = (type(exception), exception, exception.__traceback__)
         logging.lastResort.handle(logger.makeRecord(logger.name, logging.ERROR, "", 0, message, arguments, trace))
+
+
+def _is_of(event: object, event_class: type) -> bool:
+    """Whether it is such an event, or a batch with one."""
+    return isinstance(event, event_class) or (
+        isinstance(event, list) and any(isinstance(each, event_class) for each in event)
+    )
 
 
 class Dispatcher(Core):
@@ -806,11 +813,9 @@ class Dispatcher(Core):
         """Called by the core. Whatever `on_error` raises ends here, but for a Ctrl-C in the main thread."""
         failure = HandlerFailure(exception, event, subscription)
         # a handler of what `on_error` publishes: with each failure it would be given one more
-        on_error = log_failure if isinstance(event, HandlerFailure) else self._on_error
+        on_error = log_failure if _is_of(event, HandlerFailure) else self._on_error
         try:
-            answer = on_error(failure)
-            if answer is not None:
-                refuse_unrun(answer, f"on_error={handler_name(on_error)}")
+            ask(on_error, failure, "on_error")
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
                 _thread.interrupt_main()  # raised by the main thread as soon as it can be

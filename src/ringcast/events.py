@@ -92,10 +92,14 @@ def class_name(cls: type) -> str:
 def is_defined_again(former: type, cls: type) -> bool:
     """Tell whether a class takes the place of another: a cell of a notebook or a module that was run again.
 
-    That is a class of the same module and name, but not one that a function makes, which may make another at each call.
+    That is a class of the same module and name; but neither a subclass of the other, nor one whose name tells that it
+    stands in a function, which may make another at each call.
     """
     name = class_name(cls)
-    return former is not cls and name == class_name(former) and "<locals>" not in name
+    if former is cls or name != class_name(former) or "<locals>" in name:
+        return False
+    related = (*class_mro(cls), *class_mro(former))  # compared by identity: a metaclass may define __eq__
+    return sum(each is cls or each is former for each in related) == 2
 
 
 def identify(event_class: type) -> Identity:
@@ -200,10 +204,12 @@ _WANTED: Final = "a type id is an integer from 0 to 0xFFFFFFFF, not "
 
 
 def brief(value: object) -> str:
-    """Return what `repr` says, or its beginning, or where that fails what it is an instance of; never raises."""
+    """Return what `repr` says, or its beginning, or where that fails what it is an instance of."""
     try:
-        text = repr(value)
-    except Exception:  # a message must come out, whatever a __repr__ does
+        text = str.__str__(repr(value))  # which may be an instance of a subclass
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException:  # a message must come out, whatever a __repr__ does
         return f"an instance of {class_name(type(value))}"
     return text if len(text) <= _BRIEF else text[: _BRIEF - 3] + "..."
 

@@ -30,7 +30,7 @@ from ringcast.errors import CloseTimeoutError
 from ringcast.events import brief
 from ringcast.options import Policy
 
-__all__ = ["CheckedDispatcher", "drain", "ringcast_dispatcher"]
+__all__ = ["CheckedDispatcher", "drain"]
 
 TIMEOUT = 5.0  # seconds; far more than a test should need, and yet no hang
 SHOWN = 10  # failures and handlers that a message names
@@ -121,6 +121,7 @@ try:
 except ModuleNotFoundError:  # as with unittest
     pass
 else:
+    __all__ += ["ringcast_dispatcher"]
 
     @pytest.fixture
     def ringcast_dispatcher() -> Iterator[CheckedDispatcher]:

@@ -8,8 +8,8 @@ cdef bint deliver_batch(rc_worker *worker, rc_member *sub, rc_span *span) noexce
     rc_u32_store(&sub.running, <uint32_t>count)   # with these it has begun: see cancel
     try:
         call_with_batch(owner, gather(owner, span.next, end))
-    except MemoryError:
-        report_lost_batch(owner, count)
+    except BaseException as exception:   # no memory, or its class was robbed of its layout
+        report_lost_batch(owner, count, exception)
     span.next = end
     span.calls += 1
     if end <= topic.disowned:   # the handler has forked, and this is the child
@@ -26,8 +26,8 @@ cdef bint deliver_mail_batch(rc_worker *worker, rc_member *sub, rc_span *span) n
     try:
         batch = gather_mail(owner, &taken)
         call_with_batch(owner, batch)
-    except MemoryError:
-        report_lost_batch(owner, taken)
+    except BaseException as exception:
+        report_lost_batch(owner, taken, exception)
     rc_u64_count(&sub.calls, taken)
     span.next = span.end
     span.calls += 1
@@ -123,8 +123,10 @@ cdef void call_with_batch(Subscription owner, batch) noexcept:
     end_call(&owner.c, arguments[1], result)
 
 
-cdef void report_lost_batch(Subscription owner, uint64_t count) noexcept:
-    """There is no memory for what its handler would be given."""
+cdef void report_lost_batch(Subscription owner, uint64_t count, exception) noexcept:
+    """What its handler would be given cannot be made, mostly for want of memory."""
     rc_u64_count(&owner.c.failures, 1)
     rc_u64_count(&owner.c.unheard, count)
-    report(<Core>owner.c.topic.bus, MemoryError(f"no memory for a batch of {count}"), None, owner)
+    if isinstance(exception, MemoryError):
+        exception = MemoryError(f"no memory for a batch of {count}")
+    report(<Core>owner.c.topic.bus, exception, None, owner)

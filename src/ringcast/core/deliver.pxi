@@ -85,7 +85,7 @@ cdef void end_odd_call(rc_member *sub, PyObject *event, PyObject *result) noexce
 
 cdef PyObject *checked(rc_member *sub, PyObject *result) noexcept:
     """What a call of the handler has returned; or NULL, with an exception, where that is code that nobody would run."""
-    if result == NULL or not rc_is_unrun(result):
+    if result == NULL or not rc_is_unrun(result) or Py_REFCNT(result) != 1:   # else somebody has it, and may run it
         return result
     try:
         refuse_unrun(<object>result, f"handler {handler_name((<Subscription>sub.host).handler)}")
@@ -96,7 +96,7 @@ cdef PyObject *checked(rc_member *sub, PyObject *result) noexcept:
     return NULL
 
 
-def refuse_unrun(result, str name):
+cdef refuse_unrun(result, str name):
     """Raises HandlerTypeError if what `name` has returned is a coroutine or a generator: nobody would run that."""
     if not rc_is_unrun(<PyObject *>result):
         return

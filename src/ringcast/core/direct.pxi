@@ -83,7 +83,7 @@ cdef deliver_direct(Core core, tuple subscriptions, event):
     Raises:
         BaseExceptionGroup: what the handlers have raised, by the dispatcher's choice; an ExceptionGroup where each is
             an Exception. `published` is 1: the event was.
-        KeyboardInterrupt, SystemExit: the first of them that a handler has raised.
+        BaseException: what is the publisher's (is_publishers), the first of it that a handler has raised.
         Either when all handlers have run.
         MemoryError: none has run.
     """
@@ -129,7 +129,7 @@ cdef deliver_direct(Core core, tuple subscriptions, event):
     rc_place_leave(deliveries, now)
     if raised is not None:
         for first, _, _ in raised:
-            if isinstance(first, (KeyboardInterrupt, SystemExit)):
+            if is_publishers(first):
                 break
         else:   # an ExceptionGroup, where each of them is an Exception
             group = BaseExceptionGroup(
@@ -231,14 +231,27 @@ cdef list call_direct(Core core, tuple subscriptions, event, uint64_t taken_at, 
     return raised
 
 
+cdef bint is_publishers(exception) except -1:
+    """Whether it is for the thread or greenlet that publishes, whatever that has called: to end it, or its wait. A
+    CancelledError is not: it is of what the handler waited for, and not of the publisher's task."""
+    if isinstance(exception, Exception):
+        return False
+    if isinstance(exception, (KeyboardInterrupt, SystemExit)):
+        return True
+    for module, name in (("greenlet", "GreenletExit"), ("gevent.timeout", "Timeout"), ("eventlet.timeout", "Timeout")):
+        loaded = rc_get(sys.modules, module)
+        if loaded is not None and isinstance(exception, getattr(loaded, name, ())):
+            return True
+    return False
+
+
 cdef list after_failure(Core core, Subscription sub, event, list raised):
     """Reports what a handler has just raised, or adds it to what is for the publisher. Returns that, as call_direct."""
     rc_u64_count(&sub.c.failures, 1)
     try:
         raise_current()
     except BaseException as exception:
-        # a CancelledError, for one, is of what the handler waited for, and not of the publisher's task
-        if not core.raises and not isinstance(exception, (KeyboardInterrupt, SystemExit)):
+        if not core.raises and not is_publishers(exception):
             report(core, exception, event, sub)
         elif raised is None:
             raised = [(exception, event, sub)]

@@ -8,6 +8,7 @@ cdef class ClassEntry:
     cdef uint64_t address
     cdef object core_reference
     cdef tuple topics           # that are bound to the class
+    cdef tuple replaced         # that were, until the class was defined again
 
     def __call__(self, reference):
         core = self.core_reference()
@@ -163,8 +164,6 @@ cdef class Core:
         cdef rc_topic *topic = self.find_event_id(type_id, event)
         cdef rc_topic *by_class
         cdef tuple wide = ()
-        if topic == NULL and PyType_Check(<PyObject *>event):
-            refuse_class(event)
         if self.wide:
             by_class = self.find_class(type(event))
             if by_class.kind == RC_ROUTE:
@@ -286,10 +285,11 @@ cdef class Core:
                     end = at + 1
                     while end < most and Py_TYPE(items[end]) == event_class:
                         end += 1
-                    if subscribers == RC_NOBODY:
+                    if subscribers == RC_NOBODY and not PyType_Check(items[at]):
                         self.check_open()   # a close may have just cancelled them
                         at = end
                         continue
+                if subscribers != 0 and subscribers != RC_NOBODY:
                     at += try_publish_run(topic, &items[at], end - at, rc_u64_load(&topic.limit), &claim)
                     if claim == RC_CLAIMED:
                         continue
@@ -306,12 +306,21 @@ cdef class Core:
 
     cdef publish_rare(self, event, int64_t timeout):
         """Everything but a plain claim in a ring that has room for it."""
+        if PyType_Check(<PyObject *>event):
+            reached = self.publish_event(event, timeout)
+            if reached == 0 and identify(type(event)).automatic:   # no metaclass that was made for events
+                refuse_class(event)
+            return reached
+        return self.publish_event(event, timeout)
+
+    @cython.final
+    cdef publish_event(self, event, int64_t timeout):
         cdef tuple wide = ()
         cdef rc_topic *topic = <rc_topic *>rc_registry_find(&self.by_class, class_key(Py_TYPE(<PyObject *>event)))
         if topic == NULL:
-            if PyType_Check(<PyObject *>event):   # and nobody has subscribed to its metaclass
-                refuse_class(event)
             topic = self.find_class(type(event))   # seen for the first time, or closed
+        if topic.kind == RC_OF_CLASS:
+            return self.publish_in_one(<Topic>topic.host, event, timeout)
         if topic.kind == RC_ROUTE:
             route = <Route>topic.host
             wide = (<Route>route).wide_topics()
@@ -731,8 +740,6 @@ cdef class Core:
             topic = self.topics.get(checked)
             if topic is None:
                 return NULL
-            if PyType_Check(<PyObject *>event) and self.class_of(topic) is None:
-                refuse_class(event)
             self.check_event(topic, type(event))
         return topic.c   # of an automatic id: the event keeps the class, and that the topic
 
@@ -755,7 +762,7 @@ cdef class Core:
             entry = ClassEntry.__new__(ClassEntry)
             entry.address = id(event_class)
             entry.core_reference = weakref.ref(self)
-            entry.topics = ()
+            entry.topics = entry.replaced = ()
             self.classes[entry.address] = weakref.ref(event_class, entry)
         return entry
 
@@ -767,6 +774,8 @@ cdef class Core:
         if bound == key:
             return
         entry = self.entry_of(event_class)
+        if topic in entry.replaced:   # another one has taken its place since
+            return
         if bound != 0:
             owner = self.class_of(topic)
             # not of records: what is in the ring is laid out as the first class has it
@@ -778,6 +787,7 @@ cdef class Core:
                 )
             former = self.entry_of(owner)
             former.topics = tuple([each for each in former.topics if each is not topic])
+            former.replaced += (topic,)
         entry.topics += (topic,)
         rc_u64_store(&topic.c.event_class, key)
 
@@ -790,8 +800,15 @@ cdef class Core:
     cdef check_event(self, Topic topic, event_class):
         """Makes sure that an event of the class may be published under the topic's id."""
         owner = None if topic.automatic else self.class_of(topic)
-        if owner is None or not PyType_IsSubtype(<PyTypeObject *>event_class, <PyTypeObject *>owner):
+        if owner is None:
             self.bind(topic, event_class)
+        elif not PyType_IsSubtype(<PyTypeObject *>event_class, <PyTypeObject *>owner):
+            for base in class_mro(event_class):   # a subclass of what the owner has taken the place of, or will
+                if is_defined_again(owner, base):
+                    self.bind(topic, base)
+                    break
+            else:
+                self.bind(topic, event_class)   # raises
 
     cdef forget(self, ClassEntry entry, reference):
         """The class is about to be freed, to which this was the reference."""
@@ -1134,7 +1151,8 @@ cdef object publish_quickly(PyObject *core, PyObject **arguments, Py_ssize_t cou
         if topic != NULL:
             subscribers = rc_u32_load(&topic.plain)
             if subscribers == RC_NOBODY:
-                if rc_u32_load(&(<Core>core).closing) == 0:   # or a close has just cancelled them
+                # or a close has just cancelled them; or a class is published in place of an event
+                if rc_u32_load(&(<Core>core).closing) == 0 and not PyType_Check(arguments[0]):
                     return 0
             elif subscribers != 0 and try_publish(topic, arguments[0], rc_u64_load(&topic.limit)) == RC_CLAIMED:
                 return subscribers

@@ -10,15 +10,15 @@ cdef void absorb(rc_member *sub) noexcept:
     What is published meanwhile is for the next look: else who only asks for a number would stay here for as long as
     others publish."""
     cdef rc_ring *ring = &sub.topic.ring
-    cdef uint64_t last = rc_ring_tail(ring)
+    cdef uint64_t last = RC_NEVER   # not known yet
     cdef PyObject *dropped[BATCH]
     cdef PyObject *event
     cdef uint64_t begin, cursor, end, count, at
     if sub.picky:
-        absorb_picked(sub, last, PICK_SECONDS, None)
+        absorb_picked(sub, rc_ring_tail(ring), PICK_SECONDS, None)
         return
     if sub.topic.ring.record_size != 0:
-        absorb_records(sub, last)
+        absorb_records(sub, rc_ring_tail(ring))
         return
     while True:
         rc_mutex_lock(&sub.mail.mutex)
@@ -38,7 +38,11 @@ cdef void absorb(rc_member *sub) noexcept:
         rc_mutex_unlock(&sub.mail.mutex)
         for at in range(count):   # not under the mutex: the last reference runs finalizers
             Py_DECREF(dropped[at])
-        if cursor - begin < BATCH or cursor >= last:
+        if cursor - begin < BATCH:
+            break
+        if last == RC_NEVER:
+            last = rc_ring_tail(ring)
+        if cursor >= last:
             break
 
 
@@ -182,8 +186,8 @@ cdef void absorb_picked(rc_member *c, uint64_t last, double seconds, list raised
 
 
 cdef bint pick_next(Subscription sub, Core core, list raised):
-    """Takes the next event out of the ring, if there is one. `raised` is of a publisher: a KeyboardInterrupt or SystemExit
-    of the user's code is added to it, for publish to raise; or None."""
+    """Takes the next event out of the ring, if there is one. `raised` is of a publisher: what the user's code raises
+    there and is the publisher's (is_publishers) is added to it, for publish to raise; or None."""
     cdef rc_member *c = &sub.c
     cdef PyObject *raw = blank(c.topic) if c.topic.ring.record_size != 0 else NULL
     cdef bint found
@@ -222,7 +226,7 @@ cdef bint pick_next(Subscription sub, Core core, list raised):
     except BaseException as exception:
         rc_u64_count(&c.lost, 1)
         rc_u64_count(&c.failures, 1)
-        if raised is not None and isinstance(exception, (KeyboardInterrupt, SystemExit)):
+        if raised is not None and is_publishers(exception):
             raised.append(exception)
         else:
             report_or_interrupt(core, exception, unwrapped(event), sub)
@@ -236,7 +240,7 @@ cdef make_room(rc_member *c):
     """For a publisher that finds no room: has what the ring holds for the subscription moved, if it can be.
 
     Raises:
-        KeyboardInterrupt, SystemExit: `where` or `key` has raised it, for publish to raise.
+        BaseException: what `where` or `key` has raised and is the publisher's, for publish to raise.
     """
     cdef list raised
     if not c.picky:

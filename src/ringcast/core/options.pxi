@@ -18,15 +18,15 @@ cdef Envelope envelop(event):
     return envelope
 
 
-cdef object ask(function, event, str option):
-    """What `where` or `key` says of an event.
+def ask(function, event, str option):
+    """What `where` or `key` says of an event, or `on_error` of a failure.
 
     Raises:
         HandlerTypeError: it says nothing: it has returned a coroutine.
         BaseException: whatever it raises.
     """
     answer = function(event)
-    if rc_is_unrun(<PyObject *>answer):
+    if rc_is_unrun(<PyObject *>answer) and Py_REFCNT(<PyObject *>answer) == 1:   # else somebody has it, and may run it
         refuse_unrun(answer, f"{option}={handler_name(function)}")
     return answer
 

@@ -228,9 +228,9 @@ cdef class Subscription:
             if not events:
                 return EMPTY
             return events if self.topic.layout is None else batch_of(self.topic.layout, events)
-        except MemoryError:
+        except MemoryError as exception:
             rc_u64_count(&self.c.calls, taken)
-            report_lost_batch(self, taken)
+            report_lost_batch(self, taken, exception)
             return EMPTY
 
     cdef object take_admitted(self):
