@@ -265,7 +265,7 @@ def test_slow_subscriptions_end_in_their_lanes_while_their_topic_is_run(bus, cli
     publishing = spawn(publish)
     subscriptions = []
     for _ in range(20):
-        subscriptions += [bus.subscribe_native(Item, be_slow) for _ in range(4)]
+        subscriptions.extend(bus.subscribe_native(Item, be_slow) for _ in range(4))
         eventually(lambda: all(subscription.delivered >= 10 for subscription in subscriptions))
         while subscriptions:
             subscriptions.pop().cancel(discard=True)  # which was all that kept it
