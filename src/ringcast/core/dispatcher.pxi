@@ -306,15 +306,6 @@ cdef class Core:
 
     cdef publish_rare(self, event, int64_t timeout):
         """Everything but a plain claim in a ring that has room for it."""
-        if PyType_Check(<PyObject *>event):
-            reached = self.publish_event(event, timeout)
-            if reached == 0 and identify(type(event)).automatic:   # no metaclass that was made for events
-                refuse_class(event)
-            return reached
-        return self.publish_event(event, timeout)
-
-    @cython.final
-    cdef publish_event(self, event, int64_t timeout):
         cdef tuple wide = ()
         cdef rc_topic *topic = <rc_topic *>rc_registry_find(&self.by_class, class_key(Py_TYPE(<PyObject *>event)))
         if topic == NULL:
@@ -356,6 +347,8 @@ cdef class Core:
             if rc_u32_load(&self.closing):
                 give_back(direct, 0, forks)
                 self.check_open()   # raises
+            if len(direct) == 0 and PyType_Check(<PyObject *>event):
+                refuse_class(event)
         elif try_publish(topic.c, <PyObject *>event, rc_u64_load(&topic.c.limit)) != RC_CLAIMED:
             give_back(direct, 0, forks)
             direct = self.publish_when_room(topic, event, timeout)
@@ -424,6 +417,8 @@ cdef class Core:
             rc_u64_count(&topic.c.only_direct, 1)
         if direct:
             deliver_direct(self, direct, event)
+        elif reached == 0 and PyType_Check(<PyObject *>event):
+            refuse_class(event)
         return reached + len(direct)
 
     cdef prepare(self, Topic topic):
@@ -1116,6 +1111,9 @@ def another_of_that_name(owner, event_class):
 
 
 cdef refuse_class(event_class):
+    """For a class in place of an event, which has reached nobody."""
+    if not identify(type(event_class)).automatic:   # a metaclass that was made for events
+        return
     raise EventClassError(
         f"an event is published, and {class_name(event_class)} is a class: publish({class_name(event_class)}(...)). "
         f"(Where classes are the events, subscribe to {class_name(type(event_class))} first)"
