@@ -12,6 +12,8 @@ from limits import DEADLINE
 
 from ringcast import Dispatcher, EventClassError, HandlerFailure, HandlerTypeError
 
+pytestmark = pytest.mark.thread_unsafe(reason="a dispatcher and the list of its failures go together")
+
 
 @dataclass(frozen=True)
 class Tick:

@@ -7,7 +7,7 @@ The way of an event, by file and function:
     core/pool.pxi           Pool.work       a worker takes the topic off the run queue
     core/deliver.pxi        run_topic       for each subscription that runs with its topic: a turn
     csrc/rc_turn.h          rc_turn         times it, and ends it where others are held up
-    core/deliver.pxi        deliver_events  calls one handler for a span of events (core/batch.pxi: with batches of them)
+    core/deliver.pxi        deliver_events  calls one handler for a span of events (core/batch.pxi: with batches)
     core/topic.pxi          advance         moves the gate to what all have seen and releases those events
 
 and where a subscription asks for more: core/direct.pxi (handlers inside publish), core/mailbox.pxi (policies that

@@ -598,7 +598,8 @@ cdef class Core:
 
     cdef rc_topic *find_class(self, event_class) except NULL:
         """The topic of a class, which is made known if it is not, or &by_instance. Not under self.lock."""
-        cdef rc_topic *found = <rc_topic *>rc_registry_find_locked(&self.by_class, class_key(<PyTypeObject *>event_class))
+        cdef uint64_t key = class_key(<PyTypeObject *>event_class)
+        cdef rc_topic *found = <rc_topic *>rc_registry_find_locked(&self.by_class, key)
         cdef list unknown, wide
         cdef dict answers = {}   # wide topic -> whether the class is one of its
         identity = layout = None

@@ -293,8 +293,8 @@ cdef void retire_native(rc_member *c) noexcept with gil:
 
 
 cdef void retire_native_lane(rc_worker *worker, rc_member *c) noexcept with gil:
-    """The same, and gives up its lane. Whoever runs the topic may have just found the member there (native_member): it is
-    freed when nothing of the pool is scheduled."""
+    """The same, and gives up its lane. Whoever runs the topic may have just found the member there (native_member): it
+    is freed when nothing of the pool is scheduled."""
     cdef Subscription sub = <Subscription>c.host
     cdef Core core = <Core>c.topic.bus
     sub.retire()

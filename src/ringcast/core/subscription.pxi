@@ -571,7 +571,7 @@ cdef class Subscription:
     def delivered(self):
         """How many events its handler was called with, an int: of calls that have ended, by return or exception."""
         cdef uint64_t ended, unheard
-        if self.guarded or self.c.mode == RC_LOOP:   # an event may be known as filtered while it still counts as in hand
+        if self.guarded or self.c.mode == RC_LOOP:   # an event may be known as filtered while it is still in hand
             return rc_u64_load(&self.c.heard)
         unheard = rc_u64_load(&self.c.unheard)   # for want of memory; of a direct one: discarded
         if self.c.mail != NULL or self.c.mode == RC_DIRECT:

@@ -368,7 +368,8 @@ cdef class Topic:
             native += sub.mode == RC_NATIVE
             turn = max(turn, sub.batch)
             particular += (
-                sub.mail != NULL or sub.policy == RC_RAISE or sub.mode == RC_LOOP or sub.max_queue < self.c.ring.max_queue
+                sub.mail != NULL or sub.policy == RC_RAISE or sub.mode == RC_LOOP
+                or sub.max_queue < self.c.ring.max_queue
             )
             if sub.mail == NULL and sub.max_queue < self.c.ring.max_queue:
                 limited += 1
