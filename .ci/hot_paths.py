@@ -61,21 +61,28 @@ class Hold:
     """Has the worker wait."""
 
 
+class Gate:
+    """A handler that waits."""
+
+    def __init__(self) -> None:
+        self.entered, self.opened = threading.Event(), threading.Event()
+
+    def wait(self, *arguments: object) -> None:
+        """Handle an event, or records, until the gate is open."""
+        self.entered.set()
+        self.opened.wait()
+
+
 @contextmanager
 def held_worker(max_queue: int) -> Iterator[Dispatcher]:
     """A dispatcher whose one worker waits until the end of the block, and then delivers what was published in it."""
-    entered, held = threading.Event(), threading.Event()
-
-    def wait(event: Hold) -> None:
-        entered.set()
-        held.wait()
-
+    gate = Gate()
     with Dispatcher(max_queue=max_queue, max_workers=1) as bus:
-        bus.subscribe(wait)
+        bus.subscribe(Hold, gate.wait)
         bus.publish(Hold())
-        entered.wait()
+        gate.entered.wait()
         yield bus
-        held.set()
+        gate.opened.set()
 
 
 def one_by_one(bus: Dispatcher, event: Any, events: int) -> None:
@@ -132,20 +139,15 @@ def direct(events: int) -> None:
 
 def native(events: int) -> None:
     """A C function that does nothing with its arguments."""
-    entered, held = threading.Event(), threading.Event()
-
-    @HANDLER
-    def wait(*arguments: object) -> None:
-        entered.set()
-        held.wait()
-
+    gate = Gate()
+    wait = HANDLER(gate.wait)
     with Dispatcher(max_queue=events + 1, max_workers=1) as bus:
         bus.subscribe_native(HeldTrade, wait)
         bus.publish(HeldTrade(1.0))
-        entered.wait()
+        gate.entered.wait()
         subscription = bus.subscribe_native(Trade, ctypes.CDLL(None).getpid)
         as_buffers(bus, Trade(1.0), events)
-        held.set()
+        gate.opened.set()
     expect(events, subscription.delivered)
 
 

@@ -205,10 +205,12 @@ cdef extern from *:
 cdef extern from *:
     """
     #define RC_NONE Py_None
-    /* Whether it is a coroutine, or a generator: code that runs only if somebody awaits it, or goes through it. */
+    /* Whether it is a coroutine, or a generator, that only the caller has. Its code will not run: nobody is left to
+     * await it, or to go through it. */
     static inline int rc_is_unrun(PyObject *result)
     {
-        return PyCoro_CheckExact(result) || PyGen_CheckExact(result) || PyAsyncGen_CheckExact(result);
+        return (PyCoro_CheckExact(result) || PyGen_CheckExact(result) || PyAsyncGen_CheckExact(result)) &&
+               Py_REFCNT(result) == 1;
     }
     """
     PyObject *RC_NONE

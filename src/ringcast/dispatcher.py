@@ -245,7 +245,8 @@ class Dispatcher(Core):
         Args:
             event_class: any class. `object` and protocols stand for all that are instances of them.
             handler: any callable that takes one positional argument; an `async def` one runs on an event loop. It is
-                held strongly until the subscription is cancelled. What it returns is ignored.
+                held strongly until the subscription is cancelled. What it returns is ignored; but a coroutine or a
+                generator, which nobody would run, is a failure of the handler.
             batch: the handler takes a list of events instead, what is there and at most so many, from 1 to 65,536. It
                 never waits for a batch to fill. Of a record type it takes a RecordBatch, of up to 512.
             options: where and how it is called; see `HandlerOptions`.

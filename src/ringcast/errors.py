@@ -47,8 +47,8 @@ class EventClassError(RingcastError, TypeError):
 
     Raised when a handler is subscribed, or an event is published, under a type id that belongs to another
     event class. The message names both classes and the id in hexadecimal. Also raised when something that
-    is not a class is given as an event class, and when a class is subscribed to under an id that it
-    inherits.
+    is not a class is given as an event class, when a class is subscribed to under an id that it inherits, and
+    when a class that is published in place of an event would reach nobody.
     """
 
 
@@ -58,7 +58,8 @@ class HandlerTypeError(RingcastError, TypeError):
     Raised when a subscription is made with something that is not callable, that cannot be called with one
     positional argument, or that is a generator function, and by the forms that take the event class from the
     handler's annotation when it does not name exactly one class. The message names the handler and the
-    parameter.
+    parameter. Handed to `on_error` when a handler, `where` or `key` has returned a coroutine or a generator, which
+    nobody would run.
     """
 
 

@@ -39,7 +39,7 @@ cdef bint deliver_records(rc_worker *worker, rc_member *sub, rc_span *span) noex
     cdef size_t size = topic.ring.record_size
     cdef bint forked = False
     arguments[1] = NULL
-    while not forked:
+    while True:
         # a record that nobody else knows may hold the next one; on free-threaded Python the count is then this thread's
         if arguments[1] != NULL and Py_REFCNT(arguments[1]) == 1:
             memcpy((<Record>arguments[1]).data, rc_record_at(&topic.ring, position), size)
@@ -85,7 +85,7 @@ cdef void end_odd_call(rc_member *sub, PyObject *event, PyObject *result) noexce
 
 cdef PyObject *checked(rc_member *sub, PyObject *result) noexcept:
     """What a call of the handler has returned; or NULL, with an exception, where that is code that nobody would run."""
-    if result == NULL or not rc_is_unrun(result) or Py_REFCNT(result) != 1:   # else somebody has it, and may run it
+    if result == NULL or not rc_is_unrun(result):
         return result
     try:
         refuse_unrun(<object>result, f"handler {handler_name((<Subscription>sub.host).handler)}")
@@ -97,9 +97,7 @@ cdef PyObject *checked(rc_member *sub, PyObject *result) noexcept:
 
 
 cdef refuse_unrun(result, str name):
-    """Raises HandlerTypeError if what `name` has returned is a coroutine or a generator: nobody would run that."""
-    if not rc_is_unrun(<PyObject *>result):
-        return
+    """Raises HandlerTypeError for a coroutine or generator that `name` has returned (rc_is_unrun)."""
     remedy = "a plain function is needed"
     if hasattr(result, "cr_code"):
         what = "a coroutine"

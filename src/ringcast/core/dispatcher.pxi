@@ -129,7 +129,8 @@ cdef class Core:
 
         Raises:
             ClosedError: the dispatcher is closed, or was closed while this waited.
-            EventClassError: the event's type id belongs to another class.
+            EventClassError: the event's type id belongs to another class; or a class, in place of an event, would reach
+                nobody.
             TypeIdError: its `__event_type__` is no integer from 0 to 2**32 - 1.
             QueueFullError: a subscription of policy "raise" is `max_queue` behind; or inside a handler, 65,536 events
                 past `max_queue`.
@@ -141,8 +142,8 @@ cdef class Core:
             After each of these the event has reached nobody.
             ExceptionGroup: with `on_error="raise"`, what direct handlers have raised, when all have run. (A
                 BaseExceptionGroup where one of it is no Exception.)
-            KeyboardInterrupt, SystemExit: the first that a direct handler has raised, as it is, when all have run; what
-                else they have raised goes to `on_error` then.
+            KeyboardInterrupt, SystemExit, or what ends a greenlet or its wait: the first that a direct handler has
+                raised, as it is, when all have run; what else they have raised goes to `on_error` then.
         """
         return self.publish_rare(event, nanoseconds(timeout))   # see publish_quickly
 
@@ -279,17 +280,18 @@ cdef class Core:
                 event_class = Py_TYPE(items[at])
                 topic = <rc_topic *>rc_registry_find(&self.by_class, class_key(event_class))
                 subscribers = 0 if topic == NULL else rc_u32_load(&topic.plain)
+                if subscribers == RC_NOBODY and PyType_Check(items[at]):   # publish_rare refuses it
+                    subscribers = 0
                 if subscribers != 0:
                     # no further than one claim can reach: where the queue is full, this looks again after each event
                     most = min(count, at + <Py_ssize_t>RC_PAGE_SLOTS)
                     end = at + 1
                     while end < most and Py_TYPE(items[end]) == event_class:
                         end += 1
-                    if subscribers == RC_NOBODY and not PyType_Check(items[at]):
+                    if subscribers == RC_NOBODY:
                         self.check_open()   # a close may have just cancelled them
                         at = end
                         continue
-                if subscribers != 0 and subscribers != RC_NOBODY:
                     at += try_publish_run(topic, &items[at], end - at, rc_u64_load(&topic.limit), &claim)
                     if claim == RC_CLAIMED:
                         continue
@@ -608,7 +610,7 @@ cdef class Core:
         while True:
             with self.lock:
                 self.check_open()
-                found = <rc_topic *>rc_registry_find_locked(&self.by_class, class_key(<PyTypeObject *>event_class))
+                found = <rc_topic *>rc_registry_find_locked(&self.by_class, key)
                 if found != NULL:   # by another thread, meanwhile
                     return found
                 unknown = [each for each in self.wide if each not in answers]
@@ -911,7 +913,7 @@ cdef class Core:
 
     cdef void native_left(self) noexcept:
         """A native subscription has had its last record. While a task of the native pool may be running, what it
-        belongs to is not freed: see NativePool.work."""
+        belongs to is not freed: see NativePool.release."""
         with self.lock:
             self.natives -= 1
             if self.natives == 0:
@@ -1115,8 +1117,9 @@ cdef refuse_class(event_class):
     """For a class in place of an event, which has reached nobody."""
     if not identify(type(event_class)).automatic:   # a metaclass that was made for events
         return
+    name = class_name(event_class)
     raise EventClassError(
-        f"an event is published, and {class_name(event_class)} is a class: publish({class_name(event_class)}(...)). "
+        f"an event is published, and {name} is a class: publish({name}(...)). "
         f"(Where classes are the events, subscribe to {class_name(type(event_class))} first)"
     )
 

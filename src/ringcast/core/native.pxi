@@ -5,8 +5,8 @@
 # task for them.
 #
 # A token of a native task owns no references, since who makes it need not be attached. Instead a dispatcher is kept
-# alive while it has native subscriptions (native_dispatchers), and after the last until nothing of them is scheduled
-# (NativePool.work).
+# alive while it has native subscriptions (native_dispatchers), and after the last until nothing of them is scheduled;
+# and so is a subscription that ends in a lane of its own (NativePool.release).
 
 cdef enum:
     NATIVE_RUN = 4096     # records that the native worker looks for at a time
@@ -124,8 +124,8 @@ cdef class NativePool:
 cdef bint run_native_tasks(
     rc_worker *worker, rc_pool *pool, Pool main, rc_u32 *has_released, uint32_t patience
 ) noexcept nogil:
-    """Runs what the queue gives the worker. Returns True when the worker is to end, False when there are Cores to be
-    released, and nothing is scheduled."""
+    """Runs what the queue gives the worker. Returns True when the worker is to end, False when there is something to
+    be released, and nothing is scheduled."""
     cdef rc_task *task
     while True:
         task = rc_pool_take(pool, worker)
@@ -175,7 +175,8 @@ cdef inline bint has_native_work(rc_member *sub, uint64_t found) noexcept nogil:
 
 
 cdef rc_member *native_member(rc_topic *c, uint32_t at) noexcept nogil:
-    """The native subscription number `at` of a topic, or NULL. It stays until whoever runs it retires it."""
+    """The native subscription number `at` of a topic, or NULL. It stays for as long as the caller holds the topic's
+    native task: see NativePool.release."""
     cdef rc_member *sub = NULL
     cdef uint32_t first
     rc_mutex_lock(&c.lock)

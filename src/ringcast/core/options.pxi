@@ -26,7 +26,7 @@ def ask(function, event, str option):
         BaseException: whatever it raises.
     """
     answer = function(event)
-    if rc_is_unrun(<PyObject *>answer) and Py_REFCNT(<PyObject *>answer) == 1:   # else somebody has it, and may run it
+    if rc_is_unrun(<PyObject *>answer):
         refuse_unrun(answer, f"{option}={handler_name(function)}")
     return answer
 
