@@ -24,6 +24,9 @@ cdef void absorb(rc_member *sub) noexcept:
         rc_mutex_lock(&sub.mail.mutex)
         begin = cursor = rc_u64_load(&sub.cursor)
         end = find_end(sub, cursor, BATCH)
+        if cursor == end:   # mostly: this is asked before each event that is taken
+            rc_mutex_unlock(&sub.mail.mutex)
+            break
         count = 0
         while cursor < end:
             event = <PyObject *>rc_slot_event(rc_ring_slot(ring, cursor))
