@@ -62,9 +62,9 @@ _GAUGES = {
 
 
 def register(dispatcher: Dispatcher, registry: CollectorRegistry | None = None) -> None:
-    """Shows a dispatcher's numbers in a registry from now on. To do it again changes nothing.
+    """Show a dispatcher's numbers in a registry from now on. A second call changes nothing.
 
-    The dispatcher is not kept alive: when it is gone, so are its time series. Any thread may register.
+    The registry does not keep the dispatcher alive: its time series end with it. Any thread may call this.
 
     Args:
         dispatcher: the dispatcher, open or closed. One registry takes any number of them.
@@ -84,7 +84,7 @@ def register(dispatcher: Dispatcher, registry: CollectorRegistry | None = None) 
 
 
 def unregister(dispatcher: Dispatcher, registry: CollectorRegistry | None = None) -> None:
-    """Shows a dispatcher's numbers no more. Does nothing if they are not shown.
+    """Show a dispatcher's numbers no more. Does nothing where they are not shown. Any thread may call this.
 
     Args:
         dispatcher: the dispatcher.
