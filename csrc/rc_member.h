@@ -41,6 +41,7 @@ typedef struct rc_span {
 typedef int (*rc_deliver)(rc_worker *worker, rc_member *member, rc_span *span);
 
 struct rc_member {
+    rc_u32 holds;          /* 1 until it has retired, and what can still come to it: snapshots, and its lane's token */
     rc_u64 cursor;         /* the next event for the handler; with a mailbox: for the mailbox */
     rc_u64 end;            /* where a cancelled member ends, or RC_NEVER */
     rc_u32 running;        /* with how many events from the cursor on the handler has begun */
@@ -89,5 +90,64 @@ struct rc_member {
     rc_u64 timed;          /* calls of the handler, in `time` ns */
     rc_u64 time;
 };
+
+/* Prepares a zeroed member of the topic, which it is to join. */
+static inline void rc_member_init(rc_member *member, struct rc_topic *topic)
+{
+    atomic_init(&member->holds, 1);
+    atomic_init(&member->end, RC_NEVER);
+    member->topic = topic;
+    rc_task_init(&member->lane, RC_LANE, member);
+}
+
+/* --- what it has, and whether it is over: any thread ---------------------------------------------------------------- */
+
+/* Events that were moved out of the ring and wait for the handler. */
+static inline uint64_t rc_member_letters(const rc_member *member)
+{
+    return member->mail == NULL ? 0 : rc_mail_size(member->mail) + rc_u64_load_seq(&member->keyed);
+}
+
+/* Events that were taken for the handler and whose calls have not ended; 0 where the cursor tells. */
+static inline uint64_t rc_member_unfinished(const rc_member *member)
+{
+    uint64_t calls = rc_u64_load_seq(&member->calls); /* first: one that ends meanwhile counts */
+    uint64_t taken = rc_u64_load_seq(&member->taken); /* several threads count: the two can be seen in any order */
+    return taken > calls ? taken - calls : 0;
+}
+
+/* Whether there are events for it, of those before `end` in the ring. */
+static inline int rc_member_has_events(const rc_member *member, uint64_t end)
+{
+    /* the cursor before the mailbox: it moves when the mailbox has what it has passed */
+    uint64_t cursor = rc_u64_load_seq(&member->cursor), own = rc_u64_load_seq(&member->end);
+    if (cursor < (end < own ? end : own)) return 1;
+    return rc_member_letters(member) != 0;
+}
+
+/* Whether it is cancelled, its handler has returned from its last event, and it has not retired yet. The one function
+ * that decides this, for every mode and policy. A 0 may be out of date at once: then whoever finishes the last event
+ * asks again. */
+static inline int rc_member_is_over(const rc_member *member)
+{
+    /* in the order in which an event goes: ring, picked, mailbox, in hand */
+    if (rc_u64_load_seq(&member->cursor) < rc_u64_load_seq(&member->end) || rc_u32_load(&member->retired)) return 0;
+    if (member->mail != NULL && (rc_u32_load_seq(&member->picked) || rc_member_letters(member) != 0)) return 0;
+    return rc_u32_load_seq(&member->running) == 0 && rc_member_unfinished(member) == 0;
+}
+
+/* Whether whoever runs it has something to do. */
+static inline int rc_member_has_work(const rc_member *member, uint64_t end)
+{
+    return rc_member_has_events(member, end) || rc_member_is_over(member);
+}
+
+/* Whether its cursor keeps the gate back: until it has had its last event, and nobody is at what was discarded. */
+static inline int rc_member_holds_gate(const rc_member *member)
+{
+    /* seq: the end, which a cancel has moved, before the look at whether a turn has begun with the end that was before */
+    if (rc_u64_load_seq(&member->cursor) < rc_u64_load_seq(&member->end)) return 1;
+    return rc_u32_load_seq(&member->running) != 0 && rc_u32_load(&member->retired) == 0;
+}
 
 #endif

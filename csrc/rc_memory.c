@@ -1,4 +1,8 @@
-#include "rc_memory.h"
+#include "rc_mutex.h"
+
+#if defined(RC_COUNT_LOCKS)
+_Thread_local int rc_mutexes_held;
+#endif
 
 #if defined(RC_FAIL_ALLOC)
 

@@ -8,6 +8,14 @@
 
 #include "rc_memory.h"
 
+/* Built with RC_COUNT_LOCKS: how many mutexes the calling thread has, for tests. */
+#if defined(RC_COUNT_LOCKS)
+extern _Thread_local int rc_mutexes_held;
+#define RC_COUNT_LOCK(more) (rc_mutexes_held += (more))
+#else
+#define RC_COUNT_LOCK(more) ((void)0)
+#endif
+
 #if defined(_WIN32)
 #ifndef WIN32_LEAN_AND_MEAN
 #define WIN32_LEAN_AND_MEAN
@@ -16,15 +24,15 @@
 typedef SRWLOCK rc_mutex;
 static inline int rc_mutex_init(rc_mutex *mutex) { InitializeSRWLock(mutex); return rc_alloc_fails() ? -1 : 0; }
 static inline void rc_mutex_destroy(rc_mutex *mutex) { (void)mutex; }
-static inline void rc_mutex_lock(rc_mutex *mutex) { AcquireSRWLockExclusive(mutex); }
-static inline void rc_mutex_unlock(rc_mutex *mutex) { ReleaseSRWLockExclusive(mutex); }
+static inline void rc_mutex_lock(rc_mutex *mutex) { AcquireSRWLockExclusive(mutex); RC_COUNT_LOCK(1); }
+static inline void rc_mutex_unlock(rc_mutex *mutex) { RC_COUNT_LOCK(-1); ReleaseSRWLockExclusive(mutex); }
 #else
 #include <pthread.h>
 typedef pthread_mutex_t rc_mutex;
 static inline int rc_mutex_init(rc_mutex *mutex) { return rc_alloc_fails() ? -1 : pthread_mutex_init(mutex, NULL); }
 static inline void rc_mutex_destroy(rc_mutex *mutex) { pthread_mutex_destroy(mutex); }
-static inline void rc_mutex_lock(rc_mutex *mutex) { pthread_mutex_lock(mutex); }
-static inline void rc_mutex_unlock(rc_mutex *mutex) { pthread_mutex_unlock(mutex); }
+static inline void rc_mutex_lock(rc_mutex *mutex) { pthread_mutex_lock(mutex); RC_COUNT_LOCK(1); }
+static inline void rc_mutex_unlock(rc_mutex *mutex) { RC_COUNT_LOCK(-1); pthread_mutex_unlock(mutex); }
 #endif
 
 #endif

@@ -5,9 +5,14 @@
 /* The worker that this thread is. A thread works for one pool. */
 static _Thread_local struct { const rc_pool *pool; rc_worker *worker; } current;
 
-int rc_pool_init(rc_pool *pool, uint32_t max_workers, uint32_t spare, uint32_t parallel, int64_t tick, int64_t linger)
+int rc_pool_init(
+    rc_pool *pool, const rc_host *calls, rc_pool *beside, uint32_t max_workers, uint32_t spare, uint32_t parallel,
+    int64_t tick, int64_t linger
+)
 {
     memset(pool, 0, sizeof *pool);
+    pool->calls = calls;
+    pool->progress = beside != NULL ? &beside->own_progress : &pool->own_progress;
     pool->max_workers = max_workers;
     pool->spare = spare;
     pool->parallel = parallel;
@@ -18,7 +23,7 @@ int rc_pool_init(rc_pool *pool, uint32_t max_workers, uint32_t spare, uint32_t p
     if (rc_mutex_init(&pool->mutex) != 0) goto no_mutex;
     if (rc_park_init(&pool->work) != 0) goto no_work;
     if (rc_park_init(&pool->watch) != 0) goto no_watch;
-    if (rc_park_init(&pool->progress) != 0) goto no_progress;
+    if (rc_park_init(&pool->own_progress) != 0) goto no_progress;
     return 0;
 no_progress:
     rc_park_destroy(&pool->watch);
@@ -33,7 +38,7 @@ no_mutex:
 
 void rc_pool_destroy(rc_pool *pool)
 {
-    rc_park_destroy(&pool->progress);
+    rc_park_destroy(&pool->own_progress);
     rc_park_destroy(&pool->watch);
     rc_park_destroy(&pool->work);
     rc_mutex_destroy(&pool->mutex);
@@ -168,7 +173,7 @@ static int splittable(const rc_pool *pool, const rc_worker *worker)
 }
 
 /* Keeps the turn from ending until the mutex is free: its fields may be read. Returns 0 if it has ended already. */
-static int pin(rc_worker *worker)
+static int freeze(rc_worker *worker)
 {
     uint32_t running = RC_TURN_RUNNING;
     /* acq_rel: acquires what rc_turn_begin wrote; from here to the unlock the worker waits in rc_turn_end */
@@ -176,10 +181,17 @@ static int pin(rc_worker *worker)
                                                    memory_order_relaxed);
 }
 
-/* release: what was read while it was pinned was read before the worker's next turn, with the acquire in rc_turn_end */
-static void unpin(rc_worker *worker) { atomic_store_explicit(&worker->turn, RC_TURN_RUNNING, memory_order_release); }
+/* release: what was read while it was frozen was read before the worker's next turn, with the acquire in rc_turn_end */
+static void thaw(rc_worker *worker) { atomic_store_explicit(&worker->turn, RC_TURN_RUNNING, memory_order_release); }
 
-/* A pinned turn's subscription goes into a lane of its own, and its topic back to the queue. */
+/* One more is outstanding. */
+static void begin(rc_pool *pool)
+{
+    /* relaxed: whoever waits for it to be 0 again begins after this, by the mutex or by what it has published */
+    atomic_fetch_add_explicit(&pool->outstanding, 1, memory_order_relaxed);
+}
+
+/* A frozen turn's subscription goes into a lane of its own, and its topic back to the queue. */
 static void split(rc_pool *pool, rc_worker *worker)
 {
     rc_task *topic = worker->task;
@@ -188,37 +200,55 @@ static void split(rc_pool *pool, rc_worker *worker)
     pool->on_lanes++;
     /* relaxed: whoever holds the topic next takes it from the queue, under this mutex */
     atomic_store_explicit(&worker->lane->state, RC_SCHEDULED, memory_order_relaxed);
-    atomic_fetch_add_explicit(&pool->outstanding, 1, memory_order_relaxed);
+    begin(pool);
     enqueue(pool, topic);
 }
 
 /* ------------------------------------------------------------------------------------------------------ */
 
-static int schedule(rc_pool *pool, rc_task *task, uint32_t lent)
+/* Under the mutex, attached. */
+static void pin_bus(rc_pool *pool)
+{
+    if (rc_u32_load(&pool->pinned) || pool->calls->pin == NULL) return;
+    rc_u32_store(&pool->pinned, 1);
+    pool->calls->pin(pool);
+}
+
+static int schedule(rc_pool *pool, rc_task *task, int attached)
 {
     rc_mutex_lock(&pool->mutex);
     if ((pool->stopping && pool->alive + pool->starting == 0) || !rc_task_acquire(task)) {
         rc_mutex_unlock(&pool->mutex);
         return 0;
     }
-    atomic_fetch_add_explicit(&pool->outstanding, 1, memory_order_relaxed); /* counted before it can be done */
-    assert(!rc_task_is_lent(task));
-    rc_u32_store(&task->lent, lent);
+    begin(pool); /* before it can be done */
+    if (attached) pin_bus(pool);
     enqueue(pool, task);
     unlock_and_wake(pool);
     return 1;
 }
 
-int rc_pool_schedule(rc_pool *pool, rc_task *task) { return schedule(pool, task, 0); }
+int rc_pool_schedule(rc_pool *pool, rc_task *task) { return schedule(pool, task, 1); }
 
-int rc_pool_schedule_lent(rc_pool *pool, rc_task *task) { return schedule(pool, task, 1); }
+int rc_pool_schedule_detached(rc_pool *pool, rc_task *task) { return schedule(pool, task, 0); }
+
+void rc_pool_pin(rc_pool *pool)
+{
+    if (rc_u32_load(&pool->pinned)) return; /* mostly; and so it stays while the caller's task is outstanding */
+    rc_mutex_lock(&pool->mutex);
+    if (rc_pool_outstanding(pool) != 0) pin_bus(pool);
+    rc_mutex_unlock(&pool->mutex);
+}
 
 int rc_pool_acquire(rc_pool *pool, rc_task *task)
 {
     int acquired;
     rc_mutex_lock(&pool->mutex);
     acquired = rc_task_acquire(task);
-    if (acquired) atomic_fetch_add_explicit(&pool->outstanding, 1, memory_order_relaxed);
+    if (acquired) {
+        begin(pool);
+        pin_bus(pool);
+    }
     rc_mutex_unlock(&pool->mutex);
     return acquired;
 }
@@ -226,22 +256,26 @@ int rc_pool_acquire(rc_pool *pool, rc_task *task)
 void rc_pool_hold(rc_pool *pool)
 {
     rc_mutex_lock(&pool->mutex);
-    atomic_fetch_add_explicit(&pool->outstanding, 1, memory_order_relaxed);
+    begin(pool);
+    pin_bus(pool);
     rc_mutex_unlock(&pool->mutex);
 }
 
 /* One less is outstanding. Unlocks the mutex, and wakes whom that concerns. */
 static void done(rc_pool *pool)
 {
+    const rc_host *calls = pool->calls;
     /* seq_cst: the condition of those who wait in `progress` */
     int last = atomic_fetch_sub_explicit(&pool->outstanding, 1, memory_order_seq_cst) == 1;
-    last = last && pool->stopping;
+    int stops = last && pool->stopping, unpins = last && (calls->pin == NULL || rc_u32_load(&pool->pinned));
+    if (last) rc_u32_store(&pool->pinned, 0); /* from here on the pin is this thread's: it keeps the pool until the end */
     unlock_and_wake(pool);
-    if (last) { /* the workers may end now */
+    if (stops) { /* the workers may end now */
         rc_park_wake_all(&pool->work);
         rc_park_wake_all(&pool->watch);
     }
-    rc_park_wake_all(&pool->progress);
+    rc_park_wake_all(pool->progress);
+    if (unpins) calls->unpin(pool);
 }
 
 void rc_pool_unhold(rc_pool *pool)
@@ -362,10 +396,10 @@ void rc_pool_leave(rc_pool *pool, rc_worker *worker)
     done(pool);
 }
 
-int rc_turn_end_pinned(rc_pool *pool, rc_worker *worker)
+int rc_turn_end_frozen(rc_pool *pool, rc_worker *worker)
 {
     int was_split;
-    rc_mutex_lock(&pool->mutex); /* whoever has pinned the turn is done with it when the mutex is free */
+    rc_mutex_lock(&pool->mutex); /* whoever has frozen the turn is done with it when the mutex is free */
     was_split = atomic_load_explicit(&worker->turn, memory_order_relaxed) == RC_TURN_SPLIT;
     atomic_store_explicit(&worker->turn, RC_TURN_NONE, memory_order_relaxed);
     rc_mutex_unlock(&pool->mutex);
@@ -398,7 +432,7 @@ int rc_pool_may_wait(rc_pool *pool, rc_worker *worker, const rc_ring *ring)
     for (uint32_t at = 0; at < rc_u32_load(&pool->used); at++) pool->workers[at].asked = 0;
     may = pool->waiting + 1 < pool->max_workers && !depends_on(pool, ring, worker);
     if (may) {
-        if (splittable(pool, worker) && pin(worker)) split(pool, worker);
+        if (splittable(pool, worker) && freeze(worker)) split(pool, worker);
         set_stuck(pool, worker, 0);
         worker->waits_for = ring;
         pool->waiting++;
@@ -432,7 +466,7 @@ static int is_stuck(const rc_worker *worker)
     return worker->alive && rc_turn_running(worker) && rc_turn_attention(worker) && worker->waits_for == NULL;
 }
 
-/* Whether a pinned turn holds up others, or the release of events that all have seen. */
+/* Whether a frozen turn holds up others, or the release of events that all have seen. */
 static int holds_up(const rc_pool *pool, const rc_worker *worker)
 {
     return rc_u32_load(&worker->task->members) > 1 || pool->topics.first != NULL ||
@@ -479,13 +513,13 @@ void rc_pool_split_stuck(rc_pool *pool)
     rc_mutex_lock(&pool->mutex);
     for (uint32_t at = 0; at < rc_u32_load(&pool->used); at++) {
         rc_worker *worker = &pool->workers[at];
-        if (!is_stuck(worker) || !splittable(pool, worker) || !pin(worker)) continue;
+        if (!is_stuck(worker) || !splittable(pool, worker) || !freeze(worker)) continue;
         if (holds_up(pool, worker)) {
             split(pool, worker);
             set_stuck(pool, worker, 1); /* still, in its lane: let_go has taken it back */
             splits++;
         } else
-            unpin(worker);
+            thaw(worker);
     }
     if (splits != 0) { /* the topics that were split are back in the queue, and are not what has waited */
         uint32_t room = pool->on_topics < pool->parallel ? pool->parallel - pool->on_topics : 0;
@@ -530,11 +564,13 @@ void rc_pool_after_fork(rc_pool *pool)
     rc_mutex_init(&pool->mutex);
     rc_park_init(&pool->work);
     rc_park_init(&pool->watch);
-    rc_park_init(&pool->progress);
+    rc_park_init(&pool->own_progress);
     memset(&pool->topics, 0, sizeof pool->topics);
     memset(&pool->lanes, 0, sizeof pool->lanes);
     rc_u32_store(&pool->topics_queued, 0);
     rc_u32_store(&pool->outstanding, held != NULL);
+    if (held == NULL) rc_u32_store(&pool->pinned, 0); /* the reference stays for good: what was busy is the parent's */
+    rc_u32_store(&pool->started, 0);
     pool->starting = pool->idle = 0;
     pool->stuck = pool->extra = 0;
     pool->watching = 0;

@@ -27,6 +27,7 @@
 #ifndef RC_POOL_H
 #define RC_POOL_H
 
+#include "rc_host.h"
 #include "rc_mutex.h"
 #include "rc_park.h"
 #include "rc_ring.h"
@@ -43,15 +44,14 @@ typedef struct rc_task {
     struct rc_task *next; /* in the run queue */
     void *owner;          /* the caller's: what the task belongs to */
     rc_u32 state;         /* one of rc_task_state */
-    rc_u32 members;       /* topics: how many subscriptions it has */
-    rc_u32 lent;          /* its token owns nothing yet: see rc_pool_schedule_lent */
+    rc_u32 members;       /* topics: how many members it runs */
     rc_task_kind kind;
 } rc_task;
 
 typedef struct rc_queue { rc_task *first, *last; } rc_queue;
 
 /* The state of a worker's turn. Only the watch (or the worker itself, before it blocks) splits it. While the pool's mutex
- * is held SPLIT may also be a pin, that is taken back. */
+ * is held SPLIT may also say that the turn is frozen, which is taken back. */
 enum { RC_TURN_NONE, RC_TURN_RUNNING, RC_TURN_SPLIT };
 
 typedef struct rc_worker {
@@ -88,16 +88,27 @@ typedef struct rc_pool {
     int stopping;
     int watching;          /* the watch sleeps a tick at most, no wake needed */
     rc_u32 outstanding;    /* tasks scheduled: 0 means that everything accepted was delivered */
+    rc_u32 pinned;         /* the host keeps the bus for what is outstanding; moved under the mutex */
+    rc_u32 started;        /* whether its threads are; the host's */
+    uint32_t patience;     /* looks at a quiet ring before a worker parks; 0: it parks at once */
     int64_t tick;          /* nanoseconds */
     int64_t linger;        /* nanoseconds after which an extra worker without work ends */
     rc_park work;          /* workers wait here for tasks */
     rc_park watch;         /* the watch waits here for busy workers */
-    rc_park progress;      /* whoever waits for deliveries: close, cancel */
+    rc_park *progress;     /* whoever waits for deliveries (close, cancel): of this pool, or of the one beside it */
+    rc_park own_progress;
+    const rc_host *calls;
+    void *host;            /* what the host has for it, and its dispatcher. Not owned */
+    void *bus;
     rc_worker *workers;    /* max_workers + spare of them */
 } rc_pool;
 
-/* Returns 0, or -1 when there is no memory. `parallel` at least 1 and at most max_workers. */
-int rc_pool_init(rc_pool *pool, uint32_t max_workers, uint32_t spare, uint32_t parallel, int64_t tick, int64_t linger);
+/* Returns 0, or -1 when there is no memory. `parallel` at least 1 and at most max_workers. `beside`: the pool whose
+ * `progress` is told of what this one has done, too; or NULL. */
+int rc_pool_init(
+    rc_pool *pool, const rc_host *calls, rc_pool *beside, uint32_t max_workers, uint32_t spare, uint32_t parallel,
+    int64_t tick, int64_t linger
+);
 
 /* No thread may use the pool any more. */
 void rc_pool_destroy(rc_pool *pool);
@@ -145,17 +156,12 @@ static inline int rc_task_give_back(rc_task *task)
  * and its workers are gone. */
 int rc_pool_schedule(rc_pool *pool, rc_task *task);
 
-/* The same, by a caller that cannot give the token what it has to own (its references, say) and holds a lease instead
- * that keeps the task's owner. The token is lent until it is settled, by whichever is first:
- *   the worker that took it   takes what the token owns, then settles; if it was settled before, gives that back;
- *   the end of a lease        settles and, if that was it, leaves what the lease owns to the token. */
-int rc_pool_schedule_lent(rc_pool *pool, rc_task *task);
+/* The same, by a thread that is not attached and cannot pin the bus. The worker that takes the task does (rc_pool_pin), or
+ * the end of the lease which keeps the bus until then: whichever is first. */
+int rc_pool_schedule_detached(rc_pool *pool, rc_task *task);
 
-/* Whether the token is lent, for the worker that has just taken it. */
-static inline int rc_task_is_lent(const rc_task *task) { return rc_u32_load(&task->lent) != 0; }
-
-/* Makes the token one that owns what it has to. Returns 1 if it was lent and it was this call that settled it. */
-static inline int rc_task_settle(rc_task *task) { return rc_u32_exchange(&task->lent, 0) != 0; }
+/* Pins the bus where something is outstanding and nobody has pinned it. Attached. */
+void rc_pool_pin(rc_pool *pool);
 
 /* For a task that is run by others than the pool's workers: acquires it if it is idle, and counts it as outstanding,
  * under one mutex, as rc_pool_schedule does. Returns 1 if it was this call that acquired it. */
@@ -181,7 +187,7 @@ rc_worker *rc_pool_join(rc_pool *pool);
 /* Whether there are workers, or such as are being started. */
 int rc_pool_is_staffed(rc_pool *pool);
 
-/* Takes the next task, waiting for it in the kernel. Returns NULL when the worker is to end: the pool
+/* Takes the next task, waiting for it in the kernel; the worker of a pool with pins then calls rc_pool_pin. Returns NULL when the worker is to end: the pool
  * stops, or the worker is one too many. After NULL the worker must not use the pool again. Blocks. */
 rc_task *rc_pool_take(rc_pool *pool, rc_worker *worker);
 
@@ -233,7 +239,7 @@ static inline int rc_turn_running(const rc_worker *worker)
     return atomic_load_explicit(&worker->turn, memory_order_relaxed) != RC_TURN_NONE;
 }
 
-int rc_turn_end_pinned(rc_pool *pool, rc_worker *worker);
+int rc_turn_end_frozen(rc_pool *pool, rc_worker *worker);
 
 /* Ends the turn. Returns 1 if it was split meanwhile: the worker now holds the lane and no longer the topic. */
 static inline int rc_turn_end(rc_pool *pool, rc_worker *worker)
@@ -243,7 +249,7 @@ static inline int rc_turn_end(rc_pool *pool, rc_worker *worker)
     if (atomic_compare_exchange_strong_explicit(&worker->turn, &running, RC_TURN_NONE, memory_order_acq_rel,
                                                 memory_order_acquire))
         return 0;
-    return rc_turn_end_pinned(pool, worker);
+    return rc_turn_end_frozen(pool, worker);
 }
 
 /* Whether the watch (or a cancel) wants the worker's attention after this call of a handler. */

@@ -1,6 +1,13 @@
 /* The topic: all that belongs to one type id of one dispatcher.
  *
- * Who may call what: there are no functions here. `lock` guards the members, and makes its holder the ring's releaser.
+ * `lock` guards the members, and makes its holder the ring's releaser. Who only goes through the members takes a snapshot:
+ * an array that never changes, and whose members stay for as long as it is held.
+ *
+ * A topic has two crews: the members that are run by the host's pool, and the native ones. Each has a task, a pool, and
+ * what it has found.
+ *
+ * Who may call what: any thread; where the ring has events, not records, an attached one (rc_host.h) calls those that say
+ * so.
  */
 #ifndef RC_TOPIC_H
 #define RC_TOPIC_H
@@ -10,6 +17,8 @@
 #include "rc_pool.h"
 #include "rc_ring.h"
 
+enum { RC_LOOK = 256 }; /* how many events a crew looks for at a time */
+
 #define RC_NOBODY UINT32_MAX /* in `plain`: an event reaches nobody */
 
 /* What a registry leads to. */
@@ -18,6 +27,14 @@ typedef enum {
     RC_ROUTE,       /* a class whose events also go elsewhere: `host` is a route */
     RC_BY_INSTANCE, /* a class whose instances compute their ids */
 } rc_kind;
+
+/* The members at some moment, the native ones last. */
+typedef struct rc_members {
+    rc_u32 holders;
+    uint32_t count;
+    uint32_t first_native; /* `count` where there is none */
+    rc_member *all[];
+} rc_members;
 
 typedef struct rc_topic {
     rc_ring ring;        /* first: a ring that is waited for leads to its topic */
@@ -33,7 +50,7 @@ typedef struct rc_topic {
     rc_u32 particular;   /* of the members: those with a max_queue or policy of their own which publish must ask */
     rc_u32 elsewhere;    /* whether its events also go to direct handlers, a companion or wide topics */
     rc_u32 accompanied;  /* whether it has a companion */
-    rc_u32 turn;         /* how many events the holder of the task looks for at a time: as many as a batch takes */
+    rc_u32 turn;         /* how many events the host's crew looks for at a time: as many as a batch takes */
     rc_u32 room_waiters; /* somebody waits for room without blocking */
     rc_kind kind;
     int timing;          /* whether the time of handlers is kept */
@@ -47,11 +64,13 @@ typedef struct rc_topic {
     RC_ALIGNED rc_u64 end; /* of the published events that were found; moved under the lock */
     rc_mutex lock;
     rc_u64 high_water;   /* most events that were seen waiting */
-    rc_u64 native_end;   /* as `end`, for the holder of the native task */
+    rc_u64 native_found; /* the same of the native one */
+
+    rc_u64 found;        /* the `end` that the host's crew has seen */
 
     /* seldom used */
-    rc_member **cursors; /* of records: all members, native ones last; guarded by the lock */
-    uint32_t cursor_count;
+    rc_members *members; /* those that take their events from the ring; guarded by the lock */
+    rc_u32 holds;        /* the host's object, and tokens */
     uint64_t first;      /* where the ring begins: 0, but for tests */
     uint64_t disowned;   /* in a forked child: the events before it are the parent's */
     rc_u64 only_direct;  /* events that only direct handlers have seen: they are not in the ring */
@@ -62,5 +81,67 @@ _Static_assert(offsetof(rc_topic, end) % RC_CACHE_LINE == 0, "a worker's look wr
 _Static_assert(offsetof(rc_topic, task) % RC_CACHE_LINE == 0, "the ring's last line is written by those who wait for room");
 _Static_assert(offsetof(rc_topic, end) - offsetof(rc_topic, limit) >= RC_CACHE_LINE, "limit and end share a line");
 _Static_assert(offsetof(rc_topic, end) - offsetof(rc_topic, plain) >= RC_CACHE_LINE, "plain and end share a line");
+
+/* Prepares zeroed memory as a topic without members, which the caller holds. Positions begin at `first`. `record_size`: 0
+ * for events. Returns 0, or -1 without memory. */
+int rc_topic_init(
+    rc_topic *topic, rc_pool *pool, rc_pool *native_pool, uint64_t max_queue, uint64_t reserve, uint64_t first,
+    size_t record_size
+);
+
+/* A token, or somebody else, needs the topic. The last one to drop it lets go of the events that are left (attached) and
+ * frees the memory, which was allocated by rc_aligned_zalloc. */
+void rc_topic_keep(rc_topic *topic);
+void rc_topic_drop(rc_topic *topic);
+
+/* --- members -------------------------------------------------------------------------------------------------------- */
+
+/* The members of now. The caller drops them. */
+rc_members *rc_topic_members(rc_topic *topic);
+void rc_members_drop(rc_topic *topic, rc_members *members);
+
+/* Nothing more comes to the member by way of the caller: the last of all tells the host (rc_host.left). */
+void rc_member_keep(rc_member *member);
+void rc_member_drop(const rc_host *calls, rc_member *member);
+
+/* Adds a member, which starts with the next event to be published. Returns 0, or -1 without memory. */
+int rc_topic_join(rc_topic *topic, rc_member *member);
+
+/* Takes out the member, and all that have retired. Without memory they go with the next one that leaves; the gate does
+ * not wait for them. */
+void rc_topic_leave(rc_topic *topic, rc_member *member);
+
+/* Takes out all members, whatever they have not had. For a host that lets go of everything. */
+void rc_topic_empty(rc_topic *topic);
+
+/* One more subscription is active, or one less (-1). Under the lock. */
+void rc_topic_count(rc_topic *topic, int more);
+
+/* Tells publish again whether all that it has to do is to queue, or nothing at all. Under the lock, after a change of
+ * `elsewhere`, or of whether the pool is started. */
+void rc_topic_set_plain(rc_topic *topic);
+
+/* --- events --------------------------------------------------------------------------------------------------------- */
+
+/* Looks for published events behind those that were found: at most `most`, of records at least, if there are. Returns
+ * the end of those that were found. */
+uint64_t rc_topic_look(rc_topic *topic, uint64_t most);
+
+/* The end of what is published from `position` on, at most `most` further. The caller holds the gate back there. */
+uint64_t rc_topic_published(rc_topic *topic, uint64_t position, uint64_t most);
+
+/* Moves the gate to the last cursor, and lets go of the events that it has passed. Returns whether it has moved. Attached,
+ * unless the ring has records. */
+int rc_topic_move_gate(rc_topic *topic);
+
+/* The same, and tells those who wait for room. For whoever has moved a cursor. */
+void rc_topic_advance(rc_topic *topic);
+
+/* Tells those who wait for room that there may be some. */
+void rc_topic_tell_of_room(rc_topic *topic);
+
+/* How many events may be between the gate and the tail now, that no member which holds up publishers is its max_queue
+ * behind. */
+uint64_t rc_topic_room(rc_topic *topic);
 
 #endif

@@ -13,19 +13,21 @@
 #include "rc_topic.h"
 
 enum {
-    RC_TURN_EVENTS = 256, /* that a member is given in a turn, before the others have theirs */
+    RC_TURN_EVENTS = RC_LOOK, /* that a member is given in a turn, before the others have theirs */
+    RC_TURN_RECORDS = 4096, /* the same for a C function, which takes many at a time */
     RC_TURN_TICKS = 2,    /* looks of the watch after which a turn is cut: at least one tick has passed then */
 };
-
-/* Makes room for publishers, and lets other threads run. */
-typedef void (*rc_pause)(rc_topic *topic);
 
 /* The cursor of what holds no gate back. */
 static const rc_u64 rc_nowhere = RC_NEVER;
 
 /* How many events the next turn may have. One call at a time of what may be slow: several such members are found out
  * soon. */
-static inline uint64_t rc_turn_limit(const rc_member *member) { return member->heat == 0 ? RC_TURN_EVENTS : 1; }
+static inline uint64_t rc_turn_limit(const rc_member *member)
+{
+    if (member->mode == RC_NATIVE) return RC_TURN_RECORDS;
+    return member->heat == 0 ? RC_TURN_EVENTS : 1;
+}
 
 /* Says that the handler has begun with the event at the cursor, and how far the turn may go. Of a mailbox the numbers
  * of events that were taken and that are finished say the former. */
@@ -45,7 +47,7 @@ static inline void rc_turn_exit(rc_member *member)
 
 /* Gives the member a turn that ends at `end`: a position, or of a mailbox a number of events. Returns 1 if the turn was
  * split: the worker now holds the member's lane, and the topic's task is another's. */
-static inline int rc_turn(rc_pool *pool, rc_worker *worker, rc_member *member, uint64_t end, rc_pause pause)
+static inline int rc_turn(rc_pool *pool, rc_worker *worker, rc_member *member, uint64_t end)
 {
     rc_topic *topic = member->topic;
     rc_span span = {0, end, 0};
@@ -72,7 +74,8 @@ static inline int rc_turn(rc_pool *pool, rc_worker *worker, rc_member *member, u
         if (!rc_turn_attention(worker)) continue;
         rc_turn_attended(worker);
         rc_turn_exit(member);
-        pause(topic);
+        rc_topic_advance(topic); /* makes room for publishers */
+        if (pool->calls->pause != NULL) pool->calls->pause();
         rc_turn_enter(member, &span);
         ticks++;
         cut = ticks == RC_TURN_TICKS || rc_calls_are_slow(rc_clock_now() - started, span.calls);

@@ -148,7 +148,7 @@ inline wake_all_workers() /* rc_park_wake_all(&pool->work) */
 
 /* --- rc_pool.h: one task --------------------------------------------------------------------------------------------- */
 
-inline schedule() /* core/publish.pxi, and rc_pool_schedule */
+inline schedule() /* rc_bus_schedule and rc_pool_schedule */
 {
     if
     :: mem[STATE] == IDLE -> /* rc_task_now: seq_cst, after the claim */
@@ -176,7 +176,7 @@ inline schedule() /* core/publish.pxi, and rc_pool_schedule */
     fi
 }
 
-/* --- core/topic.pxi ---------------------------------------------------------------------------------------------------- */
+/* --- rc_topic.c -------------------------------------------------------------------------------------------------------- */
 
 inline advance()
 {
@@ -349,7 +349,7 @@ proctype producer(byte me)
     atomic { FENCED; producing-- }
 }
 
-/* --- core/deliver.pxi ---------------------------------------------------------------------------------------------------- */
+/* --- rc_bus.c ------------------------------------------------------------------------------------------------------------ */
 
 inline has_work(end) /* Topic.has_work; a turn takes all that was found, so that only the tail tells of more */
 {

@@ -123,7 +123,7 @@ inline run_turn() /* ends with `split`, or `cut`: after a call that was slow, be
     }
 }
 
-inline has_work() /* Topic.has_work: the end, then the tail, then the lane's state, then the cursor */
+inline has_work() /* has_work of rc_bus.c: the end, then the tail, then the lane's state, then the cursor */
 {
     end = mem[END];
     more = (tail != end);

@@ -7,6 +7,7 @@
 #include "../rc_registry.h"
 #include "../rc_ring.h"
 #include "check.h"
+#include "host.h"
 
 static void *numbered(uint64_t number) { return (void *)(uintptr_t)(number + 1); }
 
@@ -59,7 +60,7 @@ static int make_registry(void)
 static int make_pool(void)
 {
     rc_pool pool;
-    if (rc_pool_init(&pool, 3, 0, 1, 1000000, 1000000) != 0) return -1;
+    if (rc_pool_init(&pool, &no_host, NULL, 3, 0, 1, 1000000, 1000000) != 0) return -1;
     rc_pool_destroy(&pool);
     return 0;
 }

@@ -9,12 +9,12 @@ static const int64_t MILLISECOND = 1000000;
 /* A topic with one member and PUBLISHED events, whose task the only worker holds. `called` is what the handler does. */
 typedef struct stage {
     rc_member member; /* first: the handler finds its stage */
-    rc_topic topic;
+    rc_topic *topic;
     rc_pool pool;
     rc_worker *worker;
     rc_mail mail;
     void (*called)(struct stage *);
-    uint64_t handled, pauses;
+    uint64_t handled, pauses, released;
     uint64_t last_running; /* what the member said while its handler was called last */
     int is_child;
 } stage;
@@ -51,63 +51,73 @@ static int deliver_mail(rc_worker *worker, rc_member *member, rc_span *span)
     return 1;
 }
 
-static void paused(rc_topic *topic)
+static void paused(void)
 {
-    stage *at = (stage *)topic->host;
-    CHECK_EQUAL(rc_u32_load(&at->member.running), 0); /* nobody is in the handler: a discarding cancel leaves nothing */
-    at->pauses++;
+    CHECK_EQUAL(rc_u32_load(&here.member.running), 0); /* nobody is in the handler: a discarding cancel leaves nothing */
+    here.pauses++;
+}
+
+static void let_go(void **events, size_t count)
+{
+    (void)events;
+    here.released += count;
+}
+
+static void end_of_work(rc_pool *pool) { (void)pool; }
+
+static const rc_host host = {.unpin = end_of_work, .pause = paused, .drop = let_go};
+
+static void set_up_for(size_t record_size, void (*called)(stage *))
+{
+    stage *at = &here;
+    memset(at, 0, sizeof *at);
+    CHECK(rc_pool_init(&at->pool, &host, NULL, 2, 0, 1, MILLISECOND, MILLISECOND) == 0);
+    at->topic = rc_aligned_zalloc(sizeof *at->topic);
+    CHECK(at->topic != NULL && rc_topic_init(at->topic, &at->pool, &at->pool, 1000, 0, 0, record_size) == 0);
+    at->topic->timing = 1;
+    rc_member_init(&at->member, at->topic);
+    at->member.max_queue = 1000;
+    at->member.deliver = deliver;
+    CHECK(rc_topic_join(at->topic, &at->member) == 0);
+    at->called = called;
+    rc_pool_hire(&at->pool);
+    at->worker = rc_pool_join(&at->pool);
+    CHECK(rc_pool_schedule(&at->pool, &at->topic->task));
+    CHECK(rc_pool_take(&at->pool, at->worker) == &at->topic->task);
 }
 
 static void set_up(void (*called)(stage *))
 {
-    stage *at = &here;
-    memset(at, 0, sizeof *at);
-    CHECK(rc_pool_init(&at->pool, 2, 0, 1, MILLISECOND, MILLISECOND) == 0);
-    CHECK(rc_ring_init(&at->topic.ring, 1000, 0, 0) == 0);
-    rc_task_init(&at->topic.task, RC_TOPIC, &at->topic);
-    rc_task_init(&at->member.lane, RC_LANE, &at->member);
-    at->topic.timing = 1;
-    at->topic.host = at;
-    at->member.topic = &at->topic;
-    at->member.deliver = deliver;
-    rc_u64_store(&at->member.end, RC_NEVER);
+    set_up_for(0, called);
     for (int number = 0; number < PUBLISHED; number++) {
         rc_slot *slot;
-        CHECK(rc_ring_claim(&at->topic.ring, 1000, &slot) == RC_CLAIMED);
-        rc_ring_publish(slot, at);
+        CHECK(rc_ring_claim(&here.topic->ring, 1000, &slot) == RC_CLAIMED);
+        rc_ring_publish(slot, &here);
     }
-    at->called = called;
-    rc_pool_hire(&at->pool);
-    at->worker = rc_pool_join(&at->pool);
-    CHECK(rc_pool_schedule(&at->pool, &at->topic.task));
-    CHECK(rc_pool_take(&at->pool, at->worker) == &at->topic.task);
 }
 
-static int turn(uint64_t end) { return rc_turn(&here.pool, here.worker, &here.member, end, paused); }
+static int turn(uint64_t end) { return rc_turn(&here.pool, here.worker, &here.member, end); }
 
-static void empty_ring(void)
-{
-    if (here.topic.ring.record_size == 0) {
-        for (uint64_t position = 0; position < PUBLISHED; position++) rc_ring_take(&here.topic.ring, position);
-        rc_ring_move_gate(&here.topic.ring, PUBLISHED);
-    } else
-        rc_record_pass(&here.topic.ring, rc_ring_tail(&here.topic.ring));
-    rc_ring_destroy(&here.topic.ring);
-}
+static void left(rc_member *member) { CHECK(member == &here.member); }
 
 static void tear_down(void)
 {
+    static const rc_host last = {.left = left};
+    int is_events = here.topic->ring.record_size == 0;
     CHECK_EQUAL(rc_u32_load(&here.member.running), 0);
     CHECK(!rc_turn_running(here.worker));
-    if (here.worker->task == &here.topic.task) rc_task_release(&here.topic.task, RC_IDLE);
+    if (here.worker->task == &here.topic->task) rc_task_release(&here.topic->task, RC_IDLE);
     rc_pool_leave(&here.pool, here.worker);
     rc_pool_stop(&here.pool);
     while (rc_pool_outstanding(&here.pool) != 0) { /* the topic that was split from its lane */
-        CHECK(rc_pool_take(&here.pool, here.worker) == &here.topic.task);
+        CHECK(rc_pool_take(&here.pool, here.worker) == &here.topic->task);
         rc_pool_leave(&here.pool, here.worker);
     }
     CHECK(rc_pool_take(&here.pool, here.worker) == NULL);
-    empty_ring();
+    rc_topic_leave(here.topic, &here.member);
+    rc_member_drop(&last, &here.member);
+    rc_topic_drop(here.topic);
+    if (is_events) CHECK_EQUAL(here.released, PUBLISHED); /* each once */
     rc_pool_destroy(&here.pool);
     if (here.member.mail != NULL) rc_mail_destroy(here.member.mail);
 }
@@ -131,7 +141,7 @@ static void it_goes_up_to_its_end_and_counts(void)
 static void it_keeps_no_times_where_the_topic_does_not(void)
 {
     set_up(NULL);
-    here.topic.timing = 0;
+    here.topic->timing = 0;
     CHECK(!turn(PUBLISHED));
     CHECK_EQUAL(rc_u64_load(&here.member.timed) + rc_u64_load(&here.member.time), 0);
     tear_down();
@@ -204,7 +214,7 @@ static void split_in_the_second(stage *at)
 {
     if (at->handled != 2) return;
     rc_pool_call_attention(&at->pool);
-    rc_u32_store(&at->topic.task.members, 2); /* it holds another one up */
+    rc_u32_store(&at->topic->task.members, 2); /* it holds another one up */
     rc_pool_split_stuck(&at->pool);
 }
 
@@ -212,7 +222,8 @@ static void a_split_leaves_the_worker_with_the_lane(void)
 {
     set_up(split_in_the_second);
     CHECK(turn(PUBLISHED));
-    CHECK_EQUAL(here.handled, PUBLISHED); /* the turn itself goes on */
+    /* the turn itself goes on, unless delays have made its calls slow */
+    CHECK(here.handled == PUBLISHED || here.member.heat == RC_HOT);
     CHECK(here.worker->task == &here.member.lane);
     CHECK_EQUAL(rc_task_now(&here.member.lane), RC_SCHEDULED);
     tear_down();
@@ -266,15 +277,13 @@ static void a_c_function_is_given_its_records_page_by_page(void)
     static uint64_t records[MANY];
     rc_run run;
     uint64_t done = 0;
-    set_up(NULL);
-    empty_ring();
-    CHECK(rc_record_ring_init(&here.topic.ring, MANY, 0, 0, sizeof records[0]) == 0);
+    set_up_for(sizeof records[0], NULL);
     here.member.deliver = rc_deliver_native;
     here.member.native = native;
     here.member.userdata = &here;
     for (uint64_t number = 0; number < MANY; number++) records[number] = number;
     while (done < MANY) {
-        CHECK(rc_ring_claim_run(&here.topic.ring, MANY, MANY - done, &run) == RC_CLAIMED);
+        CHECK(rc_ring_claim_run(&here.topic->ring, MANY, MANY - done, &run) == RC_CLAIMED);
         rc_record_write(&run, &records[done], sizeof records[0]);
         rc_record_publish(&run);
         done += run.count;

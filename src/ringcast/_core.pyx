@@ -5,24 +5,26 @@ The way of an event, by file and function:
     core/dispatcher.pxi     Core.publish    class -> topic (registry)
     core/publish.pxi        try_publish     claim a slot (ring), store, schedule the topic if it is idle
     core/pool.pxi           Pool.work       a worker takes the topic off the run queue
-    core/deliver.pxi        run_topic       for each subscription that runs with its topic: a turn
+    csrc/rc_bus.c           run_topic       for each subscription that runs with its topic: a turn
     csrc/rc_turn.h          rc_turn         times it, and ends it where others are held up
     core/deliver.pxi        deliver_events  calls one handler for a span of events (core/batch.pxi: with batches)
-    core/topic.pxi          advance         moves the gate to what all have seen and releases those events
+    csrc/rc_topic.c         rc_topic_advance   moves the gate to what all have seen
+    core/pool.pxi           drop_events     releases those events
 
 and where a subscription asks for more: core/direct.pxi (handlers inside publish), core/mailbox.pxi (policies that
 drop), core/options.pxi (once, where, weak, context), core/route.pxi (base classes and contexts: events that go to
 several topics). core/fork.pxi is for forked children.
 
 Threads and locks. A topic is run by whoever holds its task (csrc/rc_pool.h); so is a lane. `rc_topic.lock` guards the
-tuple of the topic's subscriptions and makes its holder the ring's releaser. Under a C lock no Python object is made
-or released and no Python code runs. Nothing here relies on the GIL, except where a line says so.
+topic's members and makes its holder the ring's releaser. Under a C lock no Python object is made or released and no
+Python code runs. Nothing here relies on the GIL, except where a line says so.
 
-References. A slot of a ring owns one reference to its event. A task that is scheduled owns one to its Core and one
-to its Topic or Subscription, so nothing is freed while it may still be run, and a Core with nothing to deliver
-is an ordinary object that reference counting and the garbage collector can free. What touches a count is declared
-without `nogil`, so that Cython lets only attached threads come there; a DEBUG build asserts it. Publishers in C are not
-attached: their tokens stand on a lease (wake_detached). core/types.pxi says how objects stay whole.
+References. A slot of a ring owns one reference to its event. While anything of a dispatcher is outstanding, one
+reference to its Core is held (rc_host.pin), so a Core with nothing to deliver is an ordinary object that reference
+counting and the garbage collector can free. What C leads to stays as long as C can come to it: a Topic's struct by
+rc_topic.holds, a Subscription by Topic.owned, which the garbage collector sees, until rc_host.left. What touches a
+count is declared without `nogil`, so that Cython lets only attached threads come there; a DEBUG build asserts it.
+core/types.pxi says how objects stay whole.
 """
 import contextvars
 import sys
@@ -222,7 +224,8 @@ cdef double PICK_SECONDS = 0.01   # how long a thread waits for another one that
 cdef enum:
     MANY_BYTES = 65_536   # of records, beyond which they are copied without the GIL
     CHUNK_BYTES = 1_048_576   # of them that are copied at a time, before their handlers are woken
-    BATCH = 256           # events that are looked at, or released, at a time
+    BATCH = 256           # events that are looked at at a time
+    PATIENCE = 10         # looks of a native worker that finds nothing, 2 us apart, before it parks
     TIMED = 64            # every so many calls of a direct handler are timed
     RESERVE = 65_536      # events that handlers may publish beyond max_queue where waiting would never end
     TICK = 10_000_000     # ns between two looks of the watch at busy workers

@@ -83,8 +83,6 @@ cdef extern from "rc_ring.h" nogil:
     ctypedef struct rc_run:
         uint64_t position
         uint64_t count
-    int rc_ring_init(rc_ring *ring, uint64_t max_queue, uint64_t reserve, uint64_t start)
-    void rc_ring_destroy(rc_ring *ring)
     void rc_ring_close(rc_ring *ring)
     rc_claim rc_ring_claim(rc_ring *ring, uint64_t limit, rc_slot **slot)
     rc_claim rc_ring_claim_run(rc_ring *ring, uint64_t limit, uint64_t most, rc_run *run)
@@ -92,25 +90,20 @@ cdef extern from "rc_ring.h" nogil:
     rc_slot *rc_run_slots(const rc_run *run)
     void rc_ring_publish(rc_slot *slot, void *event)
     void rc_ring_await_gate(rc_ring *ring, uint64_t gate, int64_t timeout)
-    void rc_ring_wake(rc_ring *ring)
     void rc_ring_await_event(const rc_ring *ring, uint64_t position)
     uint64_t rc_ring_tail(const rc_ring *ring)
     uint64_t rc_ring_gate(const rc_ring *ring)
-    uint64_t rc_ring_published(const rc_ring *ring, uint64_t position, uint64_t most)
     rc_slot *rc_ring_slot(const rc_ring *ring, uint64_t position)
     uint64_t rc_ring_run(uint64_t position, uint64_t end)
     void *rc_slot_event(const rc_slot *slot)
     void *rc_ring_page(const rc_ring *ring, uint64_t position)
     void rc_ring_pause(unsigned spins)
-    void *rc_ring_take(rc_ring *ring, uint64_t position)
-    void rc_ring_move_gate(rc_ring *ring, uint64_t gate)
     void rc_ring_abandon(rc_ring *ring, void *kept)
 
 cdef extern from "rc_record.h" nogil:
     ctypedef struct rc_record_page:
         pass
     const uint64_t RC_PAGE_SLOTS
-    int rc_record_ring_init(rc_ring *ring, uint64_t max_queue, uint64_t reserve, uint64_t start, size_t record_size)
     rc_record_page *rc_record_page_new(size_t record_size)
     void rc_record_page_hold(rc_record_page *page)
     void rc_record_page_drop(rc_record_page *page)
@@ -118,9 +111,26 @@ cdef extern from "rc_record.h" nogil:
     const char *rc_record_at(const rc_ring *ring, uint64_t position)
     void rc_record_write(const rc_run *run, const void *records, size_t record_size)
     void rc_record_publish(const rc_run *run)
-    uint64_t rc_record_published(const rc_ring *ring, uint64_t position, uint64_t most)
-    void rc_record_pass(rc_ring *ring, uint64_t gate)
     void rc_record_abandon(rc_ring *ring)
+
+cdef extern from "rc_host.h":
+    # What C calls. Those that it calls from any thread attach themselves (`with gil`).
+    ctypedef struct rc_host:
+        void (*pin)(rc_pool *pool) noexcept
+        void (*unpin)(rc_pool *pool) noexcept
+        void (*start)(rc_topic *topic, rc_pool *pool) noexcept
+        void (*pause)() noexcept
+        void (*drop)(void **events, size_t count) noexcept
+        void (*wake)(rc_member *member) noexcept
+        void (*moved)(rc_topic *topic) noexcept
+        void (*retired)(rc_member *member) noexcept
+        void (*left)(rc_member *member) noexcept
+
+cdef extern from "rc_topic.h" nogil:
+    ctypedef struct rc_topic   # see below
+
+cdef extern from "rc_member.h" nogil:
+    ctypedef struct rc_member   # see below
 
 cdef extern from "rc_pool.h" nogil:
     ctypedef enum rc_task_kind:
@@ -132,7 +142,6 @@ cdef extern from "rc_pool.h" nogil:
         RC_SHARED
     ctypedef struct rc_task:
         void *owner
-        rc_u32 members
         rc_task_kind kind
     ctypedef struct rc_worker:
         rc_task *task
@@ -140,65 +149,48 @@ cdef extern from "rc_pool.h" nogil:
         const rc_ring *ring
     ctypedef struct rc_pool:
         rc_park watch
-        rc_park progress
-        uint32_t max_workers
+        rc_park *progress
+        rc_u32 started
+        uint32_t patience
         int stopping
+        PyObject *host             # the Pool
+        PyObject *bus              # its Core
     int rc_pool_init(
-        rc_pool *pool, uint32_t max_workers, uint32_t spare, uint32_t parallel, int64_t tick, int64_t linger
+        rc_pool *pool, const rc_host *calls, rc_pool *beside, uint32_t max_workers, uint32_t spare, uint32_t parallel,
+        int64_t tick, int64_t linger
     )
-    bint rc_calls_are_slow(int64_t elapsed, uint64_t calls)
-    uint32_t rc_heat_after(uint32_t heat, int64_t elapsed, uint64_t calls, int cut)
-    bint rc_heat_is_slow(uint32_t heat)
-    uint32_t RC_HOTTEST
     void rc_pool_destroy(rc_pool *pool)
-    void rc_task_init(rc_task *task, rc_task_kind kind, void *owner)
-    rc_task_state rc_task_now(const rc_task *task)
-    int rc_task_acquire(rc_task *task)
     void rc_task_release(rc_task *task, rc_task_state state)
     bint rc_task_give_back(rc_task *task)
-    bint rc_pool_schedule(rc_pool *pool, rc_task *task)
-    bint rc_pool_schedule_lent(rc_pool *pool, rc_task *task)
-    bint rc_task_is_lent(const rc_task *task)
-    bint rc_task_settle(rc_task *task)
     void rc_pool_hire(rc_pool *pool)
     void rc_pool_dismiss(rc_pool *pool)
     bint rc_pool_is_staffed(rc_pool *pool)
     rc_worker *rc_pool_join(rc_pool *pool)
     rc_task *rc_pool_take(rc_pool *pool, rc_worker *worker)
     rc_task *rc_pool_take_now(rc_pool *pool, rc_worker *worker)
-    void rc_pool_yield(rc_pool *pool, rc_worker *worker)
-    void rc_pool_leave(rc_pool *pool, rc_worker *worker)
-    bint rc_pool_others(const rc_pool *pool)
-    bint rc_pool_short_of_workers(rc_pool *pool)
     rc_worker *rc_pool_current(const rc_pool *pool)
-    void rc_turn_begin(rc_worker *worker, rc_task *lane, const rc_ring *ring, const rc_u64 *cursor)
     bint rc_turn_running(const rc_worker *worker)
-    bint rc_turn_end(rc_pool *pool, rc_worker *worker)
     bint rc_turn_attention(const rc_worker *worker)
-    void rc_turn_attended(rc_worker *worker)
-    int rc_pool_acquire(rc_pool *pool, rc_task *task)
-    void rc_pool_hold(rc_pool *pool)
-    void rc_pool_unhold(rc_pool *pool)
     bint rc_pool_may_wait(rc_pool *pool, rc_worker *worker, const rc_ring *ring)
     void rc_pool_waited(rc_pool *pool, rc_worker *worker)
     const rc_ring *rc_pool_waits_for(rc_pool *pool, const rc_task *lane)
     int RC_WATCH_STUCK
-    int RC_WATCH_SPAWN
     int RC_WATCH_STOP
     int rc_pool_watch(rc_pool *pool)
     void rc_pool_split_stuck(rc_pool *pool)
-    void rc_pool_call_attention(rc_pool *pool)
     bint rc_pool_wants_worker(rc_pool *pool)
     void rc_pool_stop(rc_pool *pool)
     void rc_pool_after_fork(rc_pool *pool)
     uint32_t rc_pool_workers(rc_pool *pool)
     uint32_t rc_pool_outstanding(const rc_pool *pool)
 
-cdef extern from "rc_topic.h" nogil:
-    ctypedef struct rc_topic   # see below
+cdef extern from "rc_pool.h":   # not nogil, as each of these may pin the bus, or let go of it
+    void rc_pool_pin(rc_pool *pool)
+    int rc_pool_acquire(rc_pool *pool, rc_task *task)
+    void rc_pool_hold(rc_pool *pool)
+    void rc_pool_unhold(rc_pool *pool)
 
 cdef extern from "rc_member.h":
-    ctypedef struct rc_member   # see below
     ctypedef struct rc_span:
         uint64_t next
         uint64_t end
@@ -259,6 +251,13 @@ cdef extern from "rc_member.h" nogil:
         rc_u64 high_water
         rc_u64 timed
         rc_u64 time
+    void rc_member_init(rc_member *member, rc_topic *topic)
+    void rc_member_keep(rc_member *member)
+    uint64_t rc_member_letters(const rc_member *member)
+    uint64_t rc_member_unfinished(const rc_member *member)
+    bint rc_member_has_events(const rc_member *member, uint64_t end)
+    bint rc_member_is_over(const rc_member *member)
+    bint rc_member_has_work(const rc_member *member, uint64_t end)
 
 cdef extern from "rc_topic.h" nogil:
     const uint32_t RC_NOBODY
@@ -290,24 +289,50 @@ cdef extern from "rc_topic.h" nogil:
         rc_u64 end
         rc_mutex lock
         rc_u64 high_water
-        rc_u64 native_end
-        rc_member **cursors
-        uint32_t cursor_count
+        rc_u64 found
+        rc_u64 native_found
         uint64_t first
         uint64_t disowned
         rc_u64 only_direct
         rc_u64 event_class
+    ctypedef struct rc_members:
+        uint32_t count
+        rc_member **all
+    int rc_topic_init(
+        rc_topic *topic, rc_pool *pool, rc_pool *native_pool, uint64_t max_queue, uint64_t reserve, uint64_t first,
+        size_t record_size
+    )
+    rc_members *rc_topic_members(rc_topic *topic)
+    int rc_topic_join(rc_topic *topic, rc_member *member)
+    void rc_topic_count(rc_topic *topic, int more)
+    void rc_topic_set_plain(rc_topic *topic)
+    uint64_t rc_topic_look(rc_topic *topic, uint64_t most)
+    uint64_t rc_topic_published(rc_topic *topic, uint64_t position, uint64_t most)
+    uint64_t rc_topic_room(rc_topic *topic)
 
-cdef extern from "rc_turn.h":   # not nogil: it calls handlers, which are Python's
-    ctypedef void (*rc_pause)(rc_topic *topic) noexcept
-    bint rc_turn(rc_pool *pool, rc_worker *worker, rc_member *member, uint64_t end, rc_pause pause)
+cdef extern from "rc_topic.h":   # not nogil: with the last hold the host's objects may go, and with the gate events
+    void rc_topic_drop(rc_topic *topic)
+    void rc_members_drop(rc_topic *topic, rc_members *members)
+    void rc_member_drop(const rc_host *calls, rc_member *member)
+    void rc_topic_empty(rc_topic *topic)
+    bint rc_topic_move_gate(rc_topic *topic)
+    void rc_topic_advance(rc_topic *topic)
+    void rc_topic_tell_of_room(rc_topic *topic)
+
+cdef extern from "rc_bus.h":   # not nogil: all these may call the host
+    void rc_bus_run(rc_pool *pool, rc_worker *worker, rc_task *task)
+    void rc_bus_schedule(rc_topic *topic, rc_task *task)
+    void rc_bus_wake(rc_topic *topic)
+    void rc_bus_retire(rc_member *member)
+    bint rc_bus_end(rc_member *member, bint discard)
+    void rc_bus_finish(rc_member *member, bint discard)
+    void rc_bus_settle(rc_topic *topic)
+
+cdef extern from "rc_bus.h" nogil:
+    # the same of the native crew, which calls only what attaches itself
+    void rc_bus_run_natives "rc_bus_run"(rc_pool *pool, rc_worker *worker, rc_task *task)
+    void rc_bus_schedule_natives(rc_topic *topic)
+    bint rc_bus_wake_detached(rc_topic *topic)
 
 cdef extern from "rc_turn.h" nogil:
-    const uint64_t RC_TURN_EVENTS
-    uint64_t rc_turn_limit(const rc_member *member)
-    ctypedef void (*rc_pause_detached "rc_pause")(rc_topic *topic) noexcept nogil
-    # the same for a member whose handler is a C function
-    bint rc_turn_detached "rc_turn"(
-        rc_pool *pool, rc_worker *worker, rc_member *member, uint64_t end, rc_pause_detached pause
-    )
     bint rc_deliver_native(rc_worker *worker, rc_member *member, rc_span *span) noexcept

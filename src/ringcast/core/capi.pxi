@@ -55,9 +55,9 @@ cdef void api_topic_free(ringcast_topic *topic) noexcept with gil:
     cdef handle_t *lease = <handle_t *>topic
     if lease == NULL:
         return
-    if not rc_task_settle(&lease.c.task):   # else a token that stands on the lease has its references from now on
-        Py_DECREF(lease.topic)
-        Py_DECREF(lease.core)
+    rc_pool_pin(lease.c.pool)   # for a task that was scheduled on this lease
+    Py_DECREF(lease.topic)
+    Py_DECREF(lease.core)
     PyMem_RawFree(lease)
 
 
@@ -120,16 +120,20 @@ cdef uint64_t publish_detached(
 ) noexcept nogil:
     """Publishes the first of these records. Returns how many; *claim says why not all."""
     cdef uint64_t done = store_records(c, records, count, limit, claim)
-    if done:
-        wake_detached(c)
+    if done and rc_bus_wake_detached(c):
+        wake_attached(c)
     return done
+
+
+cdef void wake_attached(rc_topic *c) noexcept with gil:
+    rc_bus_wake(c)
 
 
 cdef bint await_room_detached(rc_topic *c, uint64_t gate, int64_t deadline) noexcept nogil:
     """Waits for the gate to move from `gate`, or a while. Returns False when the time is over."""
     cdef int64_t left = SLICE
     cdef int spins = 0
-    while spins < SPINS and rc_ring_gate(&c.ring) == gate and (<Core>c.bus).native_pool.patience != 0:
+    while spins < SPINS and rc_ring_gate(&c.ring) == gate and (<Core>c.bus).native_pool.c.patience != 0:
         rc_cpu_relax()
         spins += 1
     if rc_ring_gate(&c.ring) != gate:

@@ -1,4 +1,4 @@
-# Deliver: what a turn (csrc/rc_turn.h) calls for a span of events, and the topics and lanes that give turns.
+# Deliver: what a turn (csrc/rc_turn.h) calls for a span of events.
 
 cdef bint deliver_events(rc_worker *worker, rc_member *sub, rc_span *span) noexcept:
     """Calls the handler with events one by one. They are borrowed from the ring: the cursor, which is moved after each
@@ -140,14 +140,6 @@ cdef bint deliver_mail(rc_worker *worker, rc_member *sub, rc_span *span) noexcep
     return True
 
 
-cdef void pause_in_turn(rc_topic *topic) noexcept:
-    """Once a tick: makes room for the publishers, and lets other threads run also where the handlers are
-    compiled functions, which never give up the GIL."""
-    advance(<Topic>topic.host)
-    with nogil:
-        pass
-
-
 cdef void report(Core core, exception, event, Subscription sub) noexcept:
     """Hands a failure to the dispatcher. What comes out of that (a logging handler has raised, say) goes to
     sys.unraisablehook: it must neither stop the other handlers nor leave an event unfinished."""
@@ -172,104 +164,3 @@ cdef void report_failure(rc_member *sub, PyObject *event) noexcept:
         raise_current()
     except BaseException as exception:
         report(<Core>sub.topic.bus, exception, unwrapped(<object>event), <Subscription>sub.host)
-
-
-# --- deliver: topics and lanes ----------------------------------------------------------------------------
-
-cdef inline uint64_t find_events(rc_topic *c) noexcept:
-    """Finds events that were published, for the holder of the task. Returns the end of those that are found."""
-    cdef uint64_t seen = rc_u64_load(&c.end), tail, gate
-    cdef uint64_t end = look_for_events(c, rc_u32_load(&c.turn))
-    cdef unsigned spins = 0
-    while end == seen and rc_ring_tail(&c.ring) != end:   # claimed: published within a few instructions
-        rc_ring_pause(spins)
-        spins += 1
-        end = look_for_events(c, rc_u32_load(&c.turn))
-    tail = rc_ring_tail(&c.ring)
-    gate = rc_ring_gate(&c.ring)   # after the tail, which it may have passed meanwhile: rather too few than too many
-    if tail > gate + rc_u64_load(&c.high_water):
-        rc_u64_store(&c.high_water, tail - gate)
-    return end
-
-
-cdef inline bint run_a_turn(rc_worker *worker, rc_topic *c, Subscription sub, uint64_t end) noexcept:
-    """Gives a subscription its turn of the events before `end`, if there are any for it. Returns whether the turn was
-    split: see rc_turn."""
-    cdef uint64_t cursor, limit = rc_turn_limit(&sub.c)
-    if sub.c.mail != NULL:
-        return sub.has_events(end) and rc_turn(c.pool, worker, &sub.c, 1 if sub.c.batch else limit, pause_in_turn)
-    cursor = rc_u64_load(&sub.c.cursor)
-    end = min(end, cursor + max(limit, <uint64_t>sub.c.batch))
-    return cursor < end and rc_turn(c.pool, worker, &sub.c, end, pause_in_turn)
-
-
-cdef void run_topic(rc_worker *worker, rc_topic *c) noexcept:
-    """Runs the topic whose task the worker holds until all is delivered or others are to have their turn."""
-    cdef Core core = <Core>c.bus
-    cdef Topic topic = <Topic>c.host
-    cdef Subscription sub
-    cdef uint64_t end
-    while True:
-        end = find_events(c)
-        for sub in topic.members():
-            if sub.c.mode == RC_NATIVE:   # these and what follows are the native pool's
-                break
-            if rc_task_now(&sub.c.lane) != RC_SHARED:
-                if sub.has_work(end):
-                    schedule(c, &sub.c.lane, <PyObject *>sub)
-                continue
-            if run_a_turn(worker, c, sub, end):
-                sub.c.heat = RC_HOTTEST
-                Py_INCREF(c.bus)   # the token of the lane that the worker now holds
-                Py_INCREF(<PyObject *>sub)
-                run_lane(worker, sub)
-                return
-            if rc_heat_is_slow(sub.c.heat) and core.max_workers > 1:
-                rc_task_release(&sub.c.lane, RC_IDLE)
-                if sub.has_work(end):
-                    schedule(c, &sub.c.lane, <PyObject *>sub)
-            elif sub.is_over():
-                sub.retire()
-        advance(topic)
-        if not topic.has_work():
-            rc_task_release(&c.task, RC_IDLE)
-            if not topic.has_work() or not rc_task_acquire(&c.task):
-                break
-        if rc_pool_others(c.pool):
-            rc_pool_yield(c.pool, worker)   # the queue has the token and its references now
-            return
-    rc_pool_leave(c.pool, worker)
-    tell_if_idle(core)
-    Py_DECREF(<PyObject *>topic)
-    Py_DECREF(<PyObject *>core)
-
-
-cdef void run_lane(rc_worker *worker, Subscription sub) noexcept:
-    """Runs the slow subscription whose lane the worker holds until it has caught up with its topic."""
-    cdef rc_topic *topic = sub.c.topic
-    cdef Core core = <Core>topic.bus
-    cdef Topic owner = <Topic>topic.host
-    cdef uint64_t end
-    while True:
-        advance(owner)   # at first for the turn that was split
-        end = rc_u64_load_seq(&topic.end)
-        while sub.has_events(end):
-            run_a_turn(worker, topic, sub, end)
-            advance(owner)
-            if rc_pool_short_of_workers(topic.pool):
-                rc_pool_yield(topic.pool, worker)   # the queue has the token and its references now
-                return
-            end = rc_u64_load_seq(&topic.end)
-        if sub.is_over():
-            sub.retire()
-        if sub.c.heat == 0:
-            rc_task_release(&sub.c.lane, RC_SHARED)
-            schedule(topic, &topic.task, topic.host)   # it may have published meanwhile without looking at this one
-            break
-        rc_task_release(&sub.c.lane, RC_IDLE)
-        if not sub.has_work(rc_u64_load_seq(&topic.end)) or not rc_task_acquire(&sub.c.lane):
-            break
-    rc_pool_leave(topic.pool, worker)
-    tell_if_idle(core)
-    Py_DECREF(<PyObject *>sub)
-    Py_DECREF(<PyObject *>core)

@@ -163,7 +163,7 @@ cdef uint64_t forks = 0   # by which this process came about, counted once for e
 cdef inline void end_direct(Subscription sub) noexcept:
     """After the end of a call was counted, or that there will be none: retires it if it was its last."""
     # seq: after what was counted, with the end that a cancel moves before its look at that
-    if rc_u64_load_seq(&sub.c.end) != RC_NEVER and sub.is_over():
+    if rc_u64_load_seq(&sub.c.end) != RC_NEVER and rc_member_is_over(&sub.c):
         sub.retire()
 
 

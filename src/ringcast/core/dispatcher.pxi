@@ -22,7 +22,6 @@ cdef class Core:
     cdef rc_registry by_class   # address of the class -> rc_topic, or by_instance
     cdef rc_registry by_id      # type id + 1 -> rc_topic
     cdef int made
-    cdef rc_u32 started         # whether its threads are
     cdef rc_u32 closing
     cdef bint ended             # _begin_close has done all it has to
     cdef rc_u32 shut            # the same for publish_to_all
@@ -31,7 +30,7 @@ cdef class Core:
     cdef readonly uint32_t max_workers
     cdef readonly str name
     cdef Pool pool
-    cdef NativePool native_pool
+    cdef Pool native_pool
     cdef uint64_t natives       # native subscriptions that have not had their last record
     cdef object starting        # held by whoever starts the threads
     cdef object lock            # of what follows; re-entrant, because finalizers may come in anywhere
@@ -74,12 +73,15 @@ cdef class Core:
         self.name = name
         self.raises = raises
         self.timing = timing
-        self.pool = Pool.__new__(Pool, name, max_workers, spare, parallel)
-        self.native_pool = NativePool.__new__(NativePool, self.pool, max_workers, spare, min(cpus, max_workers))
+        self.pool = Pool.__new__(Pool, None, name, max_workers, spare, parallel)
+        self.native_pool = Pool.__new__(
+            Pool, self.pool, f"{name}-native", max_workers, spare, min(cpus, max_workers)
+        )
+        self.pool.c.bus = self.native_pool.c.bus = <PyObject *>self
         rc_u32_store(&self.closing, 0)
 
     def __del__(self):
-        # Nothing is scheduled, or the task would hold a reference: only idle threads are left. Another finalizer may
+        # Nothing is outstanding, or there would be a pin: only idle threads are left. Another finalizer may
         # keep the dispatcher all the same: it is closed then. One that is closed already takes no lock: at the very end
         # of a program the locks of gevent and eventlet, which are Python code, work no more.
         if self.native_pool is not None and not self.ended:   # None: it was never made
@@ -91,7 +93,7 @@ cdef class Core:
             rc_pool_stop(&self.native_pool.c)
             # what a publisher has scheduled that had just left: there is nothing to do for it, but it has no reference
             with nogil:
-                await_tasks(&self.native_pool.c, &self.pool.c.progress)
+                await_tasks(&self.native_pool.c)
             self.pool.threads.clear()   # subscriptions that others keep have the pools, and need no thread
             self.native_pool.threads.clear()
         if self.made >= 1:
@@ -264,7 +266,7 @@ cdef class Core:
             with nogil:   # others may run while much is copied
                 done = store_records(c, records, count, limit, claim)
         if done:
-            wake(c)
+            rc_bus_wake(c)
         return done
 
     cdef uint64_t publish_events(self, tuple events, uint64_t before, int64_t deadline) except? <uint64_t>-1:
@@ -408,7 +410,7 @@ cdef class Core:
                     stored += 1
             rc_u32_add_seq(&self.sharing, <uint32_t>-1)
             for at in range(stored):
-                wake((<Topic>(<tuple>targets[at])[0]).c)
+                rc_bus_wake((<Topic>(<tuple>targets[at])[0]).c)
             if claim != RC_CLAIMED:
                 self.claimed(topic, claim)   # where it stopped
         except BaseException:
@@ -425,24 +427,26 @@ cdef class Core:
 
     cdef prepare(self, Topic topic):
         """Starts the threads, if the topic needs any; the next publish need not come here then."""
-        if not rc_u32_load(&self.started) and rc_u32_load(&topic.c.pooled) != 0:
-            self.start()
+        if rc_u32_load(&topic.c.pooled) != 0:
+            self.start(self.pool)
         if rc_u32_load(&topic.c.plain) == 0:
             rc_mutex_lock(&topic.c.lock)
-            topic.set_plain()
+            rc_topic_set_plain(topic.c)
             rc_mutex_unlock(&topic.c.lock)
 
-    cdef start(self):
-        """Starts the threads. Not under self.lock, and without waiting for long where another call does so: whoever
-        starts a thread waits for it, and the new thread may first have to run a finalizer that publishes or forgets a
-        class."""
+    cdef start(self, Pool pool):
+        """Starts the threads of a pool, unless they are there. Not under self.lock, and without waiting for long where
+        another call does so: whoever starts a thread waits for it, and the new thread may first have to run a finalizer
+        that publishes or forgets a class."""
+        if rc_u32_load(&pool.c.started):
+            return
         starting = self.starting   # a fork replaces it
         if not starting.acquire(timeout=START_SECONDS):
             return
         try:
-            if not rc_u32_load(&self.started):
-                self.pool.start()
-                rc_u32_store(&self.started, 1)
+            if not rc_u32_load(&pool.c.started):
+                pool.start()
+                rc_u32_store(&pool.c.started, 1)
         finally:
             starting.release()
 
@@ -529,7 +533,7 @@ cdef class Core:
             return True
         if worker != NULL:
             if rc_turn_running(worker):   # a ring is the first field of its topic
-                advance(<Topic>(<rc_topic *>worker.ring).host)
+                rc_topic_advance(<rc_topic *>worker.ring)
             if not rc_pool_may_wait(pool, worker, &topic.c.ring):
                 return True
         try:
@@ -899,7 +903,7 @@ cdef class Core:
         cdef uintptr_t address = address_of(handler)
         data = Userdata.__new__(Userdata, userdata)
         topic = self.record_topic(record_type)
-        self.native_pool.start()   # without the lock: whoever starts a thread waits until it runs
+        self.start(self.native_pool)   # without the lock: whoever starts a thread waits until it runs
         with self.lock:
             self.check_open()
             if self.natives == 0:
@@ -912,13 +916,19 @@ cdef class Core:
                 raise
 
     cdef void native_left(self) noexcept:
-        """A native subscription has had its last record. While a task of the native pool may be running, what it
-        belongs to is not freed: see NativePool.release."""
+        """A native subscription has had its last record, or was not made."""
         with self.lock:
             self.natives -= 1
-            if self.natives == 0:
+            rc_u32_store(&self.native_pool.is_left, self.natives == 0)
+        self.let_go_of_natives()
+
+    cdef void let_go_of_natives(self) noexcept:
+        """Lets go of the dispatcher if it has no native subscriptions, and none of their tasks is scheduled; else whoever
+        ends the last task comes here again."""
+        with self.lock:
+            if self.natives == 0 and rc_pool_outstanding(&self.native_pool.c) == 0:
+                rc_u32_store(&self.native_pool.is_left, 0)
                 native_dispatchers.discard(self)
-                self.native_pool.release(self)
 
     cdef uint32_t outstanding(self) noexcept:
         return rc_pool_outstanding(&self.pool.c) + rc_pool_outstanding(&self.native_pool.c)
@@ -999,7 +1009,7 @@ cdef class Core:
         self.await_sharing()
         for topic in self.all_topics():
             rc_ring_close(&topic.c.ring)
-            topic.settle()
+            rc_bus_settle(topic.c)
             topic.tell_room_waiters()
             for sub in topic.all_members():
                 sub.cancel(discard=discard)

@@ -49,13 +49,10 @@ def after_fork_in_child(Core core, bint locked):
         core.pool.listeners_lock = threading.RLock()
         rc_u32_store(&core.pool.listening, 0)
         core.native_pool.threads = []
-        core.native_pool.released_lock = threading.RLock()
-        rc_u32_store(&core.native_pool.started, 0)
         rc_u32_store(&core.native_pool.watched, 0)
         rc_u32_store(&core.pool.watched, 0)
         worker = rc_pool_current(&core.pool.c)
         core.pool.threads = [] if worker == NULL else [threading.current_thread()]
-        rc_u32_store(&core.started, 0)
         rc_u32_store(&core.sharing, 0)
         core.starting = threading.Lock()
         for topic in core.all_topics():
@@ -92,10 +89,10 @@ cdef disown_topic(Topic topic, rc_worker *worker):
     else:
         rc_record_abandon(&c.ring)
         rc_task_release(&c.native_task, RC_IDLE)
-        rc_u64_store(&c.native_end, tail)
+        rc_u64_store(&c.native_found, tail)
     rc_u64_store(&c.end, tail)
+    rc_u64_store(&c.found, tail)
     c.disowned = tail
-    rc_task_settle(&c.task)   # a token that stood on a publisher's lease has gone with the queue
     if worker == NULL or worker.task != &c.task:
         rc_task_release(&c.task, RC_IDLE)
     keep_for_good(topic.waiters)   # for event loops of the parent
@@ -104,10 +101,10 @@ cdef disown_topic(Topic topic, rc_worker *worker):
     for sub in topic.members():
         if worker == NULL or worker.task != &sub.c.lane:
             rc_task_release(&sub.c.lane, RC_IDLE if sub.c.mode == RC_LOOP else RC_SHARED)
-        if sub is not here and sub.is_over():
+        if sub is not here and rc_member_is_over(&sub.c):
             sub.retire()
     rc_mutex_lock(&c.lock)
-    topic.set_plain()
+    rc_topic_set_plain(c)
     rc_mutex_unlock(&c.lock)
 
 
@@ -121,7 +118,7 @@ cdef disown_direct(Topic topic, bint here):
         if rc_u32_load(&sub.c.fired):   # whoever was to cancel it may not be here any more
             sub.cancel(discard=True)
     for sub in topic.direct_members() + topic.ending_members():
-        in_hands = sub.unfinished()
+        in_hands = rc_member_unfinished(&sub.c)
         if here:
             rc_u64_store(&sub.c.taken, rc_u64_load(&sub.c.calls))
         else:
@@ -147,7 +144,7 @@ cdef disown_subscription(Subscription sub, uint64_t tail, bint here, uint64_t in
     # its event loop is the parent's; or whoever was to cancel it, after its one event, is not here any more
     if not cancelled and (c.mode == RC_LOOP or (rc_u32_load(&c.fired) and not here)):
         cancelled = True
-        sub.topic.count_subscribers(-1)
+        rc_topic_count(c.topic, -1)
     if c.mail != NULL:
         rc_mutex_init(&c.mail.mutex)
         while rc_mail_take(c.mail, &missed) != NULL:
@@ -169,7 +166,7 @@ cdef disown_subscription(Subscription sub, uint64_t tail, bint here, uint64_t in
         rc_u64_count(&c.calls, dropped + waiting)
         rc_u64_count(&c.taken, dropped + waiting)
     if c.mail != NULL or c.mode == RC_LOOP:
-        in_hands = sub.unfinished()
+        in_hands = rc_member_unfinished(&sub.c)
         if here:   # all of them are this worker's: those its handler has, or those of which it makes a batch
             in_hands = 0
         rc_u64_count(&c.unheard, in_hands)

@@ -36,7 +36,7 @@ cdef void absorb(rc_member *sub) noexcept:
             if event != NULL:
                 dropped[count] = event
                 count += 1
-        rc_u64_store_seq(&sub.cursor, cursor)   # seq: after the size of the mailbox, for has_events
+        rc_u64_store_seq(&sub.cursor, cursor)   # seq: after the size of the mailbox, for rc_member_has_events
         rc_u64_count(&sub.lost, count)
         rc_mutex_unlock(&sub.mail.mutex)
         for at in range(count):   # not under the mutex: the last reference runs finalizers
@@ -62,7 +62,7 @@ cdef void absorb_records(rc_member *sub, uint64_t last) noexcept:
             rc_u64_count(&sub.lost, event != NULL)
         elif more:
             rc_u64_count(&sub.lost, 1)
-        if more:   # seq: after the size of the mailbox, for has_events
+        if more:   # seq: after the size of the mailbox, for rc_member_has_events
             rc_u64_store_seq(&sub.cursor, rc_u64_load(&sub.cursor) + 1)
         rc_mutex_unlock(&sub.mail.mutex)
         if event != NULL:
@@ -98,7 +98,7 @@ cdef inline uint64_t find_end(rc_member *sub, uint64_t cursor, uint64_t most) no
     cdef uint64_t end = rc_u64_load(&sub.end)
     if cursor >= end:   # its place in the ring is not kept any more
         return cursor
-    return find_published(sub.topic, cursor, min(most, end - cursor))
+    return rc_topic_published(sub.topic, cursor, min(most, end - cursor))
 
 
 cdef PyObject *take_mail(rc_member *sub) noexcept:
@@ -127,10 +127,6 @@ cdef void empty_mail(rc_member *sub) noexcept:
         rc_u64_count(&sub.taken, <uint64_t>-1)   # not by a handler
         Py_DECREF(event)
         event = take_mail(sub)
-
-
-cdef inline uint64_t mail_size(rc_member *sub) noexcept nogil:
-    return rc_mail_size(sub.mail) + rc_u64_load_seq(&sub.keyed)
 
 
 # --- with a `where` or a `key` ---
@@ -184,8 +180,8 @@ cdef void absorb_picked(rc_member *c, uint64_t last, double seconds, list raised
         rc_place_leave(rc_pickings(), now)
         picking.release()
         if picked:
-            schedule(c.topic, &c.topic.task, c.topic.host)   # whoever looked meanwhile has found nothing
-        unhold(<Core>core)
+            rc_bus_schedule(c.topic, &c.topic.task)   # whoever looked meanwhile has found nothing
+        rc_pool_unhold(pool)
 
 
 cdef bint pick_next(Subscription sub, Core core, list raised):
@@ -197,7 +193,7 @@ cdef bint pick_next(Subscription sub, Core core, list raised):
     rc_mutex_lock(&c.mail.mutex)
     found = read_next(c, &raw)
     if found:
-        rc_u32_store_seq(&c.picked, 1)   # seq: before the cursor, for is_over
+        rc_u32_store_seq(&c.picked, 1)   # seq: before the cursor, for rc_member_is_over
         rc_u64_store_seq(&c.cursor, rc_u64_load(&c.cursor) + 1)
     rc_mutex_unlock(&c.mail.mutex)
     if not found:
@@ -235,7 +231,7 @@ cdef bint pick_next(Subscription sub, Core core, list raised):
             report_or_interrupt(core, exception, unwrapped(event), sub)
     finally:
         rc_u32_store(&c.pick_lasts, 0)
-        rc_u32_store_seq(&c.picked, 0)   # seq: after the size of the mailbox, for is_over
+        rc_u32_store_seq(&c.picked, 0)   # seq: after the size of the mailbox, for rc_member_is_over
     return True
 
 
@@ -298,7 +294,7 @@ cdef put_by_key(Subscription sub, key, event):
         latest = Latest.__new__(Latest)
         latest.event = event
         sub.by_key[key] = latest
-        rc_u64_store_seq(&sub.c.keyed, <uint64_t>len(sub.by_key))   # seq: with mail_size
+        rc_u64_store_seq(&sub.c.keyed, <uint64_t>len(sub.by_key))   # seq: with rc_member_letters
         rc_u64_store(&sub.c.high_water, max(rc_u64_load(&sub.c.high_water), <uint64_t>len(sub.by_key)))
     return dropped
 
@@ -324,7 +320,7 @@ cdef PyObject *take_by_key(rc_member *c) noexcept:
                 sub.by_key = {object(): each for each in rest}
                 failure = exception
             rc_u64_count(&c.taken, latest is not None)
-            rc_u64_store_seq(&c.keyed, <uint64_t>len(sub.by_key))   # seq: with mail_size
+            rc_u64_store_seq(&c.keyed, <uint64_t>len(sub.by_key))   # seq: with rc_member_letters
     except BaseException as exception:   # a signal's handler has raised in the wait for the lock
         set_aside(exception, "while an event was taken")
         return NULL

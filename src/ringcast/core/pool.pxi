@@ -1,4 +1,12 @@
-# The pool: the threads of a dispatcher.
+# Pools: the threads of a dispatcher, and what they ask of it (csrc/rc_host.h).
+#
+# A dispatcher has two, so that Python handlers and native ones never wait for each other. The workers of the second
+# stay detached from the interpreter, and attach themselves only when a subscription has ended. A thread that Python
+# does not know may schedule a task of theirs: so nobody pins the dispatcher for them. Instead it is kept while it has
+# native subscriptions (native_dispatchers), and after the last until nothing of that pool is scheduled.
+
+native_dispatchers = set()   # Cores that have native subscriptions, or a native task after these
+
 
 cdef start_thread(list threads, target, loop, str name):
     """Starts a thread, adds it to the list and takes out those that have ended. Where it raises anything but a
@@ -34,10 +42,12 @@ cdef start_thread(list threads, target, loop, str name):
 @cython.final
 @cython.no_gc_clear
 cdef class Pool:
-    """The threads of one dispatcher. They hold the Pool and, only while they run a task, the Core."""
+    """Threads of one dispatcher. They hold the Pool and, only while something is outstanding, the Core."""
     cdef rc_pool c
     cdef bint made
+    cdef Pool main            # of the native pool: the one that is told when something is done; else None
     cdef rc_u32 watched       # whether the watch runs
+    cdef rc_u32 is_left       # of the native pool: its last subscription has gone
     cdef str name
     cdef list threads
     cdef int number
@@ -45,10 +55,17 @@ cdef class Pool:
     cdef object listeners_lock   # re-entrant, because finalizers may come in anywhere
     cdef rc_u32 listening        # whether there are listeners
 
-    def __cinit__(self, str name, uint32_t max_workers, uint32_t spare, uint32_t parallel):
-        if rc_pool_init(&self.c, max_workers, spare, parallel, TICK, LINGER):
+    def __cinit__(self, Pool main or None, str name, uint32_t max_workers, uint32_t spare, uint32_t parallel):
+        if rc_pool_init(
+            &self.c, &calls if main is None else &native_calls, NULL if main is None else &main.c, max_workers, spare,
+            parallel, TICK, LINGER,
+        ):
             raise MemoryError
         self.made = True
+        self.c.host = <PyObject *>self
+        if main is not None and parallel > 1:   # with one CPU a pause would be the producer's time
+            self.c.patience = PATIENCE
+        self.main = main
         self.name = name
         self.threads = []
         self.listeners = []
@@ -80,9 +97,10 @@ cdef class Pool:
 
     cdef start_worker(self):
         self.number += 1
+        name = f"{self.name}-worker-{self.number}" if self.main is None else f"{self.name}-{self.number}"
         rc_pool_hire(&self.c)
         try:
-            start_thread(self.threads, ringcast_worker, self.work, f"{self.name}-worker-{self.number}")
+            start_thread(self.threads, ringcast_worker, self.work, name)
         except BaseException:
             rc_pool_dismiss(&self.c)
             raise
@@ -90,21 +108,24 @@ cdef class Pool:
     def work(self):
         """A worker's thread: runs what the queue gives it."""
         cdef rc_worker *worker = rc_pool_join(&self.c)
-        cdef rc_task *task
         name_thread()
-        while worker != NULL:
+        if worker != NULL and self.main is None:
+            self.run_tasks(worker)
+        elif worker != NULL:
+            with nogil:
+                run_native_tasks(&self.c, worker)
+
+    cdef run_tasks(self, rc_worker *worker):
+        cdef rc_task *task
+        while True:
             task = rc_pool_take_now(&self.c, worker)   # without giving up the GIL
             if task == NULL:
                 with nogil:
                     task = rc_pool_take(&self.c, worker)
                 if task == NULL:
                     return
-            if task.kind == RC_TOPIC:
-                if rc_task_is_lent(task):
-                    own_token(<rc_topic *>task.owner)
-                run_topic(worker, <rc_topic *>task.owner)
-            else:
-                run_lane(worker, <Subscription>(<rc_member *>task.owner).host)
+            rc_pool_pin(&self.c)
+            rc_bus_run(&self.c, worker, task)
 
     def watch(self):
         """The watch's thread: sees which workers are stuck, and starts those that are wanted."""
@@ -115,6 +136,9 @@ cdef class Pool:
         while not found & RC_WATCH_STOP:
             with nogil:
                 found = rc_pool_watch(&self.c)
+                while self.main is not None and found == RC_WATCH_STUCK:   # no native handler waits for the GIL
+                    rc_pool_split_stuck(&self.c)
+                    found = rc_pool_watch(&self.c)
             # Attached again, which under the GIL took as long as others ran: who only waited for the GIL
             # has gone on meanwhile, and is found so by the second look that the split takes.
             if found & RC_WATCH_STUCK:
@@ -140,16 +164,16 @@ cdef class Pool:
         running = running_loop()
         while True:
             core._leave_closed_loops()
-            ticket = rc_park_prepare(&self.c.progress)
+            ticket = rc_park_prepare(self.c.progress)
             done = rc_u32_load_seq(&sub.c.retired) != 0 if sub is not None else core.outstanding() == 0
             if timeout >= 0:
                 left = deadline - time.monotonic_ns()
             if done or left <= 0 or core.is_worker():
-                rc_park_cancel(&self.c.progress)
+                rc_park_cancel(self.c.progress)
                 return done
             left = min(left, SLICE)
             with nogil:
-                rc_park_wait(&self.c.progress, ticket, left)
+                rc_park_wait(self.c.progress, ticket, left)
             PyErr_CheckSignals()
             if running is not None and self.needs_loop(sub, core):
                 raise LoopBlockedError(
@@ -168,22 +192,29 @@ cdef class Pool:
 cdef inline void tell_of_progress(Core core) noexcept:
     """Tells the event loops that wait in aclose, or at the end of an `async with`, after something has ended."""
     if rc_u32_load_seq(&core.pool.listening) != 0:   # seq: after what has ended, with Pool.listen
-        tell_listeners(core.pool)
+        tell_listeners(&core.pool.c)
 
 
-cdef inline void tell_if_idle(Core core) noexcept:
-    """The same where it may have been the last thing that was outstanding: nobody waits for one of several."""
-    if rc_u32_load_seq(&core.pool.listening) != 0 and core.outstanding() == 0:   # seq: as above
-        tell_listeners(core.pool)
+cdef void run_native_tasks(rc_pool *pool, rc_worker *worker) noexcept nogil:
+    cdef rc_task *task = rc_pool_take(pool, worker)
+    while task != NULL:
+        rc_bus_run_natives(pool, worker, task)
+        task = rc_pool_take(pool, worker)
 
 
-cdef inline void unhold(Core core) noexcept:
-    """Ends what rc_pool_hold or rc_pool_acquire has begun."""
-    rc_pool_unhold(&core.pool.c)
-    tell_if_idle(core)
+cdef void await_tasks(rc_pool *pool) noexcept nogil:
+    """Waits until nothing is scheduled."""
+    cdef uint32_t ticket
+    while True:
+        ticket = rc_park_prepare(pool.progress)
+        if rc_pool_outstanding(pool) == 0:
+            rc_park_cancel(pool.progress)
+            return
+        rc_park_wait(pool.progress, ticket, SLICE)
 
 
-cdef void tell_listeners(Pool pool) noexcept with gil:
+cdef void tell_listeners(rc_pool *told) noexcept with gil:
+    cdef Pool pool = <Pool>told.host
     with pool.listeners_lock:
         listeners, pool.listeners = pool.listeners, []
         rc_u32_store_seq(&pool.listening, 0)
@@ -204,3 +235,104 @@ cdef name_thread():
         rc_thread_name(threading.current_thread().name.encode("ascii", "replace"))
     except MemoryError:   # then without
         pass
+
+
+# --- what the C side asks for: csrc/rc_host.h ---------------------------------------------------------------------
+
+cdef void pin(rc_pool *pool) noexcept:
+    rc_share(pool.bus)
+
+
+cdef void unpin(rc_pool *pool) noexcept:
+    cdef PyObject *core = pool.bus
+    # seq: after what is outstanding, with Pool.listen. Nobody waits for one of several
+    if rc_u32_load_seq(&(<Core>core).pool.listening) != 0 and (<Core>core).outstanding() == 0:
+        tell_listeners(pool)
+    Py_DECREF(core)
+
+
+cdef void unpin_native(rc_pool *pool) noexcept nogil:
+    """The Core may be gone already: nothing but the pools is used here."""
+    cdef rc_pool *main = &(<Pool>pool.host).main.c
+    if rc_u32_load_seq(&(<Pool>pool.host).main.listening) != 0 and rc_pool_outstanding(main) == 0:   # seq: as above
+        tell_listeners(main)
+    if rc_u32_load(&(<Pool>pool.host).is_left):
+        let_go_of_natives(pool)
+
+
+cdef void let_go_of_natives(rc_pool *pool) noexcept with gil:
+    """Keeps the dispatcher no longer, if it has no native subscriptions any more and nothing is scheduled."""
+    for core in list(native_dispatchers):
+        if &(<Core>core).native_pool.c == pool:
+            (<Core>core).let_go_of_natives()
+
+
+cdef void start_threads(rc_topic *topic, rc_pool *pool) noexcept with gil:
+    """For those who did not publish themselves: publish starts them before it claims, and raises what comes of it."""
+    cdef Core core = <Core>topic.bus
+    try:
+        core.start(<Pool>pool.host)
+        rc_mutex_lock(&topic.lock)
+        rc_topic_set_plain(topic)
+        rc_mutex_unlock(&topic.lock)
+    except BaseException as exception:   # no more threads: whoever publishes next tries again
+        set_aside(exception, "while starting workers")
+
+
+cdef void let_others_run() noexcept:
+    """Also where the handlers are compiled functions, which never give up the GIL."""
+    with nogil:
+        pass
+
+
+cdef void drop_events(void **events, size_t count) noexcept:
+    cdef size_t at
+    for at in range(count):
+        Py_DECREF(<PyObject *>events[at])
+
+
+cdef void wake_consumer(rc_member *member) noexcept:
+    """Tells an event loop that there are events, once for as long as it has not taken them all."""
+    cdef Subscription sub = <Subscription>member.host
+    rc_member_keep(member)   # the token's hold: see Subscription.rest
+    if not rc_pool_acquire(member.topic.pool, &member.lane):
+        rc_member_drop(&calls, member)
+        return
+    if rc_u32_load_seq(&member.retired):   # seq: after the token was taken, with rc_bus_retire: one gives it back
+        sub.rest()
+        return
+    try:
+        sub.waker()   # was set before the token was given back for the first time
+    except BaseException as exception:
+        sub.not_told(exception)
+
+
+cdef void tell_room_waiters(rc_topic *topic) noexcept with gil:
+    (<Topic>topic.host).tell_room_waiters()
+
+
+cdef void has_retired(rc_member *member) noexcept with gil:
+    (<Subscription>member.host).has_retired()
+
+
+cdef void has_left(rc_member *member) noexcept with gil:
+    """Lets go of the subscription."""
+    sub = <Subscription>member.host   # until after the dictionary's own lock
+    (<Subscription>sub).topic.owned.pop(sub, None)
+
+
+cdef rc_host calls
+calls.pin = pin
+calls.unpin = unpin
+calls.start = start_threads
+calls.pause = let_others_run
+calls.drop = drop_events
+calls.wake = wake_consumer
+calls.moved = tell_room_waiters
+calls.retired = has_retired
+calls.left = has_left
+
+cdef rc_host native_calls = calls
+native_calls.pin = NULL
+native_calls.unpin = <void (*)(rc_pool *) noexcept>unpin_native
+native_calls.pause = NULL

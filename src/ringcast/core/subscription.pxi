@@ -56,45 +56,29 @@ cdef class Subscription:
 
     # --- for whoever runs it ---
 
-    cdef bint has_events(self, uint64_t end) noexcept:
-        """Whether there are events for it, of those before `end` in the ring."""
-        # the cursor before the mailbox: it moves when the mailbox has what it has passed
-        if rc_u64_load_seq(&self.c.cursor) < min(end, rc_u64_load_seq(&self.c.end)):
-            return True
-        return self.c.mail != NULL and mail_size(&self.c) != 0
-
-    cdef bint is_over(self) noexcept:
-        """Whether it is cancelled, its handler has returned from its last event, and it has not left yet. Any thread.
-
-        The one function that decides this, for every mode and policy. A False may be out of date at once: then whoever
-        finishes the last event asks again."""
-        # in the order in which an event goes: ring, picked, mailbox, in hand
-        if rc_u64_load_seq(&self.c.cursor) < rc_u64_load_seq(&self.c.end) or rc_u32_load(&self.c.retired):
-            return False
-        if self.c.mail != NULL and (rc_u32_load_seq(&self.c.picked) or mail_size(&self.c) != 0):
-            return False
-        return rc_u32_load_seq(&self.c.running) == 0 and self.unfinished() == 0
-
-    cdef bint has_work(self, uint64_t end) noexcept:
-        return self.has_events(end) or self.is_over()
-
     cdef void retire(self) noexcept:
         """Leaves the topic for good."""
+        if self.c.mode != RC_DIRECT:
+            rc_bus_retire(&self.c)
+            return
         try:
-            self.topic.leave(self)
-        except MemoryError:   # it will go with the next one that leaves; until then the gate does not wait for it
+            self.topic.leave_direct(self)
+        except MemoryError:   # it will go with the next one that leaves
             pass
-        # seq: a condition of `progress`, and before the look at the lane, with wake_consumer
-        if rc_u32_exchange(&self.c.retired, 1) == 0 and self.c.mode == RC_DIRECT:
-            rc_pool_unhold(self.c.topic.pool)   # see cancel
-        rc_u32_store_seq(&self.c.retired, 1)
+        if rc_u32_exchange(&self.c.retired, 1) == 0:
+            rc_pool_unhold(self.c.topic.pool)   # see cancel_direct
+        rc_u32_store_seq(&self.c.retired, 1)   # seq: a condition of `progress`
+        rc_park_wake_all(self.c.topic.pool.progress)
+        self.has_retired()
+
+    cdef void has_retired(self) noexcept:
+        """What is to be done besides, in any thread."""
+        cdef Core core = <Core>self.c.topic.bus
         if self.c.mode == RC_LOOP:   # who was told of the end just now need not come
             self.rest()
-        move_gate(self.topic)
-        rc_ring_wake(&self.c.topic.ring)   # also where the gate has not moved: the limit may have been its own
-        tell_of_room(self.c.topic)
-        rc_park_wake_all(&self.c.topic.pool.progress)
-        tell_of_progress(<Core>self.c.topic.bus)
+        tell_of_progress(core)
+        if self.c.mode == RC_NATIVE:
+            core.native_left()
         if self.topic.passing:
             self.leave_deserted()
 
@@ -126,17 +110,11 @@ cdef class Subscription:
             self.cancel(discard=True)
         return handler
 
-    cdef uint64_t room_from(self, uint64_t gate) noexcept:
-        """How many events from the gate on may be in the ring before this subscription is its max_queue behind."""
-        if self.c.mail != NULL or rc_u64_load(&self.c.end) != RC_NEVER:   # it needs no room for what is to come
-            return RC_NEVER
-        return rc_u64_load(&self.c.cursor) + self.c.max_queue - gate
-
     cdef uint64_t waiting(self) noexcept:
         """How many accepted events its handler has not finished."""
         cdef uint64_t count, before, cursor, end
         if self.c.mode == RC_DIRECT:
-            return self.unfinished()
+            return rc_member_unfinished(&self.c)
         if self.c.mail != NULL:
             absorb(&self.c)
             rc_mutex_lock(&self.c.mail.mutex)   # what goes from the ring to the mailbox, and out of it, goes under this
@@ -147,18 +125,12 @@ cdef class Subscription:
         count = between(before, cursor, end)
         if self.c.mail != NULL:
             count += rc_u32_load_seq(&self.c.picked)
-            count += mail_size(&self.c)
+            count += rc_member_letters(&self.c)
         if self.c.mode == RC_LOOP or self.c.mail != NULL:
-            count += self.unfinished()
+            count += rc_member_unfinished(&self.c)
         if self.c.mail != NULL:
             rc_mutex_unlock(&self.c.mail.mutex)
         return count
-
-    cdef uint64_t unfinished(self) noexcept:
-        """How many were taken whose calls have not ended. Where it counts them: see `taken`."""
-        cdef uint64_t calls = rc_u64_load_seq(&self.c.calls)   # first: one that ends meanwhile counts
-        # several threads count: the two can be seen in any order
-        return max(rc_u64_load_seq(&self.c.taken), calls) - calls
 
     cdef object event_loop(self):
         """`loop`: it is set when other threads know the subscription already."""
@@ -183,20 +155,16 @@ cdef class Subscription:
     def _next(self):
         """The next event, or batch of events, or EMPTY. Whoever gets one says _done() or _failed() of it when it is
         handled."""
-        cdef PyObject *core
         taken = EMPTY
         owner = self.core_reference()   # kept until the end: it may be all that keeps the topic
         if owner is None or self.orphaned:
             return EMPTY
         rc_pool_hold(self.c.topic.pool)   # close waits for what was taken, and it keeps the dispatcher, until _done
-        core = self.c.topic.bus
-        Py_INCREF(core)
         while True:
             taken = self.take_batch() if self.c.batch else self.take_admitted()
             if self.orphaned:   # `where` or `key` has forked, and in the child nothing of this is counted any more
-                Py_DECREF(core)
                 return EMPTY
-            if not self.has_events(rc_ring_tail(&self.c.topic.ring)):
+            if not rc_member_has_events(&self.c, rc_ring_tail(&self.c.topic.ring)):
                 self.look_away()
             elif taken is EMPTY and not self.c.picky:   # one has come just now
                 continue
@@ -204,8 +172,7 @@ cdef class Subscription:
                 self.event_loop().call_later(PICK_SECONDS, self.waker)
             break
         if taken is EMPTY:
-            unhold(<Core>core)
-            Py_DECREF(core)
+            rc_pool_unhold(self.c.topic.pool)
         else:
             rc_mutex_lock(&self.c.topic.lock)
             self.c.in_hand += 1
@@ -252,22 +219,20 @@ cdef class Subscription:
 
     cdef void look_away(self) noexcept:
         """The consumer has seen all there is: from now on it is to be told when there is more."""
-        if self.is_over():
+        if rc_member_is_over(&self.c):
             self.retire()
         self.rest()
-        if self.has_work(rc_ring_tail(&self.c.topic.ring)):
-            schedule(self.c.topic, &self.c.lane, <PyObject *>self)
+        if rc_member_has_work(&self.c, rc_ring_tail(&self.c.topic.ring)):
+            rc_bus_schedule(self.c.topic, &self.c.lane)
 
     cdef void rest(self) noexcept:
         """Gives the lane's token back, if it is out. The caller holds references to this and to the Core, and looks for
         work once more unless it has retired. Any thread: a consumer that has taken all, or a cancel that has left it
         nothing to take."""
-        cdef PyObject *core = self.c.topic.bus
         if not rc_task_give_back(&self.c.lane):
             return
-        unhold(<Core>core)
-        Py_DECREF(<PyObject *>self)   # those of the token: see wake_consumer
-        Py_DECREF(core)
+        rc_pool_unhold(self.c.topic.pool)
+        rc_member_drop(&calls, &self.c)   # the token's hold: see wake_consumer
 
     cdef PyObject *take(self) noexcept:
         """The event at the cursor, with a reference, or NULL. Records for which there is no memory are lost."""
@@ -296,7 +261,7 @@ cdef class Subscription:
         if topic.ring.record_size == 0:
             rc_ring_await_event(&topic.ring, cursor)
         else:
-            while find_published(topic, cursor, 1) == cursor:
+            while rc_topic_published(topic, cursor, 1) == cursor:
                 rc_ring_pause(spins)
                 spins += 1
         event[0] = event_at(topic, cursor)
@@ -304,7 +269,7 @@ cdef class Subscription:
         rc_u64_store_seq(&self.c.cursor, cursor + 1)
         rc_u32_store_seq(&self.c.running, 0)   # seq: before look_away, for the end that a cancel has moved meanwhile
         if waiting == 1 or cursor % 64 == 63 or rc_u32_load(&topic.limited) != 0:
-            advance(self.topic)
+            rc_topic_advance(topic)
         return True
 
     def _is_stream(self):
@@ -347,11 +312,9 @@ cdef class Subscription:
 
     cdef let_go(self):
         """Nobody need wait for it any more."""
-        cdef PyObject *core = self.c.topic.bus
-        if rc_u64_load(&self.c.end) != RC_NEVER and self.is_over():
+        if rc_u64_load(&self.c.end) != RC_NEVER and rc_member_is_over(&self.c):
             self.retire()
-        unhold(<Core>core)
-        Py_DECREF(core)
+        rc_pool_unhold(self.c.topic.pool)
 
     cdef not_told(self, exception):
         """Its consumer could not be told of events: the loop is closed, or a signal's handler has raised meanwhile,
@@ -377,7 +340,7 @@ cdef class Subscription:
             if not self.c.gone:
                 self.c.gone = True
                 in_hand = self.c.in_hand
-                given = self.unfinished()
+                given = rc_member_unfinished(&self.c)
                 rc_u64_count(&self.c.unheard, given)
                 rc_u64_count(&self.c.calls, given)
             rc_mutex_unlock(&self.c.topic.lock)
@@ -402,60 +365,43 @@ cdef class Subscription:
         Raises:
             MemoryError: no memory to take a direct handler out. It is not cancelled.
         """
-        cdef rc_topic *topic = self.c.topic
-        cdef uint64_t cursor, begun
-        cdef bint first, nothing_waits
+        cdef bint nothing_waits
         core = self.core_reference()
         if core is None:
             return   # nobody can publish any more, and nothing is waiting
-        if self.c.mode == RC_DIRECT and rc_u64_load(&self.c.end) == RC_NEVER:
-            self.topic.part(self)   # first, as it takes memory
+        if self.c.mode == RC_DIRECT:
+            self.cancel_direct(discard)
+            return
         if self.c.mail != NULL:
             absorb(&self.c)
             rc_mutex_lock(&self.c.mail.mutex)   # the cursor stands still
-        rc_mutex_lock(&topic.lock)
-        cursor = rc_u64_load(&self.c.cursor)
-        first = rc_u64_load(&self.c.end) == RC_NEVER
-        if first:
-            rc_u64_store(&self.c.cancelled_at, rc_ring_tail(&topic.ring))
-            if self.c.mode == RC_DIRECT:
-                rc_pool_hold(topic.pool)   # close waits for the calls that are under way, until it retires
-                rc_u64_store(&self.c.cursor, rc_u64_load(&self.c.cancelled_at))   # it has nothing in the ring
-            # seq: before the look at the task in schedule(), and at the calls under way, with end_direct
-            rc_u64_store_seq(&self.c.end, rc_u64_load(&self.c.cancelled_at))
-            if self.c.mode != RC_DIRECT:
-                self.topic.count_subscribers(-1)
-        begun = cursor + rc_u32_load(&self.c.running)
-        if discard and begun < rc_u64_load(&self.c.end):
-            rc_u64_store_seq(&self.c.end, begun)
-        if discard:
-            rc_u32_store(&self.c.discarded, 1)
-        rc_mutex_unlock(&topic.lock)
+        nothing_waits = rc_bus_end(&self.c, discard)
         if self.c.mail != NULL:
             rc_mutex_unlock(&self.c.mail.mutex)
             if discard:
                 empty_mail(&self.c)
-        if self.c.mode == RC_NATIVE:
-            if discard:
-                rc_pool_call_attention(topic.native_pool)
-            schedule_native(topic)   # who runs it retires it, also if nothing is pending
-            return
-        if self.c.mode == RC_DIRECT:
-            if self.is_over():   # else whoever calls its handler retires it
-                self.retire()
-            return
-        nothing_waits = cursor >= rc_u64_load(&self.c.cancelled_at) and (self.c.mail == NULL or mail_size(&self.c) == 0)
         if self.c.mode == RC_LOOP and (discard or nothing_waits):
             self.look_away()   # nothing is left for its consumer, which may never come: nobody waits for that
             self.tell_consumer()
-            return
-        if self.is_over():   # nothing was waiting, and nobody is at it
-            self.retire()
-            return
+        else:
+            rc_bus_finish(&self.c, discard)
+
+    cdef cancel_direct(self, bint discard):
+        cdef rc_topic *topic = self.c.topic
+        if rc_u64_load(&self.c.end) == RC_NEVER:
+            self.topic.part(self)   # first, as it takes memory
+        rc_mutex_lock(&topic.lock)
+        if rc_u64_load(&self.c.end) == RC_NEVER:
+            rc_pool_hold(topic.pool)   # close waits for the calls that are under way, until it retires
+            rc_u64_store(&self.c.cancelled_at, rc_ring_tail(&topic.ring))
+            rc_u64_store(&self.c.cursor, rc_u64_load(&self.c.cancelled_at))   # it has nothing in the ring
+            # seq: before the look at the calls under way, with end_direct
+            rc_u64_store_seq(&self.c.end, rc_u64_load(&self.c.cancelled_at))
         if discard:
-            rc_pool_call_attention(topic.pool)
-            self.topic.pass_unwanted()
-        schedule(topic, &topic.task, topic.host)   # whoever runs it retires it
+            rc_u32_store(&self.c.discarded, 1)
+        rc_mutex_unlock(&topic.lock)
+        if rc_member_is_over(&self.c):   # else whoever calls its handler retires it
+            self.retire()
 
     cdef tell_consumer(self):
         """That it is over. The consumer need not come for it."""
@@ -676,7 +622,7 @@ cdef Subscription new_subscription(
     sub.once = options.once
     sub.weak = options.weak
     sub.priority = options.priority
-    sub.c.topic = topic.c
+    rc_member_init(&sub.c, topic.c)
     sub.c.host = <PyObject *>sub
     sub.c.mode = options.mode
     sub.c.policy = options.policy
@@ -718,17 +664,20 @@ cdef Subscription new_subscription(
             sub.c.deliver = deliver_batch
         else:
             sub.c.deliver = deliver_events if topic.layout is None else deliver_records
-    rc_task_init(&sub.c.lane, RC_LANE, &sub.c)
-    if options.mode == RC_LOOP:   # nobody wakes its consumer before there is one: see _set_consumer
-        sub.waits = []
-        rc_task_release(&sub.c.lane, RC_IDLE)
-        rc_pool_acquire(&core.pool.c, &sub.c.lane)
-        rc_share(<PyObject *>core)
-        rc_share(<PyObject *>sub)
-    rc_u64_store(&sub.c.end, RC_NEVER)
     if options.weak:
         watch_owner(sub)
-    topic.join(sub)
+    if options.mode != RC_LOOP:
+        topic.join(sub)
+        return sub
+    sub.waits = []
+    rc_task_release(&sub.c.lane, RC_IDLE)
+    rc_member_keep(&sub.c)   # the token's hold. Nobody wakes its consumer before there is one: see _set_consumer
+    rc_pool_acquire(&core.pool.c, &sub.c.lane)
+    try:
+        topic.join(sub)
+    except MemoryError:
+        sub.rest()
+        raise
     return sub
 
 

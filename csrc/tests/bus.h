@@ -1,0 +1,535 @@
+/* A bus whose host is C: its handlers check what they are given, and its calls check when they come. For the tests of
+ * what csrc/ composes (rc_bus.h). Every event, every subscription and every pin is accounted for.
+ */
+#ifndef BUS_H
+#define BUS_H
+
+#include "../rc_bus.h"
+#include "../rc_memory.h"
+#include "../rc_registry.h"
+#include "../rc_turn.h"
+#include "check.h"
+
+enum { TOPICS_MOST = 4, FROM_MOST = 8, MAGIC = 0x52494e47, TOPIC_KEY = 1000, RESERVE = 65536 };
+static const int64_t MILLISECOND = 1000000;
+
+/* Plain fields: the ring, the mailbox and the tokens hand them over. */
+typedef struct event {
+    uint32_t magic, from, number;
+    uint32_t hops;     /* how often it is published again, in the next topic, by its last subscription */
+    rc_u32 references; /* the ring's, and each mailbox's */
+} event;
+
+/* What a subscription has had, kept when it has left. */
+typedef struct tally {
+    uint64_t handled;
+    uint32_t next[FROM_MOST]; /* the number that may come next from each publisher */
+    int seen[FROM_MOST];
+} tally;
+
+typedef struct subscription {
+    RC_ALIGNED rc_member member; /* first: a lane leads to its subscription */
+    rc_u32 busy;                 /* 1 while its handler is called */
+    tally had;
+    tally *keeps;     /* where `had` goes at the end, or NULL */
+    int in_order;     /* no event may be missing between two of a publisher */
+    int any_order;    /* events of a publisher come by several ways */
+    int is_slow;      /* every bus.slow_every-th call takes bus.slow_for */
+    int hands_on;     /* it publishes events with hops left in the next topic */
+    rc_mail in_place;
+} subscription;
+
+typedef struct bus {
+    rc_registry registry;
+    rc_pool pool, native_pool;
+    rc_topic *topics[TOPICS_MOST];
+    uint32_t count;
+    pthread_t threads[512];
+    rc_u32 started;
+    pthread_t watches[2];
+    uint64_t slow_every;
+    int64_t slow_for;
+    rc_u64 made, freed, refused; /* events */
+    rc_u64 subscribed, left;     /* members */
+    rc_u64 splits, waits, reserve_used, lanes_left;
+    rc_u32 pins;
+    rc_u32 over;
+} bus;
+
+static bus shared;
+
+static inline bus *bus_of(const rc_topic *topic) { return topic->bus; }
+
+/* --- events --------------------------------------------------------------------------------------------------------- */
+
+static inline event *event_new(bus *all, event what)
+{
+    event *made = malloc(sizeof *made);
+    CHECK(made != NULL);
+    *made = what;
+    made->magic = MAGIC;
+    atomic_init(&made->references, 1);
+    rc_u64_count(&all->made, 1);
+    return made;
+}
+
+static inline void event_keep(event *kept)
+{
+    CHECK_EQUAL(kept->magic, MAGIC);
+    atomic_fetch_add_explicit(&kept->references, 1, memory_order_relaxed);
+}
+
+static inline void event_drop(event *dropped)
+{
+    CHECK_EQUAL(dropped->magic, MAGIC);
+    /* acq_rel: whoever frees it comes after all who have used it */
+    if (atomic_fetch_sub_explicit(&dropped->references, 1, memory_order_acq_rel) != 1) return;
+    dropped->magic = 0;
+    free(dropped);
+    rc_u64_count(&shared.freed, 1);
+}
+
+/* --- mailboxes ------------------------------------------------------------------------------------------------------ */
+
+/* Moves what the ring has for the member to its mailbox. Any thread. */
+static inline void absorb(rc_member *member)
+{
+    enum { SOME = 16 };
+    rc_ring *ring = &member->topic->ring;
+    event *dropped[SOME];
+    uint64_t begin, cursor, stop;
+    uint32_t count;
+    do {
+        rc_mutex_lock(&member->mail->mutex);
+        begin = cursor = rc_u64_load(&member->cursor);
+        stop = rc_u64_load(&member->end);
+        /* past its end its place in the ring is not kept any more */
+        stop = cursor >= stop ? cursor : rc_ring_published(ring, cursor, stop - cursor < SOME ? stop - cursor : SOME);
+        for (count = 0; cursor < stop; cursor++) {
+            event *got = rc_slot_event(rc_ring_slot(ring, cursor));
+            event_keep(got);
+            got = rc_mail_put(member->mail, got, member->policy == RC_DROP_OLDEST);
+            if (got != NULL) dropped[count++] = got;
+        }
+        rc_u64_store_seq(&member->cursor, cursor);
+        rc_u64_count(&member->lost, count);
+        rc_mutex_unlock(&member->mail->mutex);
+        for (uint32_t at = 0; at < count; at++) event_drop(dropped[at]);
+    } while (cursor - begin == SOME);
+}
+
+/* Counts as taken before it leaves the mailbox: see rc_member_is_over. */
+static inline event *take_mail(rc_member *member)
+{
+    uint64_t missed;
+    event *got;
+    absorb(member);
+    rc_mutex_lock(&member->mail->mutex);
+    if (rc_mail_size(member->mail) != 0) rc_u64_count(&member->taken, 1);
+    got = rc_mail_take(member->mail, &missed);
+    rc_mutex_unlock(&member->mail->mutex);
+    return got;
+}
+
+/* --- publish -------------------------------------------------------------------------------------------------------- */
+
+/* Makes room as far as it depends on nobody's handler. */
+static inline void make_room(rc_topic *topic)
+{
+    rc_members *members = rc_topic_members(topic);
+    for (uint32_t at = 0; at < members->count; at++)
+        if (members->all[at]->mail != NULL) absorb(members->all[at]);
+    rc_members_drop(topic, members);
+    rc_topic_look(topic, RC_NEVER);
+    rc_topic_advance(topic);
+}
+
+/* Waits for room in a full topic, also inside a handler. Returns 0 where that would never end. */
+static inline int await_room(rc_topic *topic, uint64_t gate)
+{
+    bus *all = bus_of(topic);
+    rc_worker *worker = rc_pool_current(&all->pool);
+    make_room(topic);
+    if (rc_ring_gate(&topic->ring) != gate) return 1;
+    if (worker != NULL) {
+        rc_topic_advance((rc_topic *)worker->ring);
+        if (!rc_pool_may_wait(&all->pool, worker, &topic->ring)) return 0;
+    }
+    rc_u64_count(&all->waits, 1);
+    /* for ever also inside a handler: it is asked anew whenever the gate has moved */
+    rc_ring_await_gate(&topic->ring, gate, RC_FOREVER);
+    if (worker != NULL) rc_pool_waited(&all->pool, worker);
+    return 1;
+}
+
+/* Publishes, by any thread, worker or not. Returns why it is not published, or RC_CLAIMED. */
+static inline rc_claim publish(rc_topic *topic, event what)
+{
+    bus *all = bus_of(topic);
+    uint64_t limit = topic->ring.max_queue;
+    event *made = event_new(all, what);
+    rc_slot *slot;
+    for (;;) {
+        uint64_t gate = rc_ring_gate(&topic->ring);
+        rc_claim claim = rc_ring_claim(&topic->ring, limit, &slot);
+        if (claim == RC_CLAIMED) break;
+        if (claim != RC_FULL) {
+            if (claim == RC_NO_MEMORY) rc_u64_count(&all->refused, 1);
+            event_drop(made);
+            return claim;
+        }
+        CHECK(limit == topic->ring.max_queue); /* the reserve is enough */
+        if (await_room(topic, gate)) continue;
+        rc_u64_count(&all->reserve_used, 1);
+        limit += topic->ring.reserve;
+    }
+    rc_ring_publish(slot, made);
+    rc_bus_wake(topic);
+    return RC_CLAIMED;
+}
+
+/* --- handlers ------------------------------------------------------------------------------------------------------- */
+
+static inline void handle(subscription *sub, const event *got)
+{
+    bus *all = bus_of(sub->member.topic);
+    CHECK_EQUAL(atomic_exchange_explicit(&sub->busy, 1, memory_order_relaxed), 0); /* never by two at once */
+    CHECK(rc_u32_load(&all->pins) != 0);                                           /* the bus cannot go */
+    CHECK_EQUAL(rc_u32_load(&sub->member.retired), 0);
+    CHECK_EQUAL(got->magic, MAGIC);
+    if (sub->had.seen[got->from] && !sub->any_order) { /* none twice, none overtaken; and none missing where none may be dropped */
+        if (sub->in_order)
+            CHECK_EQUAL(got->number, sub->had.next[got->from]);
+        else
+            CHECK(got->number >= sub->had.next[got->from]);
+    }
+    sub->had.seen[got->from] = 1;
+    sub->had.next[got->from] = got->number + 1;
+    sub->had.handled++;
+    if (sub->is_slow && all->slow_every != 0 && sub->had.handled % all->slow_every == 0) {
+        int64_t until = nanoseconds_now() + all->slow_for;
+        while (nanoseconds_now() < until) sched_yield();
+    }
+    if (sub->hands_on && got->hops > 0) {
+        uint32_t next = 0;
+        while (all->topics[next] != sub->member.topic) next++;
+        next = (next + 1) % all->count;
+        CHECK(publish(all->topics[next], (event){0, got->from, got->number, got->hops - 1, 0}) == RC_CLAIMED);
+    }
+    atomic_store_explicit(&sub->busy, 0, memory_order_relaxed);
+}
+
+static inline int deliver_events(rc_worker *worker, rc_member *member, rc_span *span)
+{
+    do {
+        handle((subscription *)member, rc_slot_event(rc_ring_slot(&member->topic->ring, span->next)));
+        span->calls++;
+        rc_u64_store(&member->cursor, ++span->next);
+    } while (span->next < span->end && !rc_turn_attention(worker));
+    return 1;
+}
+
+static inline int deliver_mail(rc_worker *worker, rc_member *member, rc_span *span)
+{
+    do {
+        event *got = take_mail(member);
+        if (got == NULL) {
+            span->end = span->next;
+            break;
+        }
+        handle((subscription *)member, got);
+        rc_u64_count(&member->calls, 1);
+        event_drop(got);
+        span->calls++;
+        span->next++;
+    } while (span->next < span->end && !rc_turn_attention(worker));
+    return 1;
+}
+
+/* --- subscribe and cancel ------------------------------------------------------------------------------------------- */
+
+/* Returns a subscription that the caller holds (let_go), or NULL without memory. `most`: of a mailbox; 0: it has none. */
+static inline subscription *subscribe(rc_topic *topic, rc_policy policy, uint64_t most)
+{
+    subscription *sub = aligned_alloc(RC_CACHE_LINE, sizeof *sub);
+    CHECK(sub != NULL);
+    memset(sub, 0, sizeof *sub);
+    rc_member_init(&sub->member, topic);
+    sub->in_order = policy == RC_BLOCK;
+    sub->is_slow = 1;
+    sub->member.policy = policy;
+    sub->member.max_queue = topic->ring.max_queue;
+    sub->member.deliver = most == 0 ? deliver_events : deliver_mail;
+    if (most != 0 && rc_mail_init(&sub->in_place, most) != 0) {
+        free(sub);
+        return NULL;
+    }
+    if (most != 0) sub->member.mail = &sub->in_place;
+    rc_member_keep(&sub->member);
+    if (rc_topic_join(topic, &sub->member) == 0) {
+        rc_u64_count(&bus_of(topic)->subscribed, 1);
+        return sub;
+    }
+    if (most != 0) rc_mail_destroy(&sub->in_place);
+    free(sub);
+    return NULL;
+}
+
+static inline void let_go(subscription *sub) { rc_member_drop(sub->member.topic->pool->calls, &sub->member); }
+
+static inline void cancel(subscription *sub, int discard)
+{
+    rc_member *member = &sub->member;
+    event *got;
+    if (member->mail != NULL) {
+        absorb(member);
+        rc_mutex_lock(&member->mail->mutex); /* the cursor stands still */
+    }
+    rc_bus_end(member, discard);
+    if (member->mail != NULL) {
+        rc_mutex_unlock(&member->mail->mutex);
+        while (discard && (got = take_mail(member)) != NULL) {
+            rc_u64_count(&member->lost, 1);
+            rc_u64_count(&member->taken, (uint64_t)-1); /* not by a handler */
+            event_drop(got);
+        }
+    }
+    rc_bus_finish(member, discard);
+}
+
+static inline void await_retired(subscription *sub)
+{
+    rc_park *progress = sub->member.topic->pool->progress;
+    for (;;) {
+        uint32_t ticket = rc_park_prepare(progress);
+        if (rc_u32_load_seq(&sub->member.retired)) {
+            rc_park_cancel(progress);
+            return;
+        }
+        rc_park_wait(progress, ticket, RC_FOREVER);
+    }
+}
+
+/* All that was published while it was subscribed is handled, dropped or discarded, each once. */
+static inline void check_account(const subscription *sub)
+{
+    const rc_member *member = &sub->member;
+    uint64_t end = rc_u64_load(&member->end), cursor = rc_u64_load(&member->cursor);
+    uint64_t cancelled_at = rc_u64_load(&member->cancelled_at);
+    uint64_t discarded = cancelled_at - (cursor > end ? cursor : end); /* its handler may have gone further */
+    CHECK(rc_u32_load(&member->retired));
+    CHECK_EQUAL(sub->had.handled + rc_u64_load(&member->lost) + discarded, cancelled_at - rc_u64_load(&member->start));
+}
+
+/* --- what the C side asks for --------------------------------------------------------------------------------------- */
+
+/* No call but `pin` comes under a lock: it may take any, or wait for who has one. */
+static inline void check_no_lock(void) { CHECK_EQUAL(rc_mutexes_held, 0); }
+
+static inline void pin_bus(rc_pool *pool)
+{
+    bus *all = pool->bus;
+    atomic_fetch_add(&all->pins, 1); /* more than one, while that of before is on its way back */
+}
+
+static inline void unpin_bus(rc_pool *pool)
+{
+    bus *all = pool->bus;
+    check_no_lock();
+    CHECK(atomic_fetch_sub(&all->pins, 1) >= 1);
+}
+
+static inline void unpin_natives(rc_pool *pool)
+{
+    (void)pool;
+    check_no_lock();
+}
+
+static inline void pause_turn(void) { check_no_lock(); }
+
+static inline void drop_events(void **events, size_t count)
+{
+    check_no_lock();
+    for (size_t at = 0; at < count; at++) event_drop(events[at]);
+}
+
+static inline void has_retired(rc_member *member)
+{
+    check_no_lock();
+    CHECK(rc_u32_load(&member->retired));
+}
+
+static inline void has_left(rc_member *member)
+{
+    subscription *sub = (subscription *)member;
+    bus *all = bus_of(member->topic);
+    check_no_lock();
+    CHECK_EQUAL(rc_u32_load(&sub->busy), 0);
+    if (member->native == NULL) check_account(sub);
+    if (member->mail != NULL) rc_mail_destroy(member->mail);
+    if (sub->keeps != NULL) *sub->keeps = sub->had;
+    memset(sub, 0xdd, sizeof *sub);
+    free(sub);
+    rc_u64_count(&all->left, 1);
+}
+
+static const rc_host calls = {
+    .pin = pin_bus, .unpin = unpin_bus, .pause = pause_turn, .drop = drop_events, .retired = has_retired, .left = has_left
+};
+static const rc_host native_calls = {.unpin = unpin_natives, .retired = has_retired, .left = has_left};
+
+/* --- threads -------------------------------------------------------------------------------------------------------- */
+
+static inline void *work(void *argument)
+{
+    rc_pool *pool = argument;
+    rc_worker *worker = rc_pool_join(pool);
+    while (worker != NULL) {
+        rc_task *task = rc_pool_take_now(pool, worker);
+        if (task == NULL) task = rc_pool_take(pool, worker);
+        if (task == NULL) break;
+        rc_pool_pin(pool);
+        rc_bus_run(pool, worker, task);
+    }
+    return NULL;
+}
+
+static inline void *watch_workers(void *argument)
+{
+    rc_pool *pool = argument;
+    bus *all = pool->bus;
+    int found = 0;
+    while (!(found & RC_WATCH_STOP)) {
+        found = rc_pool_watch(pool);
+        if (found & RC_WATCH_STUCK) {
+            rc_pool_split_stuck(pool);
+            rc_u64_count(&all->splits, 1);
+        }
+        while (rc_pool_wants_worker(pool)) {
+            uint32_t number = atomic_fetch_add(&all->started, 1);
+            CHECK(number < sizeof all->threads / sizeof all->threads[0]);
+            rc_pool_hire(pool);
+            all->threads[number] = thread_start(work, pool);
+        }
+    }
+    return NULL;
+}
+
+/* --- open and close ------------------------------------------------------------------------------------------------- */
+
+typedef struct shape {
+    uint32_t topics;
+    uint64_t max_queue, first;
+    uint32_t max_workers, parallel;
+    size_t record_size;
+} shape;
+
+static inline void open_pool(bus *all, rc_pool *pool, const rc_host *table, rc_pool *beside, shape how)
+{
+    CHECK(rc_pool_init(
+              pool, table, beside, how.max_workers, 0, how.parallel, MILLISECOND / 5, MILLISECOND
+          ) == 0);
+    pool->bus = all;
+    rc_u32_store(&pool->started, 1);
+}
+
+static inline bus *bus_open(shape how)
+{
+    bus *all = &shared;
+    memset(all, 0, sizeof *all);
+    CHECK(rc_registry_init(&all->registry) == 0);
+    open_pool(all, &all->pool, &calls, NULL, how);
+    open_pool(all, &all->native_pool, &native_calls, &all->pool, how);
+    all->count = how.topics;
+    for (uint32_t number = 0; number < all->count; number++) {
+        rc_topic *topic = rc_aligned_zalloc(sizeof *topic);
+        CHECK(topic != NULL);
+        CHECK(rc_topic_init(
+                  topic, &all->pool, &all->native_pool, how.max_queue, RESERVE, how.first, how.record_size
+              ) == 0);
+        topic->bus = all;
+        all->topics[number] = topic;
+        CHECK_EQUAL(rc_registry_put(&all->registry, TOPIC_KEY + number, topic), 0);
+    }
+    all->watches[0] = thread_start(watch_workers, &all->pool);
+    all->watches[1] = thread_start(watch_workers, &all->native_pool);
+    return all;
+}
+
+/* Refuses events from now on, and lets the workers end when all is delivered. Publishers may still be at it. */
+static inline void bus_begin_close(bus *all)
+{
+    for (uint32_t number = 0; number < all->count; number++) rc_registry_remove(&all->registry, TOPIC_KEY + number);
+    for (uint32_t number = 0; number < all->count; number++) {
+        rc_members *members;
+        rc_ring_close(&all->topics[number]->ring);
+        rc_bus_settle(all->topics[number]);
+        members = rc_topic_members(all->topics[number]);
+        for (uint32_t at = 0; at < members->count; at++) cancel((subscription *)members->all[at], 0);
+        rc_members_drop(all->topics[number], members);
+    }
+    rc_pool_stop(&all->pool);
+    rc_pool_stop(&all->native_pool);
+}
+
+static inline void await_deliveries(bus *all)
+{
+    for (;;) {
+        uint32_t ticket = rc_park_prepare(all->pool.progress);
+        if (rc_pool_outstanding(&all->pool) + rc_pool_outstanding(&all->native_pool) == 0) {
+            rc_park_cancel(all->pool.progress);
+            return;
+        }
+        rc_park_wait(all->pool.progress, ticket, RC_FOREVER);
+    }
+}
+
+static inline void check_quiet(const rc_pool *pool)
+{
+    CHECK_EQUAL(rc_u32_load(&pool->outstanding), 0);
+    CHECK_EQUAL(pool->alive + pool->idle + pool->on_topics + pool->on_lanes + pool->waiting, 0);
+    CHECK_EQUAL(rc_u32_load(&pool->topics_queued), 0);
+}
+
+/* Nothing is scheduled, nobody publishes: then nothing is left anywhere. */
+static inline void check_nothing_stays_behind(bus *all)
+{
+    CHECK_EQUAL(rc_pool_outstanding(&all->pool), 0);
+    for (uint32_t number = 0; number < all->count; number++) {
+        rc_topic *topic = all->topics[number];
+        uint64_t tail = rc_ring_tail(&topic->ring);
+        CHECK_EQUAL(rc_u64_load(&topic->end), tail);
+        CHECK_EQUAL(rc_ring_gate(&topic->ring), tail);
+        CHECK_EQUAL(rc_task_now(&topic->task), RC_IDLE);
+        CHECK_EQUAL(rc_u32_load(&topic->ring.room.waiters), 0);
+        for (uint32_t at = 0; at < topic->members->count; at++) {
+            CHECK_EQUAL(rc_u64_load(&topic->members->all[at]->cursor), tail);
+            CHECK(rc_task_now(&topic->members->all[at]->lane) != RC_SCHEDULED);
+        }
+    }
+}
+
+/* After bus_begin_close, with all publishers gone: everything was delivered and accounted for, and freed once. */
+static inline void bus_end_close(bus *all)
+{
+    await_deliveries(all);
+    thread_join(all->watches[0]);
+    thread_join(all->watches[1]);
+    for (uint32_t at = 0; at < rc_u32_load(&all->started); at++) thread_join(all->threads[at]);
+    check_nothing_stays_behind(all);
+    for (uint32_t number = 0; number < all->count; number++) {
+        CHECK_EQUAL(all->topics[number]->members->count, 0);
+        CHECK_EQUAL(rc_u32_load(&all->topics[number]->holds), 1); /* no token holds it */
+        rc_topic_drop(all->topics[number]);
+    }
+    check_quiet(&all->pool);
+    check_quiet(&all->native_pool);
+    CHECK_EQUAL(rc_u32_load(&all->pins), 0);
+    rc_pool_destroy(&all->native_pool);
+    rc_pool_destroy(&all->pool);
+    rc_registry_destroy(&all->registry);
+    CHECK_EQUAL(rc_u64_load(&all->made), rc_u64_load(&all->freed));
+    CHECK_EQUAL(rc_u64_load(&all->subscribed), rc_u64_load(&all->left));
+}
+
+#endif
