@@ -903,7 +903,7 @@ cdef class Core:
         cdef uintptr_t address = address_of(handler)
         data = Userdata.__new__(Userdata, userdata)
         topic = self.record_topic(record_type)
-        self.start(self.native_pool)   # without the lock: whoever starts a thread waits until it runs
+        self.start(self.native_pool)   # without the lock: the caller waits until the thread runs
         with self.lock:
             self.check_open()
             if self.natives == 0:
@@ -923,8 +923,8 @@ cdef class Core:
         self.let_go_of_natives()
 
     cdef void let_go_of_natives(self) noexcept:
-        """Lets go of the dispatcher if it has no native subscriptions, and none of their tasks is scheduled; else whoever
-        ends the last task comes here again."""
+        """Lets go of the dispatcher if it has no native subscriptions, and none of their tasks is scheduled; else the
+        worker that ends the last task comes here again."""
         with self.lock:
             if self.natives == 0 and rc_pool_outstanding(&self.native_pool.c) == 0:
                 rc_u32_store(&self.native_pool.is_left, 0)
@@ -1138,23 +1138,35 @@ cdef refuse_class(event_class):
 
 cdef extern from *:
     """
-    /* The method's function, and Cython's own of it, which takes the arguments apart. */
+    /* Cython's function of the method, which takes the arguments apart. */
     typedef PyObject *(*rc_method)(PyObject *, PyObject *const *, Py_ssize_t, PyObject *);
     static rc_method publish_with_arguments;
-    static void replace_publish(PyObject *descriptor, void *quick)
+
+    /* Gives the class a method of the same name, flags and docstring whose function is `quick`. */
+    static int rc_put_before(PyObject *owner, PyObject *descriptor, void *quick)
     {
-        PyMethodDef *method = ((PyMethodDescrObject *)descriptor)->d_method;
-        assert(method->ml_flags == (METH_FASTCALL | METH_KEYWORDS));
-        publish_with_arguments = (rc_method)(void (*)(void))method->ml_meth;
-        method->ml_meth = (PyCFunction)(void (*)(void))quick;
+        static PyMethodDef method;
+        PyObject *name = PyDescr_NAME(descriptor), *ours;
+        int failed;
+        method = *((PyMethodDescrObject *)descriptor)->d_method;
+        assert(method.ml_flags == (METH_FASTCALL | METH_KEYWORDS));
+        publish_with_arguments = (rc_method)(void (*)(void))method.ml_meth;
+        method.ml_meth = (PyCFunction)(void (*)(void))quick;
+        ours = PyDescr_NewMethod((PyTypeObject *)owner, &method);
+        if (ours == NULL)
+            return -1;
+        failed = PyDict_SetItem(((PyTypeObject *)owner)->tp_dict, name, ours);
+        Py_DECREF(ours);
+        PyType_Modified((PyTypeObject *)owner);
+        return failed;
     }
     """
     object publish_with_arguments(PyObject *, PyObject **, Py_ssize_t, PyObject *)
-    void replace_publish(object descriptor, void *quick)
+    int rc_put_before(object owner, object descriptor, void *quick) except -1
 
 
 cdef object publish_quickly(PyObject *core, PyObject **arguments, Py_ssize_t count, PyObject *names):
-    """publish(event) where queueing is all there is to do. Stands before Core.publish, because taking arguments with
+    """publish(event) where queueing is all there is to do. Comes before Core.publish, because taking arguments with
     keywords apart costs as much as a third of the rest."""
     cdef rc_topic *topic
     cdef uint32_t subscribers
@@ -1171,7 +1183,7 @@ cdef object publish_quickly(PyObject *core, PyObject **arguments, Py_ssize_t cou
     return publish_with_arguments(core, arguments, count, names)
 
 
-replace_publish(Core.__dict__["publish"], <void *>publish_quickly)
+rc_put_before(Core, Core.__dict__["publish"], <void *>publish_quickly)
 
 
 cdef inline uint64_t class_key(PyTypeObject *event_class) noexcept nogil:
