@@ -3,7 +3,8 @@
 #include "rc_turn.h"
 
 enum {
-    WORTH_IT = 256, /* records: with fewer, a worker with patience waits before it chases the producer's newest line */
+    WORTH_IT = 256, /* records: with fewer, a worker with patience waits before it chases the
+                       producer's newest line */
     PAUSES = 200,   /* relax instructions of such a wait, about 2 us */
 };
 
@@ -18,18 +19,22 @@ typedef struct crew {
 
 static crew crew_of(rc_topic *topic, int native)
 {
-    if (native) return (crew){topic, &topic->native_task, topic->native_pool, &topic->native_found, 1};
+    if (native)
+        return (crew){topic, &topic->native_task, topic->native_pool, &topic->native_found, 1};
     return (crew){topic, &topic->task, topic->pool, &topic->found, 0};
 }
 
-static uint32_t first_of(const crew *crew, const rc_members *members) { return crew->native ? members->first_native : 0; }
+static uint32_t first_of(const crew *crew, const rc_members *members)
+{
+    return crew->native ? members->first_native : 0;
+}
 
 static uint32_t last_of(const crew *crew, const rc_members *members)
 {
     return crew->native ? members->count : members->first_native;
 }
 
-/* --- schedule ------------------------------------------------------------------------------------------------------- */
+/* --- schedule --------------------------------------------------------------------------------- */
 
 static rc_member *member_of(const rc_task *lane) { return lane->owner; }
 
@@ -60,10 +65,12 @@ static void run_here(rc_topic *topic);
 
 void rc_bus_schedule(rc_topic *topic, rc_task *task)
 {
-    int native = task->kind == RC_TOPIC ? task == &topic->native_task : member_of(task)->mode == RC_NATIVE;
+    int native = task->kind == RC_TOPIC ? task == &topic->native_task
+                                        : member_of(task)->mode == RC_NATIVE;
     rc_pool *pool = native ? topic->native_pool : topic->pool;
     if (rc_task_now(task) != RC_IDLE) return;
-    if (native && !rc_u32_load(&pool->started)) pool->calls->start(topic, pool); /* a forked child */
+    /* a forked child */
+    if (native && !rc_u32_load(&pool->started)) pool->calls->start(topic, pool);
     if (task == &topic->task && !has_workers(topic))
         run_here(topic);
     else if (task->kind == RC_LANE && member_of(task)->mode == RC_LOOP)
@@ -88,20 +95,24 @@ static int has_idle_loop(rc_topic *topic)
 int rc_bus_wake_detached(rc_topic *topic)
 {
     rc_bus_schedule_natives(topic);
-    if (rc_u32_load_seq(&topic->task.members) == 0 || rc_task_now(&topic->task) != RC_IDLE) return 0; /* seq: as there */
+    /* seq: as there */
+    if (rc_u32_load_seq(&topic->task.members) == 0 || rc_task_now(&topic->task) != RC_IDLE)
+        return 0;
     if (!has_workers(topic)) return rc_u32_load(&topic->pooled) != 0 || has_idle_loop(topic);
     enqueue(topic, topic->pool, &topic->task, 0);
     return 0;
 }
 
-/* --- topics and lanes ----------------------------------------------------------------------------------------------- */
+/* --- topics and lanes ------------------------------------------------------------------------- */
 
-/* Finds what was published since the last look, for the holder of the task. Two cores that write and read one cache line in
- * turn halve the speed of both; so where there is little, a worker with patience lets the producer get ahead. */
+/* Finds what was published since the last look, for the holder of the task. Two cores that write
+ * and read one cache line in turn halve the speed of both; so where there is little, a worker with
+ * patience lets the producer get ahead. */
 static uint64_t find(const crew *crew)
 {
     rc_topic *topic = crew->topic;
-    uint64_t most = crew->native ? RC_TURN_RECORDS : rc_u32_load(&topic->turn), before = rc_u64_load(crew->found);
+    uint64_t most = crew->native ? RC_TURN_RECORDS : rc_u32_load(&topic->turn),
+             before = rc_u64_load(crew->found);
     uint64_t end = rc_topic_look(topic, most), tail, gate;
     uint32_t left = crew->pool->patience;
     while (left != 0 && end - before < WORTH_IT) {
@@ -115,14 +126,16 @@ static uint64_t find(const crew *crew)
         end = rc_topic_look(topic, most);
     }
     tail = rc_ring_tail(&topic->ring);
-    gate = rc_ring_gate(&topic->ring); /* after the tail, which it may have passed meanwhile: rather too few than too many */
-    if (tail > gate + rc_u64_load(&topic->high_water)) rc_u64_store(&topic->high_water, tail - gate);
+    /* after the tail, which it may have passed meanwhile: rather too few than too many */
+    gate = rc_ring_gate(&topic->ring);
+    if (tail > gate + rc_u64_load(&topic->high_water))
+        rc_u64_store(&topic->high_water, tail - gate);
     rc_u64_store(crew->found, end);
     return end;
 }
 
-/* Whether the holder of the task has something to do. Also its last look after it has released it: so it reads no slot,
- * which another holder may have emptied meanwhile. */
+/* Whether the holder of the task has something to do. Also its last look after it has released it:
+ * so it reads no slot, which another holder may have emptied meanwhile. */
 static int has_work(const crew *crew)
 {
     rc_topic *topic = crew->topic;
@@ -131,7 +144,8 @@ static int has_work(const crew *crew)
     /* seq: as in rc_bus_schedule_natives */
     if (rc_ring_tail(&topic->ring) != end && rc_u32_load_seq(&crew->task->members) != 0) return 1;
     rc_mutex_lock(&topic->lock);
-    for (uint32_t at = first_of(crew, topic->members); at < last_of(crew, topic->members) && !found; at++) {
+    for (uint32_t at = first_of(crew, topic->members); at < last_of(crew, topic->members) && !found;
+         at++) {
         const rc_member *member = topic->members->all[at];
         found = rc_task_now(&member->lane) != RC_SCHEDULED && rc_member_has_work(member, end);
     }
@@ -139,12 +153,14 @@ static int has_work(const crew *crew)
     return found;
 }
 
-/* Gives a member its turn of the events before `end`, if there are any for it. Returns whether the turn was split. */
+/* Gives a member its turn of the events before `end`, if there are any for it. Returns whether the
+ * turn was split. */
 static int run_turn(rc_pool *pool, rc_worker *worker, rc_member *member, uint64_t end)
 {
     uint64_t cursor, limit = rc_turn_limit(member), own = rc_u64_load_seq(&member->end);
     if (member->mail != NULL)
-        return rc_member_has_events(member, end) && rc_turn(pool, worker, member, member->batch != 0 ? 1 : limit);
+        return rc_member_has_events(member, end) &&
+               rc_turn(pool, worker, member, member->batch != 0 ? 1 : limit);
     cursor = rc_u64_load(&member->cursor);
     if (limit < member->batch) limit = member->batch;
     if (own < end) end = own;
@@ -178,15 +194,18 @@ static void run_lane(rc_pool *pool, rc_worker *worker, rc_member *member)
             break;
         }
         rc_task_release(&member->lane, RC_IDLE);
-        if (!rc_member_has_work(member, rc_u64_load_seq(&topic->end)) || !rc_task_acquire(&member->lane)) break;
+        if (!rc_member_has_work(member, rc_u64_load_seq(&topic->end)) ||
+            !rc_task_acquire(&member->lane))
+            break;
     }
     rc_pool_leave(pool, worker);
     rc_member_drop(calls, member);
 }
 
-/* Gives each member of the crew a turn. Returns the member whose turn was split and whose lane the worker now holds; else
- * NULL. */
-static rc_member *run_members(const crew *crew, rc_worker *worker, const rc_members *members, uint64_t end)
+/* Gives each member of the crew a turn. Returns the member whose turn was split and whose lane the
+ * worker now holds; else NULL. */
+static rc_member *
+run_members(const crew *crew, rc_worker *worker, const rc_members *members, uint64_t end)
 {
     for (uint32_t at = first_of(crew, members); at < last_of(crew, members); at++) {
         rc_member *member = members->all[at];
@@ -204,7 +223,8 @@ static rc_member *run_members(const crew *crew, rc_worker *worker, const rc_memb
     return NULL;
 }
 
-/* Runs the topic, whose task the worker holds, until all is delivered or others are to have their turn. */
+/* Runs the topic, whose task the worker holds, until all is delivered or others are to have their
+ * turn. */
 static void run_topic(const crew *crew, rc_worker *worker)
 {
     rc_topic *topic = crew->topic;
@@ -214,7 +234,8 @@ static void run_topic(const crew *crew, rc_worker *worker)
         rc_member *split = run_members(crew, worker, members, end);
         if (split != NULL) {
             split->heat = RC_HOTTEST;
-            rc_member_keep(split); /* the lane's token, which was made while its handler was called */
+            /* the lane's token, which was made while its handler was called */
+            rc_member_keep(split);
             rc_members_drop(topic, members);
             run_lane(crew->pool, worker, split);
             return;
@@ -245,8 +266,9 @@ void rc_bus_run(rc_pool *pool, rc_worker *worker, rc_task *task)
     }
 }
 
-/* Runs a topic in the thread that has something for it: none of its members needs a worker, or there are no workers yet.
- * What there is to do is to wake loops, and to start workers for the others if they have events. */
+/* Runs a topic in the thread that has something for it: none of its members needs a worker, or
+ * there are no workers yet. What there is to do is to wake loops, and to start workers for the
+ * others if they have events. */
 static void run_here(rc_topic *topic)
 {
     crew its = crew_of(topic, 0);
@@ -271,7 +293,7 @@ static void run_here(rc_topic *topic)
     }
 }
 
-/* --- the end -------------------------------------------------------------------------------------------------------- */
+/* --- the end ---------------------------------------------------------------------------------- */
 
 void rc_bus_retire(rc_member *member)
 {
@@ -279,9 +301,11 @@ void rc_bus_retire(rc_member *member)
     const rc_host *calls = topic->pool->calls;
     rc_topic_leave(topic, member);
     /* seq: a condition of `progress`, and before the look at the lane, with the host's `wake` */
-    if (atomic_exchange_explicit(&member->retired, 1, memory_order_seq_cst)) return; /* another thread does it */
+    /* another thread does it */
+    if (atomic_exchange_explicit(&member->retired, 1, memory_order_seq_cst)) return;
     rc_topic_move_gate(topic);
-    rc_ring_wake(&topic->ring); /* also where the gate has not moved: the limit may have been its own */
+    /* also where the gate has not moved: the limit may have been its own */
+    rc_ring_wake(&topic->ring);
     rc_topic_tell_of_room(topic);
     rc_park_wake_all(topic->pool->progress);
     calls->retired(member);
@@ -296,7 +320,8 @@ int rc_bus_end(rc_member *member, int discard)
     cursor = rc_u64_load(&member->cursor);
     if (rc_u64_load(&member->end) == RC_NEVER) {
         rc_u64_store(&member->cancelled_at, rc_ring_tail(&topic->ring));
-        rc_u64_store_seq(&member->end, rc_u64_load(&member->cancelled_at)); /* seq: before the look at the task */
+        /* seq: before the look at the task */
+        rc_u64_store_seq(&member->end, rc_u64_load(&member->cancelled_at));
         rc_topic_count(topic, -1);
     }
     begun = cursor + rc_u32_load(&member->running);
@@ -316,10 +341,12 @@ void rc_bus_finish(rc_member *member, int discard)
     }
     if (discard) {
         rc_pool_call_attention(native ? topic->native_pool : topic->pool);
-        rc_topic_look(topic, RC_NEVER); /* the gate passes what is for nobody, also where no worker is free to come */
+        /* the gate passes what is for nobody, also where no worker is free to come */
+        rc_topic_look(topic, RC_NEVER);
         rc_topic_advance(topic);
     }
-    rc_bus_schedule(topic, native ? &topic->native_task : &topic->task); /* whoever runs it retires it */
+    /* whoever runs it retires it */
+    rc_bus_schedule(topic, native ? &topic->native_task : &topic->task);
 }
 
 void rc_bus_settle(rc_topic *topic)

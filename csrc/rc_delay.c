@@ -20,7 +20,9 @@ void rc_delay(rc_delay_place *place)
     random ^= random << 13; /* xorshift64 (Marsaglia 2003) */
     random ^= random >> 7;
     random ^= random << 17;
-    __atomic_store_n(&place->due, now + SHORTEST_REST + (int64_t)(random % REST_SPREAD), __ATOMIC_RELAXED);
+    __atomic_store_n(
+        &place->due, now + SHORTEST_REST + (int64_t)(random % REST_SPREAD), __ATOMIC_RELAXED
+    );
     delay.tv_nsec = (long)((random >> 32) % LONGEST_DELAY);
     nanosleep(&delay, NULL);
 }

@@ -1,7 +1,7 @@
 /* The host: what the C side asks of whoever has the handlers. One table for each pool.
  *
- * Attached is a thread that may touch the host's objects: the workers of a pool with `pin`, and whoever calls a function
- * that says so. None of these is called under an rc_mutex, but for `pin`.
+ * Attached is a thread that may touch the host's objects: the workers of a pool with `pin`, and
+ * whoever calls a function that says so. None of these is called under an rc_mutex, but for `pin`.
  */
 #ifndef RC_HOST_H
 #define RC_HOST_H
@@ -13,8 +13,8 @@ struct rc_topic;
 struct rc_member;
 
 typedef struct rc_host {
-    /* Something is outstanding from now on: the bus has to stay. Attached; only counts. NULL: the pool's workers are
-     * not attached, and somebody else keeps the bus. */
+    /* Something is outstanding from now on: the bus has to stay. Attached; only counts. NULL: the
+     * pool's workers are not attached, and somebody else keeps the bus. */
     void (*pin)(struct rc_pool *pool);
     /* Nothing is outstanding any more. The last act of the caller: the bus may go with it. */
     void (*unpin)(struct rc_pool *pool);
@@ -24,7 +24,8 @@ typedef struct rc_host {
     void (*pause)(void);
     /* Lets go of events that all have seen. Attached; may run anything. */
     void (*drop)(void **events, size_t count);
-    /* Tells the consumer of a member that runs on a loop that there is something for it. Attached. */
+    /* Tells the consumer of a member that runs on a loop that there is something for it. Attached.
+     */
     void (*wake)(struct rc_member *member);
     /* Somebody waits for room without blocking, and there may be some. Attaches itself. */
     void (*moved)(struct rc_topic *topic);

@@ -16,10 +16,16 @@ void rc_mail_destroy(rc_mail *mail)
     rc_mutex_destroy(&mail->mutex);
 }
 
-static rc_letter *letter_at(rc_mail *mail, uint64_t at) { return &mail->letters[(mail->first + at) & (mail->room - 1)]; }
+static rc_letter *letter_at(rc_mail *mail, uint64_t at)
+{
+    return &mail->letters[(mail->first + at) & (mail->room - 1)];
+}
 
 /* seq_cst: with rc_mail_size */
-static void tell_size(rc_mail *mail) { atomic_store_explicit(&mail->size, mail->count, memory_order_seq_cst); }
+static void tell_size(rc_mail *mail)
+{
+    atomic_store_explicit(&mail->size, mail->count, memory_order_seq_cst);
+}
 
 /* Doubles the room. Returns 0 without memory. */
 static int grow(rc_mail *mail)

@@ -1,10 +1,11 @@
 /* The mailbox: what waits for a subscription that rather drops events than holds up a publisher.
  *
- * Such a subscription has its events taken out of the ring at once, so that its cursor never holds the gate back, and
- * kept here: a bounded queue that knows what to do when it is full, and how many events are missing between two.
+ * Such a subscription has its events taken out of the ring at once, so that its cursor never holds
+ * the gate back, and kept here: a bounded queue that knows what to do when it is full, and how many
+ * events are missing between two.
  *
- * Invariant: an event that was put is either taken once, or was handed back by rc_mail_put, and counted in the `missed`
- * of the next event that is taken.
+ * Invariant: an event that was put is either taken once, or was handed back by rc_mail_put, and
+ * counted in the `missed` of the next event that is taken.
  *
  * Who may call what: any thread that holds the mailbox's mutex, except rc_mail_size.
  */
@@ -34,8 +35,9 @@ int rc_mail_init(rc_mail *mail, uint64_t most);
 /* The mailbox must be empty. */
 void rc_mail_destroy(rc_mail *mail);
 
-/* Puts an event. Returns the event that is dropped for it, or NULL: where `most` are waiting, the oldest if
- * `keep_newest`, else the event itself. Without memory to grow, it counts as full with what it has. */
+/* Puts an event. Returns the event that is dropped for it, or NULL: where `most` are waiting, the
+ * oldest if `keep_newest`, else the event itself. Without memory to grow, it counts as full with
+ * what it has. */
 void *rc_mail_put(rc_mail *mail, void *event, int keep_newest);
 
 /* Counts an event that was dropped elsewhere, after those that wait. */

@@ -1,8 +1,9 @@
 /* The member: one subscription's place in a topic, and what is counted of it.
  *
- * Who may write what: `cursor` and `running` belong to whoever runs the member (the holder of its topic's task, or of
- * its lane; of a mailbox, whoever holds the mailbox's mutex). `end` moves under the topic's lock. Counters are counted
- * by any thread. What is no atomic word is set before the member joins its topic, but where a lock is named.
+ * Who may write what: `cursor` and `running` belong to whoever runs the member (the holder of its
+ * topic's task, or of its lane; of a mailbox, whoever holds the mailbox's mutex). `end` moves under
+ * the topic's lock. Counters are counted by any thread. What is no atomic word is set before the
+ * member joins its topic, but where a lock is named.
  */
 #ifndef RC_MEMBER_H
 #define RC_MEMBER_H
@@ -34,60 +35,64 @@ typedef struct rc_span {
     uint64_t calls; /* of the handler, in this turn */
 } rc_span;
 
-/* Calls the handler with events of the span: with one at least, and until the worker's attention is called for, at which
- * it looks after each call, or the span ends. Moves `next` and the member's cursor after each call, and counts `calls`.
- * A mailbox that is empty moves `end` to `next`.
- * Returns 0 where the handler has forked and this is the child: the rest of the turn is the parent's. */
+/* Calls the handler with events of the span: with one at least, and until the worker's attention is
+ * called for, at which it looks after each call, or the span ends. Moves `next` and the member's
+ * cursor after each call, and counts `calls`. A mailbox that is empty moves `end` to `next`.
+ * Returns 0 where the handler has forked and this is the child: the rest of the turn is the
+ * parent's. */
 typedef int (*rc_deliver)(rc_worker *worker, rc_member *member, rc_span *span);
 
 struct rc_member {
-    rc_u32 holds;          /* 1 until it has retired, and what can still come to it: snapshots, and its lane's token */
-    rc_u64 cursor;         /* the next event for the handler; with a mailbox: for the mailbox */
-    rc_u64 end;            /* where a cancelled member ends, or RC_NEVER */
-    rc_u32 running;        /* with how many events from the cursor on the handler has begun */
-    rc_u32 retired;        /* cancelled, and its last event is delivered */
+    rc_u32 holds;   /* 1 until it has retired, and what can still come to it: snapshots, and its
+                       lane's token */
+    rc_u64 cursor;  /* the next event for the handler; with a mailbox: for the mailbox */
+    rc_u64 end;     /* where a cancelled member ends, or RC_NEVER */
+    rc_u32 running; /* with how many events from the cursor on the handler has begun */
+    rc_u32 retired; /* cancelled, and its last event is delivered */
     rc_task lane;
     struct rc_topic *topic;
-    void *host;            /* what the host has for it. Not owned */
+    void *host; /* what the host has for it. Not owned */
     rc_mode mode;
     rc_policy policy;
-    rc_deliver deliver;    /* NULL where no worker runs it */
+    rc_deliver deliver; /* NULL where no worker runs it */
     uint64_t max_queue;
-    uint32_t batch;        /* how many events the handler takes at a time, as a list; 0: one, as itself */
-    uint32_t heat;         /* how slow it was in its last turns: rc_heat_after */
+    uint32_t batch; /* how many events the handler takes at a time, as a list; 0: one, as itself */
+    uint32_t heat;  /* how slow it was in its last turns: rc_heat_after */
 
     /* where it has a mailbox, which is where its policy drops events; else NULL */
     rc_mail *mail;
-    int picky;             /* the host says what goes there: where= or key= */
-    int by_key;            /* the host keeps the latest event of each key instead */
-    rc_u64 keyed;          /* events that wait by key */
-    rc_u32 picked;         /* an event is out of the ring, and the host says whether it goes to the mailbox */
-    rc_u32 pick_lasts;     /* so it has been for longer than a thread waits for that */
-    rc_u64 lag;            /* of the lost ones: those just before the one that was handed over last */
+    int picky;         /* the host says what goes there: where= or key= */
+    int by_key;        /* the host keeps the latest event of each key instead */
+    rc_u64 keyed;      /* events that wait by key */
+    rc_u32 picked;     /* an event is out of the ring, and the host decides on it */
+    rc_u32 pick_lasts; /* so it has been for longer than a thread waits for that */
+    rc_u64 lag;        /* of the lost ones: those just before the one that was handed over last */
 
     /* where it has a C function */
     rc_native_handler native;
     void *userdata;
 
     /* where it runs on an event loop; under the topic's lock */
-    int gone;              /* the loop is closed, what was in hand is given up */
-    uint64_t in_hand;      /* what the consumer was given and is not done with */
+    int gone;         /* the loop is closed, what was in hand is given up */
+    uint64_t in_hand; /* what the consumer was given and is not done with */
 
     /* counters; where the cursor tells, `calls` and `taken` are not counted */
-    rc_u64 start;          /* the cursor at the beginning */
-    rc_u64 cancelled_at;   /* the tail at cancel */
-    rc_u64 taken;          /* events that were taken out for the handler */
-    rc_u64 calls;          /* events with which calls have ended */
-    rc_u64 failures;       /* calls that have raised */
-    rc_u64 heard;          /* with conditions, and on event loops: events with which calls of the handler have ended */
-    rc_u64 unheard;        /* of `calls`: those in which nobody was left to handle the event, or `where` has raised */
-    rc_u64 filtered;       /* of `calls`: those in which `where` did not let the event pass */
+    rc_u64 start;        /* the cursor at the beginning */
+    rc_u64 cancelled_at; /* the tail at cancel */
+    rc_u64 taken;        /* events that were taken out for the handler */
+    rc_u64 calls;        /* events with which calls have ended */
+    rc_u64 failures;     /* calls that have raised */
+    rc_u64 heard;    /* with conditions, and on event loops: events with which calls of the handler
+                        have ended */
+    rc_u64 unheard;  /* of `calls`: those in which nobody was left to handle the event, or `where`
+                        has raised */
+    rc_u64 filtered; /* of `calls`: those in which `where` did not let the event pass */
     rc_u64 filtered_early; /* events that `where` did not let into the mailbox */
     rc_u64 lost;           /* events that were dropped by its policy */
-    rc_u32 discarded;      /* without a cursor that tells: also what was published is to be dropped */
-    rc_u32 fired;          /* `once`: the one call has begun */
-    rc_u64 high_water;     /* most events that were seen waiting */
-    rc_u64 timed;          /* calls of the handler, in `time` ns */
+    rc_u32 discarded;  /* without a cursor that tells: also what was published is to be dropped */
+    rc_u32 fired;      /* `once`: the one call has begun */
+    rc_u64 high_water; /* most events that were seen waiting */
+    rc_u64 timed;      /* calls of the handler, in `time` ns */
     rc_u64 time;
 };
 
@@ -100,7 +105,7 @@ static inline void rc_member_init(rc_member *member, struct rc_topic *topic)
     rc_task_init(&member->lane, RC_LANE, member);
 }
 
-/* --- what it has, and whether it is over: any thread ---------------------------------------------------------------- */
+/* --- what it has, and whether it is over: any thread ------------------------------------------ */
 
 /* Events that were moved out of the ring and wait for the handler. */
 static inline uint64_t rc_member_letters(const rc_member *member)
@@ -108,11 +113,12 @@ static inline uint64_t rc_member_letters(const rc_member *member)
     return member->mail == NULL ? 0 : rc_mail_size(member->mail) + rc_u64_load_seq(&member->keyed);
 }
 
-/* Events that were taken for the handler and whose calls have not ended; 0 where the cursor tells. */
+/* Events that were taken for the handler and whose calls have not ended; 0 if the cursor tells. */
 static inline uint64_t rc_member_unfinished(const rc_member *member)
 {
     uint64_t calls = rc_u64_load_seq(&member->calls); /* first: one that ends meanwhile counts */
-    uint64_t taken = rc_u64_load_seq(&member->taken); /* several threads count: the two can be seen in any order */
+    /* several threads count: the two can be seen in any order */
+    uint64_t taken = rc_u64_load_seq(&member->taken);
     return taken > calls ? taken - calls : 0;
 }
 
@@ -125,14 +131,18 @@ static inline int rc_member_has_events(const rc_member *member, uint64_t end)
     return rc_member_letters(member) != 0;
 }
 
-/* Whether it is cancelled, its handler has returned from its last event, and it has not retired yet. The one function
- * that decides this, for every mode and policy. A 0 may be out of date at once: then whoever finishes the last event
- * asks again. */
+/* Whether it is cancelled, its handler has returned from its last event, and it has not retired
+ * yet. The one function that decides this, for every mode and policy. A 0 may be out of date at
+ * once: then whoever finishes the last event asks again. */
 static inline int rc_member_is_over(const rc_member *member)
 {
     /* in the order in which an event goes: ring, picked, mailbox, in hand */
-    if (rc_u64_load_seq(&member->cursor) < rc_u64_load_seq(&member->end) || rc_u32_load(&member->retired)) return 0;
-    if (member->mail != NULL && (rc_u32_load_seq(&member->picked) || rc_member_letters(member) != 0)) return 0;
+    if (rc_u64_load_seq(&member->cursor) < rc_u64_load_seq(&member->end) ||
+        rc_u32_load(&member->retired))
+        return 0;
+    if (member->mail != NULL &&
+        (rc_u32_load_seq(&member->picked) || rc_member_letters(member) != 0))
+        return 0;
     return rc_u32_load_seq(&member->running) == 0 && rc_member_unfinished(member) == 0;
 }
 
@@ -142,10 +152,12 @@ static inline int rc_member_has_work(const rc_member *member, uint64_t end)
     return rc_member_has_events(member, end) || rc_member_is_over(member);
 }
 
-/* Whether its cursor keeps the gate back: until it has had its last event, and nobody is at what was discarded. */
+/* Whether its cursor keeps the gate back: until it has had its last event, and nobody is at what
+ * was discarded. */
 static inline int rc_member_holds_gate(const rc_member *member)
 {
-    /* seq: the end, which a cancel has moved, before the look at whether a turn has begun with the end that was before */
+    /* seq: the end, which a cancel has moved, before the look at whether a turn has begun with the
+     * end that was before */
     if (rc_u64_load_seq(&member->cursor) < rc_u64_load_seq(&member->end)) return 1;
     return rc_u32_load_seq(&member->running) != 0 && rc_u32_load(&member->retired) == 0;
 }

@@ -25,9 +25,13 @@ int rc_alloc_fails(void)
 {
     uint64_t before = atomic_fetch_add_explicit(&asked, 1, memory_order_relaxed);
     uint64_t first = atomic_load_explicit(&first_to_fail, memory_order_relaxed);
-    return before >= first && before - first < atomic_load_explicit(&how_many_fail, memory_order_relaxed);
+    return before >= first &&
+           before - first < atomic_load_explicit(&how_many_fail, memory_order_relaxed);
 }
 
-void rc_alloc_count_live(int64_t more) { atomic_fetch_add_explicit(&live, (uint64_t)more, memory_order_relaxed); }
+void rc_alloc_count_live(int64_t more)
+{
+    atomic_fetch_add_explicit(&live, (uint64_t)more, memory_order_relaxed);
+}
 
 #endif

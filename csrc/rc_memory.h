@@ -1,7 +1,9 @@
-/* Zeroed memory, also on cache-line boundaries (malloc promises 16 bytes only): where all memory of csrc/ comes from.
+/* Zeroed memory, also on cache-line boundaries (malloc promises 16 bytes only): where all memory of
+ * csrc/ comes from.
  *
- * Built with RC_FAIL_ALLOC it can be made to fail, for tests of what happens without memory. What the system makes
- * (mutexes, parks) counts as an allocation too. Without RC_FAIL_ALLOC none of that exists.
+ * Built with RC_FAIL_ALLOC it can be made to fail, for tests of what happens without memory. What
+ * the system makes (mutexes, parks) counts as an allocation too. Without RC_FAIL_ALLOC none of that
+ * exists.
  */
 #ifndef RC_MEMORY_H
 #define RC_MEMORY_H
@@ -16,8 +18,9 @@
 
 #if defined(RC_FAIL_ALLOC)
 
-/* From now on the next `succeed` allocations of the process succeed and the `fail` after them fail; then all succeed
- * again. Any thread; allocations of others at this very moment may or may not be counted. */
+/* From now on the next `succeed` allocations of the process succeed and the `fail` after them fail;
+ * then all succeed again. Any thread; allocations of others at this very moment may or may not be
+ * counted. */
 void rc_fail_alloc(uint64_t succeed, uint64_t fail);
 
 /* How many allocations were asked for since rc_fail_alloc, also those that failed. Any thread. */
@@ -37,8 +40,8 @@ static inline int rc_alloc_fails(void) { return 0; }
 static inline void rc_alloc_count_live(int64_t more) { (void)more; }
 #endif
 
-/* Returns `size` zeroed bytes, or NULL when there is no memory. The system's own zeros where they are many: what is not
- * used of a large table takes no memory. Thread-safe. Free with rc_free. */
+/* Returns `size` zeroed bytes, or NULL when there is no memory. The system's own zeros where they
+ * are many: what is not used of a large table takes no memory. Thread-safe. Free with rc_free. */
 static inline void *rc_zalloc(size_t size)
 {
     void *memory = rc_alloc_fails() ? NULL : calloc(1, size);

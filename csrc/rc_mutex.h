@@ -1,7 +1,9 @@
-/* A mutex for what is off the publish path: writers of the registry, the pool, a topic's subscriptions.
+/* A mutex for what is off the publish path: writers of the registry, the pool, a topic's
+ * subscriptions.
  *
- * Rule for all of Ringcast: under an rc_mutex nothing allocates Python objects, drops a reference or
- * takes the GIL, so a holder never waits for anybody and whoever waits may keep the GIL meanwhile.
+ * Rule for all of Ringcast: under an rc_mutex nothing allocates Python objects, drops a reference
+ * or takes the GIL, so a holder never waits for anybody and whoever waits may keep the GIL
+ * meanwhile.
  */
 #ifndef RC_MUTEX_H
 #define RC_MUTEX_H
@@ -22,17 +24,40 @@ extern _Thread_local int rc_mutexes_held;
 #endif
 #include <windows.h>
 typedef SRWLOCK rc_mutex;
-static inline int rc_mutex_init(rc_mutex *mutex) { InitializeSRWLock(mutex); return rc_alloc_fails() ? -1 : 0; }
+static inline int rc_mutex_init(rc_mutex *mutex)
+{
+    InitializeSRWLock(mutex);
+    return rc_alloc_fails() ? -1 : 0;
+}
 static inline void rc_mutex_destroy(rc_mutex *mutex) { (void)mutex; }
-static inline void rc_mutex_lock(rc_mutex *mutex) { AcquireSRWLockExclusive(mutex); RC_COUNT_LOCK(1); }
-static inline void rc_mutex_unlock(rc_mutex *mutex) { RC_COUNT_LOCK(-1); ReleaseSRWLockExclusive(mutex); }
+static inline void rc_mutex_lock(rc_mutex *mutex)
+{
+    AcquireSRWLockExclusive(mutex);
+    RC_COUNT_LOCK(1);
+}
+static inline void rc_mutex_unlock(rc_mutex *mutex)
+{
+    RC_COUNT_LOCK(-1);
+    ReleaseSRWLockExclusive(mutex);
+}
 #else
 #include <pthread.h>
 typedef pthread_mutex_t rc_mutex;
-static inline int rc_mutex_init(rc_mutex *mutex) { return rc_alloc_fails() ? -1 : pthread_mutex_init(mutex, NULL); }
+static inline int rc_mutex_init(rc_mutex *mutex)
+{
+    return rc_alloc_fails() ? -1 : pthread_mutex_init(mutex, NULL);
+}
 static inline void rc_mutex_destroy(rc_mutex *mutex) { pthread_mutex_destroy(mutex); }
-static inline void rc_mutex_lock(rc_mutex *mutex) { pthread_mutex_lock(mutex); RC_COUNT_LOCK(1); }
-static inline void rc_mutex_unlock(rc_mutex *mutex) { RC_COUNT_LOCK(-1); pthread_mutex_unlock(mutex); }
+static inline void rc_mutex_lock(rc_mutex *mutex)
+{
+    pthread_mutex_lock(mutex);
+    RC_COUNT_LOCK(1);
+}
+static inline void rc_mutex_unlock(rc_mutex *mutex)
+{
+    RC_COUNT_LOCK(-1);
+    pthread_mutex_unlock(mutex);
+}
 #endif
 
 #endif

@@ -26,10 +26,16 @@ void rc_park_destroy(rc_park *park) { (void)park; }
 
 rc_waited rc_park_wait(rc_park *park, uint32_t ticket, int64_t timeout)
 {
-    struct timespec limit = {.tv_sec = (time_t)(timeout / 1000000000), .tv_nsec = (long)(timeout % 1000000000)};
+    struct timespec limit = {
+        .tv_sec = (time_t)(timeout / 1000000000), .tv_nsec = (long)(timeout % 1000000000)
+    };
     int timed_out = 0;
-    /* the kernel compares the epoch with the ticket itself, so a wake between prepare and here is not lost */
-    if (syscall(SYS_futex, &park->epoch, FUTEX_WAIT_PRIVATE, ticket, timeout < 0 ? NULL : &limit, NULL, 0) != 0)
+    /* the kernel compares the epoch with the ticket itself, so a wake between prepare and here is
+     * not lost */
+    if (syscall(
+            SYS_futex, &park->epoch, FUTEX_WAIT_PRIVATE, ticket, timeout < 0 ? NULL : &limit, NULL,
+            0
+        ) != 0)
         timed_out = errno == ETIMEDOUT;
     rc_park_cancel(park);
     return timed_out ? RC_TIMED_OUT : RC_WOKEN;
@@ -61,7 +67,9 @@ void rc_park_destroy(rc_park *park) { (void)park; }
 rc_waited rc_park_wait(rc_park *park, uint32_t ticket, int64_t timeout)
 {
     int64_t rounded_up = (timeout + 999999) / 1000000;
-    DWORD milliseconds = timeout < 0 ? INFINITE : rounded_up >= INFINITE ? INFINITE - 1 : (DWORD)rounded_up;
+    DWORD milliseconds = timeout < 0              ? INFINITE
+                         : rounded_up >= INFINITE ? INFINITE - 1
+                                                  : (DWORD)rounded_up;
     int timed_out = 0;
     if (!WaitOnAddress((volatile void *)&park->epoch, &ticket, sizeof ticket, milliseconds))
         timed_out = GetLastError() == ERROR_TIMEOUT;
@@ -105,7 +113,9 @@ void rc_park_destroy(rc_park *park)
 
 static int wait_until_changed(rc_park *park, int64_t timeout)
 {
-    struct timespec limit = {.tv_sec = (time_t)(timeout / 1000000000), .tv_nsec = (long)(timeout % 1000000000)};
+    struct timespec limit = {
+        .tv_sec = (time_t)(timeout / 1000000000), .tv_nsec = (long)(timeout % 1000000000)
+    };
     if (timeout < 0) return pthread_cond_wait(&park->changed, &park->mutex);
 #if defined(__APPLE__)
     return pthread_cond_timedwait_relative_np(&park->changed, &park->mutex, &limit);

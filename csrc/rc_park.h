@@ -10,20 +10,21 @@
  *
  * and the waker changes the condition and calls rc_park_wake_all (or _one).
  *
- * Invariant: no sleep with the condition true. prepare announces the waiter and then the waiter looks
- * at the condition; the waker changes the condition and then looks for waiters. Both sides are
- * sequentially consistent, so at least one of them sees the other, if the condition itself is read and
- * written with memory_order_seq_cst or under one mutex.
+ * Invariant: no sleep with the condition true. prepare announces the waiter and then the waiter
+ * looks at the condition; the waker changes the condition and then looks for waiters. Both sides
+ * are sequentially consistent, so at least one of them sees the other, if the condition itself is
+ * read and written with memory_order_seq_cst or under one mutex.
  *
- * Any thread may call any function at any time. prepare, cancel and wake are wait-free apart from the
- * kernel's own call; wait blocks.
+ * Any thread may call any function at any time. prepare, cancel and wake are wait-free apart from
+ * the kernel's own call; wait blocks.
  */
 #ifndef RC_PARK_H
 #define RC_PARK_H
 
 #include "rc_atomic.h"
 
-/* The kernel's own primitive where there is one, else (macOS and others, or -DRC_PARK_COND) a mutex and a condition. */
+/* The kernel's own primitive where there is one, else (macOS and others, or -DRC_PARK_COND) a mutex
+ * and a condition. */
 #if defined(RC_PARK_COND)
 #elif defined(__linux__)
 #define RC_PARK_FUTEX
@@ -65,8 +66,9 @@ static inline void rc_park_cancel(rc_park *park)
     atomic_fetch_sub_explicit(&park->waiters, 1, memory_order_relaxed);
 }
 
-/* Sleeps until a wake that came after `ticket` was taken, or for `timeout` nanoseconds (RC_FOREVER: no
- * limit). May return RC_WOKEN without a wake, and does so when a signal arrives. Ends what prepare began. */
+/* Sleeps until a wake that came after `ticket` was taken, or for `timeout` nanoseconds (RC_FOREVER:
+ * no limit). May return RC_WOKEN without a wake, and does so when a signal arrives. Ends what
+ * prepare began. */
 rc_waited rc_park_wait(rc_park *park, uint32_t ticket, int64_t timeout);
 
 void rc_park_wake_slow(rc_park *park, int all);
@@ -74,7 +76,8 @@ void rc_park_wake_slow(rc_park *park, int all);
 static inline void rc_park_wake(rc_park *park, int all)
 {
     /* seq_cst: pairs with the increment in rc_park_prepare */
-    if (atomic_load_explicit(&park->waiters, memory_order_seq_cst) != 0) rc_park_wake_slow(park, all);
+    if (atomic_load_explicit(&park->waiters, memory_order_seq_cst) != 0)
+        rc_park_wake_slow(park, all);
 }
 static inline void rc_park_wake_one(rc_park *park) { rc_park_wake(park, 0); }
 static inline void rc_park_wake_all(rc_park *park) { rc_park_wake(park, 1); }

@@ -3,11 +3,14 @@
 #include "rc_memory.h"
 
 /* The worker that this thread is. A thread works for one pool. */
-static _Thread_local struct { const rc_pool *pool; rc_worker *worker; } current;
+static _Thread_local struct {
+    const rc_pool *pool;
+    rc_worker *worker;
+} current;
 
 int rc_pool_init(
-    rc_pool *pool, const rc_host *calls, rc_pool *beside, uint32_t max_workers, uint32_t spare, uint32_t parallel,
-    int64_t tick, int64_t linger
+    rc_pool *pool, const rc_host *calls, rc_pool *beside, uint32_t max_workers, uint32_t spare,
+    uint32_t parallel, int64_t tick, int64_t linger
 )
 {
     memset(pool, 0, sizeof *pool);
@@ -72,9 +75,12 @@ static rc_task *pop(rc_queue *queue)
     return task;
 }
 
-/* How many workers are stuck and have others in their places. They hold lanes, but for one that is alone in its topic
- * while no other topic waits. */
-static uint32_t set_aside(const rc_pool *pool) { return pool->stuck < pool->spare ? pool->stuck : pool->spare; }
+/* How many workers are stuck and have others in their places. They hold lanes, but for one that is
+ * alone in its topic while no other topic waits. */
+static uint32_t set_aside(const rc_pool *pool)
+{
+    return pool->stuck < pool->spare ? pool->stuck : pool->spare;
+}
 
 /* How many workers there may be now. */
 static uint32_t most_workers(const rc_pool *pool)
@@ -88,8 +94,9 @@ static int topic_ready(const rc_pool *pool)
     return pool->topics.first != NULL && pool->on_topics < pool->parallel + pool->extra;
 }
 
-/* Lanes leave one worker for the topics, so that many slow handlers do not stop the quick ones. Workers that wait for
- * room hold lanes too (may_wait has split their turns) and do not count: the room may have to be made by a lane. */
+/* Lanes leave one worker for the topics, so that many slow handlers do not stop the quick ones.
+ * Workers that wait for room hold lanes too (may_wait has split their turns) and do not count: the
+ * room may have to be made by a lane. */
 static int lane_ready(const rc_pool *pool)
 {
     uint32_t most = pool->max_workers > 1 ? pool->max_workers - 1 : 1;
@@ -132,7 +139,8 @@ static void let_go(rc_pool *pool, rc_worker *worker)
 
 static void enqueue(rc_pool *pool, rc_task *task)
 {
-    if (task->kind == RC_TOPIC) atomic_fetch_add_explicit(&pool->topics_queued, 1, memory_order_relaxed);
+    if (task->kind == RC_TOPIC)
+        atomic_fetch_add_explicit(&pool->topics_queued, 1, memory_order_relaxed);
     append(task->kind == RC_TOPIC ? &pool->topics : &pool->lanes, task);
 }
 
@@ -141,7 +149,8 @@ static int spawn_wanted(const rc_pool *pool)
     return task_ready(pool) && pool->idle + pool->starting == 0 && pool->alive < most_workers(pool);
 }
 
-/* More than are needed while nothing is stuck: one of them ends when it has been idle for `linger`. */
+/* More than are needed while nothing is stuck: one of them ends when it has been idle for `linger`.
+ */
 static int too_many(const rc_pool *pool) { return pool->alive - pool->on_lanes > pool->parallel; }
 
 static int busy(const rc_pool *pool) { return pool->on_topics + pool->on_lanes > 0; }
@@ -153,7 +162,8 @@ static int wakes(const rc_pool *pool)
 {
     int what = 0;
     if (task_ready(pool) && pool->idle > 0) what |= WAKE_WORKER;
-    /* a watch that is ticking sees by itself that workers are busy, but a spawn shall not wait for its tick */
+    /* a watch that is ticking sees by itself that workers are busy, but a spawn shall not wait for
+     * its tick */
     if (spawn_wanted(pool) || (busy(pool) && !pool->watching)) what |= WAKE_WATCH;
     return what;
 }
@@ -172,22 +182,30 @@ static int splittable(const rc_pool *pool, const rc_worker *worker)
     return worker->task != NULL && worker->task->kind == RC_TOPIC && pool->max_workers > 1;
 }
 
-/* Keeps the turn from ending until the mutex is free: its fields may be read. Returns 0 if it has ended already. */
+/* Keeps the turn from ending until the mutex is free: its fields may be read. Returns 0 if it has
+ * ended already. */
 static int freeze(rc_worker *worker)
 {
     uint32_t running = RC_TURN_RUNNING;
-    /* acq_rel: acquires what rc_turn_begin wrote; from here to the unlock the worker waits in rc_turn_end */
-    return atomic_compare_exchange_strong_explicit(&worker->turn, &running, RC_TURN_SPLIT, memory_order_acq_rel,
-                                                   memory_order_relaxed);
+    /* acq_rel: acquires what rc_turn_begin wrote; from here to the unlock the worker waits in
+     * rc_turn_end */
+    return atomic_compare_exchange_strong_explicit(
+        &worker->turn, &running, RC_TURN_SPLIT, memory_order_acq_rel, memory_order_relaxed
+    );
 }
 
-/* release: what was read while it was frozen was read before the worker's next turn, with the acquire in rc_turn_end */
-static void thaw(rc_worker *worker) { atomic_store_explicit(&worker->turn, RC_TURN_RUNNING, memory_order_release); }
+/* release: what was read while it was frozen was read before the worker's next turn, with the
+ * acquire in rc_turn_end */
+static void thaw(rc_worker *worker)
+{
+    atomic_store_explicit(&worker->turn, RC_TURN_RUNNING, memory_order_release);
+}
 
 /* One more is outstanding. */
 static void begin(rc_pool *pool)
 {
-    /* relaxed: whoever waits for it to be 0 again begins after this, by the mutex or by what it has published */
+    /* relaxed: whoever waits for it to be 0 again begins after this, by the mutex or by what it has
+     * published */
     atomic_fetch_add_explicit(&pool->outstanding, 1, memory_order_relaxed);
 }
 
@@ -204,7 +222,7 @@ static void split(rc_pool *pool, rc_worker *worker)
     enqueue(pool, topic);
 }
 
-/* ------------------------------------------------------------------------------------------------------ */
+/* ---------------------------------------------------------------------------------------------- */
 
 /* Under the mutex, attached. */
 static void pin_bus(rc_pool *pool)
@@ -234,7 +252,8 @@ int rc_pool_schedule_detached(rc_pool *pool, rc_task *task) { return schedule(po
 
 void rc_pool_pin(rc_pool *pool)
 {
-    if (rc_u32_load(&pool->pinned)) return; /* mostly; and so it stays while the caller's task is outstanding */
+    /* mostly; and so it stays while the caller's task is outstanding */
+    if (rc_u32_load(&pool->pinned)) return;
     rc_mutex_lock(&pool->mutex);
     if (rc_pool_outstanding(pool) != 0) pin_bus(pool);
     rc_mutex_unlock(&pool->mutex);
@@ -267,8 +286,10 @@ static void done(rc_pool *pool)
     const rc_host *calls = pool->calls;
     /* seq_cst: the condition of those who wait in `progress` */
     int last = atomic_fetch_sub_explicit(&pool->outstanding, 1, memory_order_seq_cst) == 1;
-    int stops = last && pool->stopping, unpins = last && (calls->pin == NULL || rc_u32_load(&pool->pinned));
-    if (last) rc_u32_store(&pool->pinned, 0); /* from here on the pin is this thread's: it keeps the pool until the end */
+    int stops = last && pool->stopping,
+        unpins = last && (calls->pin == NULL || rc_u32_load(&pool->pinned));
+    /* from here on the pin is this thread's: it keeps the pool until the end */
+    if (last) rc_u32_store(&pool->pinned, 0);
     unlock_and_wake(pool);
     if (stops) { /* the workers may end now */
         rc_park_wake_all(&pool->work);
@@ -319,8 +340,9 @@ rc_worker *rc_pool_join(rc_pool *pool)
         if (at < most) worker = &pool->workers[at];
     }
     if (worker != NULL) {
-        /* seq_cst: before its first look at how far a subscription may go. A cancel says that first and looks at `used`
-         * then (rc_pool_call_attention): either it finds this worker, or this worker what it has said. */
+        /* seq_cst: before its first look at how far a subscription may go. A cancel says that first
+         * and looks at `used` then (rc_pool_call_attention): either it finds this worker, or this
+         * worker what it has said. */
         if (at >= rc_u32_load(&pool->used)) rc_u32_store_seq(&pool->used, at + 1);
         worker->alive = 1;
         pool->alive++;
@@ -340,7 +362,10 @@ int rc_pool_short_of_workers(rc_pool *pool)
     return short_of;
 }
 
-rc_worker *rc_pool_current(const rc_pool *pool) { return current.pool == pool ? current.worker : NULL; }
+rc_worker *rc_pool_current(const rc_pool *pool)
+{
+    return current.pool == pool ? current.worker : NULL;
+}
 
 rc_task *rc_pool_take_now(rc_pool *pool, rc_worker *worker)
 {
@@ -399,21 +424,24 @@ void rc_pool_leave(rc_pool *pool, rc_worker *worker)
 int rc_turn_end_frozen(rc_pool *pool, rc_worker *worker)
 {
     int was_split;
-    rc_mutex_lock(&pool->mutex); /* whoever has frozen the turn is done with it when the mutex is free */
+    /* whoever has frozen the turn is done with it when the mutex is free */
+    rc_mutex_lock(&pool->mutex);
     was_split = atomic_load_explicit(&worker->turn, memory_order_relaxed) == RC_TURN_SPLIT;
     atomic_store_explicit(&worker->turn, RC_TURN_NONE, memory_order_relaxed);
     rc_mutex_unlock(&pool->mutex);
     return was_split;
 }
 
-/* Whether room in `ring` depends on `me`: the cursor that holds its gate back is being moved by me, or by a worker that
- * waits for room that depends on me. Only workers that wait are looked at (and me): the others go on by
- * themselves. Each waits for one ring and is asked once, so the walk is short however many wait for many. */
+/* Whether room in `ring` depends on `me`: the cursor that holds its gate back is being moved by me,
+ * or by a worker that waits for room that depends on me. Only workers that wait are looked at (and
+ * me): the others go on by themselves. Each waits for one ring and is asked once, so the walk is
+ * short however many wait for many. */
 static int depends_on(rc_pool *pool, const rc_ring *ring, const rc_worker *me)
 {
     for (uint32_t at = 0; at < rc_u32_load(&pool->used); at++) {
         rc_worker *worker = &pool->workers[at];
-        if (!worker->alive || worker->asked || (worker != me && worker->waits_for == NULL)) continue;
+        if (!worker->alive || worker->asked || (worker != me && worker->waits_for == NULL))
+            continue;
         if (worker->ring != ring || rc_u64_load(worker->cursor) != rc_ring_gate(ring)) continue;
         if (worker == me) return 1;
         worker->asked = 1;
@@ -425,7 +453,8 @@ static int depends_on(rc_pool *pool, const rc_ring *ring, const rc_worker *me)
 int rc_pool_may_wait(rc_pool *pool, rc_worker *worker, const rc_ring *ring)
 {
     int may;
-    /* outside a turn (an event's finalizer publishes) the worker holds a topic that cannot be handed on */
+    /* outside a turn (an event's finalizer publishes) the worker holds a topic that cannot be
+     * handed on */
     if (!rc_turn_running(worker)) return 0;
     rc_mutex_lock(&pool->mutex);
     /* the last worker that could run anything does not wait */
@@ -454,16 +483,19 @@ const rc_ring *rc_pool_waits_for(rc_pool *pool, const rc_task *lane)
     const rc_ring *ring = NULL;
     rc_mutex_lock(&pool->mutex);
     for (uint32_t at = 0; at < rc_u32_load(&pool->used) && ring == NULL; at++)
-        if (pool->workers[at].alive && pool->workers[at].waits_for != NULL && pool->workers[at].lane == lane)
+        if (pool->workers[at].alive && pool->workers[at].waits_for != NULL &&
+            pool->workers[at].lane == lane)
             ring = pool->workers[at].waits_for;
     rc_mutex_unlock(&pool->mutex);
     return ring;
 }
 
-/* Whether the worker's attention was called for and is not given. One that waits for room is not stuck: see lane_ready. */
+/* Whether the worker's attention was called for and is not given. One that waits for room is not
+ * stuck: see lane_ready. */
 static int is_stuck(const rc_worker *worker)
 {
-    return worker->alive && rc_turn_running(worker) && rc_turn_attention(worker) && worker->waits_for == NULL;
+    return worker->alive && rc_turn_running(worker) && rc_turn_attention(worker) &&
+           worker->waits_for == NULL;
 }
 
 /* Whether a frozen turn holds up others, or the release of events that all have seen. */
@@ -499,7 +531,8 @@ int rc_pool_watch(rc_pool *pool)
             if (worker->stuck)
                 found |= splittable(pool, worker) ? RC_WATCH_STUCK : RC_WATCH_NOTHING;
             else if (worker->alive && rc_turn_running(worker))
-                /* carries nothing; an exchange, so that it passes on what a cancel's call carries */
+                /* carries nothing; an exchange, so that it passes on what a cancel's call carries
+                 */
                 atomic_exchange_explicit(&worker->attention, 1, memory_order_relaxed);
         }
     }
@@ -521,7 +554,8 @@ void rc_pool_split_stuck(rc_pool *pool)
         } else
             thaw(worker);
     }
-    if (splits != 0) { /* the topics that were split are back in the queue, and are not what has waited */
+    /* the topics that were split are back in the queue, and are not what has waited */
+    if (splits != 0) {
         uint32_t room = pool->on_topics < pool->parallel ? pool->parallel - pool->on_topics : 0;
         uint32_t waited = rc_u32_load(&pool->topics_queued) - splits;
         pool->extra = waited > room ? waited - room : 0;
@@ -531,8 +565,8 @@ void rc_pool_split_stuck(rc_pool *pool)
 
 void rc_pool_call_attention(rc_pool *pool)
 {
-    /* release: what the caller changed before is there for the worker that sees it; an exchange, so that the same holds
-     * for what another caller changed just before */
+    /* release: what the caller changed before is there for the worker that sees it; an exchange, so
+     * that the same holds for what another caller changed just before */
     for (uint32_t at = 0; at < rc_u32_load(&pool->used); at++)
         atomic_exchange_explicit(&pool->workers[at].attention, 1, memory_order_release);
 }
@@ -559,8 +593,9 @@ void rc_pool_after_fork(rc_pool *pool)
 {
     rc_worker *me = rc_pool_current(pool);
     rc_task *held = me != NULL ? me->task : NULL;
-    /* Made anew: a thread that is not here any more may have held the mutex, or have slept in a park. None of this can
-     * fail where it needs no memory, and the old ones, which may be in use, are not to be destroyed. */
+    /* Made anew: a thread that is not here any more may have held the mutex, or have slept in a
+     * park. None of this can fail where it needs no memory, and the old ones, which may be in use,
+     * are not to be destroyed. */
     rc_mutex_init(&pool->mutex);
     rc_park_init(&pool->work);
     rc_park_init(&pool->watch);
@@ -569,7 +604,8 @@ void rc_pool_after_fork(rc_pool *pool)
     memset(&pool->lanes, 0, sizeof pool->lanes);
     rc_u32_store(&pool->topics_queued, 0);
     rc_u32_store(&pool->outstanding, held != NULL);
-    if (held == NULL) rc_u32_store(&pool->pinned, 0); /* the reference stays for good: what was busy is the parent's */
+    /* the reference stays for good: what was busy is the parent's */
+    if (held == NULL) rc_u32_store(&pool->pinned, 0);
     rc_u32_store(&pool->started, 0);
     pool->starting = pool->idle = 0;
     pool->stuck = pool->extra = 0;

@@ -91,7 +91,8 @@ static rc_table *grow(rc_registry *registry)
     rc_table *table = new_table((old->mask + 1) * 2, old);
     if (table == NULL) return NULL;
     for (uint64_t at = 0; at <= old->mask; at++)
-        if (key_at(old, at) != 0) set_entry(table, probe(table, key_at(old, at)), key_at(old, at), value_at(old, at));
+        if (key_at(old, at) != 0)
+            set_entry(table, probe(table, key_at(old, at)), key_at(old, at), value_at(old, at));
     table->count = old->count;
     /* release: pairs with the acquire in rc_registry_find */
     atomic_store_explicit(&registry->table, table, memory_order_release);
@@ -106,7 +107,8 @@ int rc_registry_put(rc_registry *registry, uint64_t key, void *value)
     rc_mutex_lock(&registry->writers);
     table = live_table(registry);
     at = probe(table, key);
-    if (key_at(table, at) == 0 && (table->count + 1) * 2 > table->mask + 1) { /* at most half full: short probes */
+    /* at most half full: short probes */
+    if (key_at(table, at) == 0 && (table->count + 1) * 2 > table->mask + 1) {
         table = grow(registry);
         if (table == NULL) {
             rc_mutex_unlock(&registry->writers);
@@ -122,12 +124,15 @@ int rc_registry_put(rc_registry *registry, uint64_t key, void *value)
     return 0;
 }
 
-/* Empties entry `hole` and moves later ones of its run up, so that no probe ends too early (Knuth 6.4, algorithm R). */
+/* Empties entry `hole` and moves later ones of its run up, so that no probe ends too early
+ * (Knuth 6.4, algorithm R). */
 static void close_gap(rc_table *table, uint64_t hole)
 {
-    for (uint64_t at = (hole + 1) & table->mask; key_at(table, at) != 0; at = (at + 1) & table->mask) {
+    for (uint64_t at = (hole + 1) & table->mask; key_at(table, at) != 0;
+         at = (at + 1) & table->mask) {
         uint64_t home = rc_registry_hash(table, key_at(table, at));
-        if (((at - home) & table->mask) < ((at - hole) & table->mask)) continue; /* its home lies behind the hole */
+        /* its home lies behind the hole */
+        if (((at - home) & table->mask) < ((at - hole) & table->mask)) continue;
         set_entry(table, hole, key_at(table, at), value_at(table, at));
         hole = at;
     }

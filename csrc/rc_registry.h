@@ -4,13 +4,14 @@
  * table as changing by an odd version (a seqlock); a reader that meets an odd or a changed version
  * reports a miss, and its caller asks again with rc_registry_find_locked.
  *
- * Reclamation. A reader may still be probing a table that has been replaced, so a replaced table is kept
- * until rc_registry_destroy. Tables are replaced only to double, hence all the kept ones together are
- * smaller than the live one. That is why entries are added and removed in place: a table copied for every
- * change could only be freed with the readers' help, which costs each of them a fence for each event.
+ * Reclamation. A reader may still be probing a table that has been replaced, so a replaced table is
+ * kept until rc_registry_destroy. Tables are replaced only to double, hence all the kept ones
+ * together are smaller than the live one. That is why entries are added and removed in place: a
+ * table copied for every change could only be freed with the readers' help, which costs each of
+ * them a fence for each event.
  *
- * Invariant: a find that returns a value returns one that was registered for that very key at some moment
- * during the call.
+ * Invariant: a find that returns a value returns one that was registered for that very key at some
+ * moment during the call.
  */
 #ifndef RC_REGISTRY_H
 #define RC_REGISTRY_H
@@ -24,7 +25,7 @@ typedef struct rc_entry {
 } rc_entry;
 
 typedef struct rc_table {
-    rc_u64 version; /* odd while a writer changes entries */
+    rc_u64 version;            /* odd while a writer changes entries */
     struct rc_table *replaced; /* the smaller table before this one */
     uint64_t mask;
     unsigned shift; /* the hash is the product's upper bits */
@@ -69,11 +70,14 @@ static inline void *rc_registry_find(const rc_registry *registry, uint64_t key)
     uint64_t at = rc_registry_hash(table, key);
     uint64_t found;
     void *value = NULL;
-    /* acquire on both fields: whoever sees a writer's entry sees the odd version that came before it */
-    while ((found = atomic_load_explicit(&table->entries[at].key, memory_order_acquire)) != key && found != 0)
+    /* acquire on both fields: whoever sees a writer's entry sees the odd version that came before
+     * it */
+    while ((found = atomic_load_explicit(&table->entries[at].key, memory_order_acquire)) != key &&
+           found != 0)
         at = (at + 1) & table->mask;
     if (found == key) value = atomic_load_explicit(&table->entries[at].value, memory_order_acquire);
-    if ((version & 1) || atomic_load_explicit(&table->version, memory_order_relaxed) != version) return NULL;
+    if ((version & 1) || atomic_load_explicit(&table->version, memory_order_relaxed) != version)
+        return NULL;
     return value;
 }
 

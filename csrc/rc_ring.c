@@ -31,7 +31,8 @@ int rc_ring_init(rc_ring *ring, uint64_t max_queue, uint64_t reserve, uint64_t s
 
 static void *new_page(const rc_ring *ring)
 {
-    return ring->record_size ? (void *)rc_record_page_new(ring->record_size) : rc_aligned_zalloc(sizeof(rc_page));
+    return ring->record_size ? (void *)rc_record_page_new(ring->record_size)
+                             : rc_aligned_zalloc(sizeof(rc_page));
 }
 
 static void free_page(const rc_ring *ring, void *page)
@@ -56,12 +57,14 @@ void rc_ring_destroy(rc_ring *ring)
 
 void rc_ring_close(rc_ring *ring)
 {
-    /* seq_cst: after it whoever prepares to wait for room finds the ring closed, or is woken here */
+    /* seq_cst: after it whoever prepares to wait for room finds the ring closed, or is woken here
+     */
     atomic_fetch_or_explicit(&ring->tail, RC_RING_CLOSED, memory_order_seq_cst);
     rc_park_wake_all(&ring->room);
 }
 
-/* The table of pages, made at the first claim: most topics of a large program never see an event. */
+/* The table of pages, made at the first claim: most topics of a large program never see an event.
+ */
 static rc_page_ref *page_table(rc_ring *ring)
 {
     rc_page_ref *pages = atomic_load_explicit(&ring->pages, memory_order_acquire), *none = NULL;
@@ -69,7 +72,9 @@ static rc_page_ref *page_table(rc_ring *ring)
     pages = rc_zalloc((ring->page_mask + 1) * sizeof *pages);
     if (pages == NULL) return NULL;
     /* acq_rel: the zeros are there for the others; acquire: or theirs for us */
-    if (atomic_compare_exchange_strong_explicit(&ring->pages, &none, pages, memory_order_acq_rel, memory_order_acquire))
+    if (atomic_compare_exchange_strong_explicit(
+            &ring->pages, &none, pages, memory_order_acq_rel, memory_order_acquire
+        ))
         return pages;
     rc_free(pages);
     return none;
@@ -80,12 +85,14 @@ static void recycle(rc_ring *ring, void *page)
 {
     void *none = NULL;
     /* release: the page's NULLs are there for attach() */
-    if (!atomic_compare_exchange_strong_explicit(&ring->spare, &none, page, memory_order_release, memory_order_relaxed))
+    if (!atomic_compare_exchange_strong_explicit(
+            &ring->spare, &none, page, memory_order_release, memory_order_relaxed
+        ))
         free_page(ring, page);
 }
 
-/* Attaches a page for `position`. Several producers may try at once; one page stays. A producer whose
- * position is out of date attaches an empty page early, for a later lap: no harm. */
+/* Attaches a page for `position`. Several producers may try at once; one page stays. A producer
+ * whose position is out of date attaches an empty page early, for a later lap: no harm. */
 static int attach(rc_ring *ring, uint64_t position)
 {
     rc_page_ref *pages = page_table(ring), *at;
@@ -97,7 +104,9 @@ static int attach(rc_ring *ring, uint64_t position)
     if (page == NULL) page = new_page(ring);
     if (page == NULL) return -1;
     /* release: the slots are NULL for whoever acquires the page */
-    if (!atomic_compare_exchange_strong_explicit(at, &none, page, memory_order_release, memory_order_relaxed))
+    if (!atomic_compare_exchange_strong_explicit(
+            at, &none, page, memory_order_release, memory_order_relaxed
+        ))
         recycle(ring, page);
     return 0;
 }
@@ -106,7 +115,8 @@ rc_claim rc_ring_claim_slow(rc_ring *ring, uint64_t position, uint64_t limit)
 {
     uint64_t gate;
     if (position & RC_RING_CLOSED) return RC_CLOSED;
-    /* seq_cst: in a producer's loop of prepare, claim, wait this is the look at the condition (rc_park.h) */
+    /* seq_cst: in a producer's loop of prepare, claim, wait this is the look at the condition
+     * (rc_park.h) */
     gate = atomic_load_explicit(&ring->gate, memory_order_seq_cst);
     if (position - gate >= limit) {
         /* the position may be out of date, and the ring closed or moved on meanwhile */
@@ -114,8 +124,8 @@ rc_claim rc_ring_claim_slow(rc_ring *ring, uint64_t position, uint64_t limit)
         if (tail & RC_RING_CLOSED) return RC_CLOSED;
         return tail == position ? RC_FULL : RC_CLAIMED;
     }
-    /* release: hands on what the load of the gate acquired. An older value than another producer's may
-     * overwrite it; that only makes the next claim look again. */
+    /* release: hands on what the load of the gate acquired. An older value than another producer's
+     * may overwrite it; that only makes the next claim look again. */
     atomic_store_explicit(&ring->gate_seen, gate, memory_order_release);
     return attach(ring, position) == 0 ? RC_CLAIMED : RC_NO_MEMORY;
 }
@@ -126,7 +136,8 @@ void rc_ring_detach(rc_ring *ring, uint64_t position)
     rc_page_ref *at = &pages[(position / RC_PAGE_SLOTS) & ring->page_mask];
     void *page = atomic_load_explicit(at, memory_order_relaxed);
     atomic_store_explicit(at, NULL, memory_order_relaxed); /* released by rc_ring_move_gate */
-    if (ring->record_size && !rc_record_page_empty(page)) return; /* it is now that of the batches which read it */
+    /* it is now that of the batches which read it */
+    if (ring->record_size && !rc_record_page_empty(page)) return;
     recycle(ring, page);
 }
 
@@ -153,14 +164,16 @@ void rc_ring_pause(unsigned spins)
 void rc_ring_await_event(const rc_ring *ring, uint64_t position)
 {
     rc_slot *slot = rc_ring_slot(ring, position);
-    for (unsigned spins = 0; atomic_load_explicit(slot, memory_order_acquire) == NULL; spins++) rc_ring_pause(spins);
+    for (unsigned spins = 0; atomic_load_explicit(slot, memory_order_acquire) == NULL; spins++)
+        rc_ring_pause(spins);
 }
 
 void rc_ring_abandon(rc_ring *ring, void *kept)
 {
     uint64_t end = rc_ring_tail(ring) - (kept != NULL);
     rc_park_init(&ring->room); /* anew: threads that are not here any more may have waited in it */
-    for (uint64_t position = rc_ring_gate(ring); position != end; position++) rc_ring_take(ring, position);
+    for (uint64_t position = rc_ring_gate(ring); position != end; position++)
+        rc_ring_take(ring, position);
     if (kept != NULL) atomic_store_explicit(rc_ring_slot(ring, end), kept, memory_order_relaxed);
     rc_ring_move_gate(ring, end);
 }

@@ -3,18 +3,18 @@
  *     gate ............ cursors ............ tail ............ gate + limit
  *       seen by all       each subscription    next to claim     no room beyond
  *
- * Producers claim a position with one compare-and-swap of the tail and then store the event in its slot;
- * a slot that is not NULL is published. So a consumer never takes a hole for an event, and no separate
- * sequence number is needed: eight bytes a slot. The releaser empties the slots that all cursors have
- * passed and then moves the gate. After the LMAX Disruptor (sequences, gating) and tokio's broadcast
- * channel (one log, a cursor per receiver).
+ * Producers claim a position with one compare-and-swap of the tail and then store the event in its
+ * slot; a slot that is not NULL is published. So a consumer never takes a hole for an event, and no
+ * separate sequence number is needed: eight bytes a slot. The releaser empties the slots that all
+ * cursors have passed and then moves the gate. After the LMAX Disruptor (sequences, gating) and
+ * tokio's broadcast channel (one log, a cursor per receiver).
  *
- * Slots come in pages that are attached when the tail reaches them and detached when the gate leaves
- * them. A topic with little waiting keeps using the same page or two, which stay in the cache and cost
- * 4 KiB; a burst takes as many as it needs and gives them back.
+ * Slots come in pages that are attached when the tail reaches them and detached when the gate
+ * leaves them. A topic with little waiting keeps using the same page or two, which stay in the
+ * cache and cost 4 KiB; a burst takes as many as it needs and gives them back.
  *
- * What the pages hold is one of two things: pointers to events (this header), or the bytes of records
- * (rc_record.h). Claims, the gate and the pages' coming and going are the same for both.
+ * What the pages hold is one of two things: pointers to events (this header), or the bytes of
+ * records (rc_record.h). Claims, the gate and the pages' coming and going are the same for both.
  *
  * Invariants
  *   1. gate <= every cursor <= published prefix <= tail.
@@ -23,9 +23,9 @@
  *      position that can be claimed is never still attached for the lap before.
  *   4. After rc_ring_close no claim succeeds.
  *
- * Who may call what: rc_ring_claim, rc_ring_claim_run, rc_ring_publish, rc_ring_close, rc_ring_tail, rc_ring_gate: any thread.
- * Readers of slots: any thread whose cursor holds the gate back. rc_ring_take, rc_ring_move_gate: one
- * thread at a time, the releaser.
+ * Who may call what: rc_ring_claim, rc_ring_claim_run, rc_ring_publish, rc_ring_close,
+ * rc_ring_tail, rc_ring_gate: any thread. Readers of slots: any thread whose cursor holds the gate
+ * back. rc_ring_take, rc_ring_move_gate: one thread at a time, the releaser.
  */
 #ifndef RC_RING_H
 #define RC_RING_H
@@ -34,18 +34,20 @@
 #include "rc_park.h"
 
 #define RC_PAGE_SLOTS UINT64_C(512)
-/* In the tail: refuses every claim by itself. So positions end with it; nothing guards against going there, which takes
- * 292 years at an event each nanosecond. */
+/* In the tail: refuses every claim by itself. So positions end with it; nothing guards against
+ * going there, which takes 292 years at an event each nanosecond. */
 #define RC_RING_CLOSED (UINT64_C(1) << 63)
 
 typedef _Atomic(void *) rc_slot;
-typedef struct rc_page { rc_slot slots[RC_PAGE_SLOTS]; } rc_page;
+typedef struct rc_page {
+    rc_slot slots[RC_PAGE_SLOTS];
+} rc_page;
 typedef _Atomic(void *) rc_page_ref; /* to an rc_page or, in a ring of records, an rc_record_page */
 
 typedef struct rc_ring {
     /* the producers' line */
     RC_ALIGNED rc_u64 tail;
-    rc_u64 gate_seen; /* the gate as a producer last read it: spares the others the releaser's line */
+    rc_u64 gate_seen; /* the gate as a producer last read it: spares others the releaser's line */
     /* the releaser's line */
     RC_ALIGNED rc_u64 gate;
     /* read by all, written hardly ever */
@@ -54,12 +56,17 @@ typedef struct rc_ring {
     uint64_t max_queue;
     uint64_t reserve;
     size_t record_size; /* bytes; 0: a ring of events */
-    rc_page_ref spare; /* one detached page, kept for the next attach */
-    rc_park room; /* where producers wait for the gate */
+    rc_page_ref spare;  /* one detached page, kept for the next attach */
+    rc_park room;       /* where producers wait for the gate */
 } rc_ring;
 
-_Static_assert(offsetof(rc_ring, gate) - offsetof(rc_ring, tail) >= RC_CACHE_LINE, "tail and gate share a line");
-_Static_assert(offsetof(rc_ring, pages) - offsetof(rc_ring, gate) >= RC_CACHE_LINE, "gate and pages share a line");
+_Static_assert(
+    offsetof(rc_ring, gate) - offsetof(rc_ring, tail) >= RC_CACHE_LINE, "tail and gate share a line"
+);
+_Static_assert(
+    offsetof(rc_ring, pages) - offsetof(rc_ring, gate) >= RC_CACHE_LINE,
+    "gate and pages share a line"
+);
 
 typedef enum { RC_CLAIMED, RC_FULL, RC_CLOSED, RC_NO_MEMORY } rc_claim;
 
@@ -70,8 +77,9 @@ typedef struct rc_run {
     void *page;
 } rc_run;
 
-/* Prepares a ring in which `max_queue` events may wait, and `reserve` more for claims that say so. Positions
- * start at `start` (0, but for tests). Allocates nothing yet. Returns 0, or -1 where no park can be made. */
+/* Prepares a ring in which `max_queue` events may wait, and `reserve` more for claims that say so.
+ * Positions start at `start` (0, but for tests). Allocates nothing yet. Returns 0, or -1 where no
+ * park can be made. */
 int rc_ring_init(rc_ring *ring, uint64_t max_queue, uint64_t reserve, uint64_t start);
 
 /* Frees the pages. All events must have been taken, and no other thread may use the ring. */
@@ -89,7 +97,9 @@ static inline void *rc_ring_page(const rc_ring *ring, uint64_t position)
 {
     /* relaxed: whoever holds a position has acquired it after its page was attached */
     rc_page_ref *pages = atomic_load_explicit(&ring->pages, memory_order_relaxed);
-    return atomic_load_explicit(&pages[(position / RC_PAGE_SLOTS) & ring->page_mask], memory_order_relaxed);
+    return atomic_load_explicit(
+        &pages[(position / RC_PAGE_SLOTS) & ring->page_mask], memory_order_relaxed
+    );
 }
 
 /* The slot of `position`, whose page must be attached. */
@@ -105,23 +115,26 @@ static inline uint64_t rc_ring_run(uint64_t position, uint64_t end)
     return end - position < left ? end - position : left;
 }
 
-/* Claims the next positions, as many as are free below `limit` events (max_queue, or max_queue + reserve), stand side by
- * side, and are wanted: at least one, at most `most`. On RC_CLAIMED the run is the caller's, who must publish all of
- * it soon and without failing.
- * Lock-free: a failed attempt means that another producer has claimed. */
+/* Claims the next positions, as many as are free below `limit` events (max_queue, or max_queue +
+ * reserve), stand side by side, and are wanted: at least one, at most `most`. On RC_CLAIMED the run
+ * is the caller's, who must publish all of it soon and without failing. Lock-free: a failed attempt
+ * means that another producer has claimed. */
 static inline rc_claim rc_ring_claim_run(rc_ring *ring, uint64_t limit, uint64_t most, rc_run *run)
 {
     uint64_t position = atomic_load_explicit(&ring->tail, memory_order_relaxed);
     for (;;) {
-        /* acquire: the slots below this gate have been emptied, and their pages detached (release in
-         * rc_ring_move_gate, passed on by the release in rc_ring_claim_slow) */
+        /* acquire: the slots below this gate have been emptied, and their pages detached (release
+         * in rc_ring_move_gate, passed on by the release in rc_ring_claim_slow) */
         uint64_t gate = atomic_load_explicit(&ring->gate_seen, memory_order_acquire);
-        rc_page_ref *pages = atomic_load_explicit(&ring->pages, memory_order_acquire); /* with attach() */
+        /* with attach() */
+        rc_page_ref *pages = atomic_load_explicit(&ring->pages, memory_order_acquire);
         void *page = NULL;
         uint64_t count = most;
         if (position - gate < limit && pages != NULL) /* a closed tail is far beyond any limit */
             /* acquire: the page's slots are NULL (release in attach()) */
-            page = atomic_load_explicit(&pages[(position / RC_PAGE_SLOTS) & ring->page_mask], memory_order_acquire);
+            page = atomic_load_explicit(
+                &pages[(position / RC_PAGE_SLOTS) & ring->page_mask], memory_order_acquire
+            );
         if (page == NULL) {
             rc_claim claim = rc_ring_claim_slow(ring, position, limit);
             if (claim != RC_CLAIMED) return claim;
@@ -132,11 +145,12 @@ static inline rc_claim rc_ring_claim_run(rc_ring *ring, uint64_t limit, uint64_t
             uint64_t room = limit - (position - gate);
             count = rc_ring_run(position, position + (most < room ? most : room));
         }
-        /* seq_cst: the claim is also the publisher's fence. It comes before the publisher's look at whether
-         * the topic is scheduled, and pairs with a worker that first unschedules the topic and then
-         * reads the tail: one of the two sees the other. */
-        if (atomic_compare_exchange_weak_explicit(&ring->tail, &position, position + count, memory_order_seq_cst,
-                                                  memory_order_relaxed)) {
+        /* seq_cst: the claim is also the publisher's fence. It comes before the publisher's look at
+         * whether the topic is scheduled, and pairs with a worker that first unschedules the topic
+         * and then reads the tail: one of the two sees the other. */
+        if (atomic_compare_exchange_weak_explicit(
+                &ring->tail, &position, position + count, memory_order_seq_cst, memory_order_relaxed
+            )) {
             run->position = position;
             run->count = count;
             run->page = page;
@@ -151,7 +165,8 @@ static inline rc_slot *rc_run_slots(const rc_run *run)
     return &((rc_page *)run->page)->slots[run->position % RC_PAGE_SLOTS];
 }
 
-/* Claims one position. On RC_CLAIMED *slot is the caller's, who must rc_ring_publish it soon and without failing. */
+/* Claims one position. On RC_CLAIMED *slot is the caller's, who must rc_ring_publish it soon and
+ * without failing. */
 static inline rc_claim rc_ring_claim(rc_ring *ring, uint64_t limit, rc_slot **slot)
 {
     rc_run run;
@@ -160,26 +175,30 @@ static inline rc_claim rc_ring_claim(rc_ring *ring, uint64_t limit, rc_slot **sl
     return claim;
 }
 
-/* What a claim would come to now, without making it: RC_CLAIMED says that it has room and memory, which others may take
- * before it is made. For whoever is to claim in several rings, or in none. Any thread. */
+/* What a claim would come to now, without making it: RC_CLAIMED says that it has room and memory,
+ * which others may take before it is made. For whoever is to claim in several rings, or in none.
+ * Any thread. */
 static inline rc_claim rc_ring_look(rc_ring *ring, uint64_t limit)
 {
     return rc_ring_claim_slow(ring, atomic_load_explicit(&ring->tail, memory_order_relaxed), limit);
 }
 
-/* Waits until the gate has moved from `gate`, or the ring is closed, a signal came, or `timeout` nanoseconds are over
- * (RC_FOREVER: no limit). A producer reads the gate, fails to claim, waits for the gate to move and claims again; what it
- * has concluded from who holds the gate back (rc_pool_may_wait) is true for as long as it waits. Any thread. */
+/* Waits until the gate has moved from `gate`, or the ring is closed, a signal came, or `timeout`
+ * nanoseconds are over (RC_FOREVER: no limit). A producer reads the gate, fails to claim, waits for
+ * the gate to move and claims again; what it has concluded from who holds the gate back
+ * (rc_pool_may_wait) is true for as long as it waits. Any thread. */
 void rc_ring_await_gate(rc_ring *ring, uint64_t gate, int64_t timeout);
 
-/* Wakes those who wait for the gate, also if it has not moved: something else that they go by has changed. */
+/* Wakes those who wait for the gate, also if it has not moved: something else that they go by has
+ * changed. */
 static inline void rc_ring_wake(rc_ring *ring) { rc_park_wake_all(&ring->room); }
 
-/* For the loop that waits for another thread's next few instructions: relaxes at first, then lets other threads run. */
+/* For the loop that waits for another thread's next few instructions: relaxes at first, then lets
+ * other threads run. */
 void rc_ring_pause(unsigned spins);
 
-/* Waits for the producer that has claimed `position` and not yet published it: a few instructions, unless the
- * system has taken the processor from it just there. The caller holds the gate back. */
+/* Waits for the producer that has claimed `position` and not yet published it: a few instructions,
+ * unless the system has taken the processor from it just there. The caller holds the gate back. */
 void rc_ring_await_event(const rc_ring *ring, uint64_t position);
 
 /* Publishes `event` (not NULL) in a claimed slot. Wait-free. */
@@ -210,7 +229,8 @@ static inline uint64_t rc_ring_published(const rc_ring *ring, uint64_t position,
     uint64_t tail = atomic_load_explicit(&ring->tail, memory_order_acquire) & ~RC_RING_CLOSED;
     uint64_t end = tail - position < most ? tail : position + most;
     /* acquire: pairs with rc_ring_publish */
-    while (position != end && atomic_load_explicit(rc_ring_slot(ring, position), memory_order_acquire) != NULL)
+    while (position != end &&
+           atomic_load_explicit(rc_ring_slot(ring, position), memory_order_acquire) != NULL)
         position++;
     return position;
 }
@@ -224,7 +244,8 @@ static inline void *rc_slot_event(const rc_slot *slot)
 /* Takes the page that ends with `position` out of the ring. Releaser only. */
 void rc_ring_detach(rc_ring *ring, uint64_t position);
 
-/* Empties the slot of `position`, the first that was not taken yet, and returns its event. Releaser only. */
+/* Empties the slot of `position`, the first that was not taken yet, and returns its event. Releaser
+ * only. */
 static inline void *rc_ring_take(rc_ring *ring, uint64_t position)
 {
     rc_slot *slot = rc_ring_slot(ring, position);
@@ -234,17 +255,19 @@ static inline void *rc_ring_take(rc_ring *ring, uint64_t position)
     return event;
 }
 
-/* Moves the gate to `gate`: what is before it has been taken. Wakes waiting producers. Releaser only. */
+/* Moves the gate to `gate`: what is before it has been taken. Wakes waiting producers. Releaser
+ * only. */
 static inline void rc_ring_move_gate(rc_ring *ring, uint64_t gate)
 {
-    /* seq_cst, not release: also pairs with rc_park_prepare, so that a producer that is about to wait for
-     * room sees this gate, or is seen waiting */
+    /* seq_cst, not release: also pairs with rc_park_prepare, so that a producer that is about to
+     * wait for room sees this gate, or is seen waiting */
     atomic_store_explicit(&ring->gate, gate, memory_order_seq_cst);
     rc_park_wake_all(&ring->room);
 }
 
-/* In a forked child, before it has a second thread: empties the ring without a look at the events, which are the
- * parent's; but for `kept` (or NULL), which takes the place of the last one. Positions go on as they are. */
+/* In a forked child, before it has a second thread: empties the ring without a look at the events,
+ * which are the parent's; but for `kept` (or NULL), which takes the place of the last one.
+ * Positions go on as they are. */
 void rc_ring_abandon(rc_ring *ring, void *kept);
 
 #endif

@@ -8,8 +8,8 @@
 #include <pthread.h>
 #endif
 
-/* Names the calling thread, by the first 15 bytes where the system takes no more. Does nothing where it is not known how
- * to. Any thread. */
+/* Names the calling thread, by the first 15 bytes where the system takes no more. Does nothing
+ * where it is not known how to. Any thread. */
 static inline void rc_thread_name(const char *name)
 {
 #if defined(__linux__)

@@ -5,7 +5,7 @@
 
 enum { BATCH = 256 }; /* events that are let go of at a time */
 
-/* --- members: under the lock, where nothing else is said ------------------------------------------------------------ */
+/* --- members: under the lock, where nothing else is said -------------------------------------- */
 
 /* Of all topics that have no members; never freed. */
 static rc_members nobody = {.holders = 1};
@@ -84,15 +84,16 @@ static void set_members(rc_topic *topic, rc_members *members)
     rc_u32_store_seq(&topic->native_task.members, members->count - members->first_native);
 }
 
-/* --- the same, which take the lock ---------------------------------------------------------------------------------- */
+/* --- the same, which take the lock ------------------------------------------------------------ */
 
 int rc_topic_init(
-    rc_topic *topic, rc_pool *pool, rc_pool *native_pool, uint64_t max_queue, uint64_t reserve, uint64_t first,
-    size_t record_size
+    rc_topic *topic, rc_pool *pool, rc_pool *native_pool, uint64_t max_queue, uint64_t reserve,
+    uint64_t first, size_t record_size
 )
 {
-    if (record_size == 0 ? rc_ring_init(&topic->ring, max_queue, reserve, first)
-                         : rc_record_ring_init(&topic->ring, max_queue, reserve, first, record_size))
+    if (record_size == 0
+            ? rc_ring_init(&topic->ring, max_queue, reserve, first)
+            : rc_record_ring_init(&topic->ring, max_queue, reserve, first, record_size))
         return -1;
     if (rc_mutex_init(&topic->lock)) {
         rc_ring_destroy(&topic->ring);
@@ -139,7 +140,8 @@ void rc_member_keep(rc_member *member)
 void rc_member_drop(const rc_host *calls, rc_member *member)
 {
     /* acq_rel: whoever lets go of it comes after all who have used it */
-    if (atomic_fetch_sub_explicit(&member->holds, 1, memory_order_acq_rel) == 1) calls->left(member);
+    if (atomic_fetch_sub_explicit(&member->holds, 1, memory_order_acq_rel) == 1)
+        calls->left(member);
 }
 
 rc_members *rc_topic_members(rc_topic *topic)
@@ -160,8 +162,8 @@ void rc_members_drop(rc_topic *topic, rc_members *members)
     rc_free(members);
 }
 
-/* Has the topic go on with `next` in place of `old`, which the caller holds. Returns 0 where others were quicker. `joins`
- * is one of `next` that the topic did not have, or NULL. */
+/* Has the topic go on with `next` in place of `old`, which the caller holds. Returns 0 where others
+ * were quicker. `joins` is one of `next` that the topic did not have, or NULL. */
 static int replace(rc_topic *topic, rc_members *old, rc_members *next, rc_member *joins)
 {
     int replaced;
@@ -173,7 +175,8 @@ static int replace(rc_topic *topic, rc_members *old, rc_members *next, rc_member
     }
     if (replaced) set_members(topic, next);
     if (replaced && joins != NULL) {
-        /* under the lock the gate stands still, at or before the tail: it cannot pass the new cursor */
+        /* under the lock the gate stands still, at or before the tail: it cannot pass the new
+         * cursor */
         rc_u64_store(&joins->start, rc_ring_tail(&topic->ring));
         rc_u64_store(&joins->cursor, rc_u64_load(&joins->start));
         rc_topic_count(topic, 1);
@@ -196,7 +199,8 @@ int rc_topic_join(rc_topic *topic, rc_member *member)
             rc_members_drop(topic, old);
             return -1;
         }
-        while (at < (member->mode == RC_NATIVE ? old->count : old->first_native)) add(next, old->all[at++]);
+        while (at < (member->mode == RC_NATIVE ? old->count : old->first_native))
+            add(next, old->all[at++]);
         add(next, member);
         while (at < old->count) add(next, old->all[at++]);
     } while (!replace(topic, old, next, member));
@@ -237,17 +241,19 @@ void rc_topic_empty(rc_topic *topic)
     rc_members_drop(topic, old);
 }
 
-/* --- events --------------------------------------------------------------------------------------------------------- */
+/* --- events ----------------------------------------------------------------------------------- */
 
 uint64_t rc_topic_look(rc_topic *topic, uint64_t most)
 {
     uint64_t end;
-    rc_mutex_lock(&topic->lock); /* the gate, which is never beyond that end, stands still, and the pages stay */
+    /* the gate, which is never beyond that end, stands still, and the pages stay */
+    rc_mutex_lock(&topic->lock);
     end = rc_u64_load(&topic->end);
     if (rc_ring_tail(&topic->ring) != end) {
         end = topic->ring.record_size != 0 ? rc_record_published(&topic->ring, end, most)
                                            : rc_ring_published(&topic->ring, end, most);
-        rc_u64_store_seq(&topic->end, end); /* seq: before the look at a lane's state, with run_lane */
+        /* seq: before the look at a lane's state, with run_lane */
+        rc_u64_store_seq(&topic->end, end);
     }
     rc_mutex_unlock(&topic->lock);
     return end;
@@ -300,15 +306,18 @@ int rc_topic_move_gate(rc_topic *topic)
             rc_ring_move_gate(&topic->ring, gate + count);
         }
         rc_mutex_unlock(&topic->lock);
-        if (count != 0) topic->pool->calls->drop(events, count); /* not under the lock: it may run anything */
+        /* not under the lock: it may run anything */
+        if (count != 0) topic->pool->calls->drop(events, count);
     } while (count == BATCH);
     return moved;
 }
 
 void rc_topic_advance(rc_topic *topic)
 {
-    /* where some have a max_queue of their own, a cursor other than that of the gate may have made room */
-    if (rc_topic_move_gate(topic) || rc_u32_load(&topic->limited) != 0) rc_topic_tell_of_room(topic);
+    /* where some have a max_queue of their own, a cursor other than that of the gate may have made
+     * room */
+    if (rc_topic_move_gate(topic) || rc_u32_load(&topic->limited) != 0)
+        rc_topic_tell_of_room(topic);
 }
 
 void rc_topic_tell_of_room(rc_topic *topic)

@@ -1,13 +1,14 @@
 /* The topic: all that belongs to one type id of one dispatcher.
  *
- * `lock` guards the members, and makes its holder the ring's releaser. Who only goes through the members takes a snapshot:
- * an array that never changes, and whose members stay for as long as it is held.
+ * `lock` guards the members, and makes its holder the ring's releaser. Who only goes through the
+ * members takes a snapshot: an array that never changes, and whose members stay for as long as it
+ * is held.
  *
- * A topic has two crews: the members that are run by the host's pool, and the native ones. Each has a task, a pool, and
- * what it has found.
+ * A topic has two crews: the members that are run by the host's pool, and the native ones. Each has
+ * a task, a pool, and what it has found.
  *
- * Who may call what: any thread; where the ring has events, not records, an attached one (rc_host.h) calls those that say
- * so.
+ * Who may call what: any thread; where the ring has events, not records, an attached one
+ * (rc_host.h) calls those that say so.
  */
 #ifndef RC_TOPIC_H
 #define RC_TOPIC_H
@@ -37,25 +38,28 @@ typedef struct rc_members {
 } rc_members;
 
 typedef struct rc_topic {
-    rc_ring ring;        /* first: a ring that is waited for leads to its topic */
+    rc_ring ring; /* first: a ring that is waited for leads to its topic */
 
-    /* read by a publisher at each event; written when subscriptions come and go, and when the task is scheduled */
+    /* read by a publisher at each event; written when subscriptions come and go, and when the task
+     * is scheduled */
     RC_ALIGNED rc_task task;
-    rc_u32 plain;        /* what publish returns where queueing is all that is to be done; RC_NOBODY; else 0 */
-    rc_u32 subscribers;  /* members that are active */
-    rc_u64 limit;        /* how many events may wait in the ring before publish asks who holds them up */
-    rc_u32 joining;      /* one more member is just added */
-    rc_u32 pooled;       /* of the members: those that run on the pool's workers */
-    rc_u32 limited;      /* of the members: those whose max_queue is less than the ring's */
-    rc_u32 particular;   /* of the members: those with a max_queue or policy of their own which publish must ask */
-    rc_u32 elsewhere;    /* whether its events also go to direct handlers, a companion or wide topics */
-    rc_u32 accompanied;  /* whether it has a companion */
-    rc_u32 turn;         /* how many events the host's crew looks for at a time: as many as a batch takes */
+    rc_u32 plain; /* what publish returns where queueing is all that is to be done; RC_NOBODY; else
+                     0 */
+    rc_u32 subscribers; /* members that are active */
+    rc_u64 limit;   /* how many events may wait in the ring before publish asks who holds them up */
+    rc_u32 joining; /* one more member is just added */
+    rc_u32 pooled;  /* of the members: those that run on the pool's workers */
+    rc_u32 limited; /* of the members: those whose max_queue is less than the ring's */
+    rc_u32 particular;  /* of the members: those with a max_queue or policy of their own which
+                           publish must ask */
+    rc_u32 elsewhere;   /* its events also go to direct handlers, a companion or wide topics */
+    rc_u32 accompanied; /* whether it has a companion */
+    rc_u32 turn; /* how many events the host's crew looks for at a time: as many as a batch takes */
     rc_u32 room_waiters; /* somebody waits for room without blocking */
     rc_kind kind;
-    int timing;          /* whether the time of handlers is kept */
+    int timing; /* whether the time of handlers is kept */
     rc_pool *pool;
-    void *host;          /* what the host has for it, and its dispatcher. Not owned */
+    void *host; /* what the host has for it, and its dispatcher. Not owned */
     void *bus;
     rc_task native_task; /* what runs the native members, on the native pool; otherwise as `task` */
     rc_pool *native_pool;
@@ -66,7 +70,7 @@ typedef struct rc_topic {
     rc_u64 high_water;   /* most events that were seen waiting */
     rc_u64 native_found; /* the same of the native one */
 
-    rc_u64 found;        /* the `end` that the host's crew has seen */
+    rc_u64 found; /* the `end` that the host's crew has seen */
 
     /* seldom used */
     rc_members *members; /* those that take their events from the ring; guarded by the lock */
@@ -77,38 +81,52 @@ typedef struct rc_topic {
     rc_u64 event_class;  /* what the host knows the class by, 0 while open */
 } rc_topic;
 
-_Static_assert(offsetof(rc_topic, end) % RC_CACHE_LINE == 0, "a worker's look writes to a line that publishers read");
-_Static_assert(offsetof(rc_topic, task) % RC_CACHE_LINE == 0, "the ring's last line is written by those who wait for room");
-_Static_assert(offsetof(rc_topic, end) - offsetof(rc_topic, limit) >= RC_CACHE_LINE, "limit and end share a line");
-_Static_assert(offsetof(rc_topic, end) - offsetof(rc_topic, plain) >= RC_CACHE_LINE, "plain and end share a line");
-
-/* Prepares zeroed memory as a topic without members, which the caller holds. Positions begin at `first`. `record_size`: 0
- * for events. Returns 0, or -1 without memory. */
-int rc_topic_init(
-    rc_topic *topic, rc_pool *pool, rc_pool *native_pool, uint64_t max_queue, uint64_t reserve, uint64_t first,
-    size_t record_size
+_Static_assert(
+    offsetof(rc_topic, end) % RC_CACHE_LINE == 0,
+    "a worker's look writes to a line that publishers read"
+);
+_Static_assert(
+    offsetof(rc_topic, task) % RC_CACHE_LINE == 0,
+    "the ring's last line is written by those who wait for room"
+);
+_Static_assert(
+    offsetof(rc_topic, end) - offsetof(rc_topic, limit) >= RC_CACHE_LINE,
+    "limit and end share a line"
+);
+_Static_assert(
+    offsetof(rc_topic, end) - offsetof(rc_topic, plain) >= RC_CACHE_LINE,
+    "plain and end share a line"
 );
 
-/* A token, or somebody else, needs the topic. The last one to drop it lets go of the events that are left (attached) and
- * frees the memory, which was allocated by rc_aligned_zalloc. */
+/* Prepares zeroed memory as a topic without members, which the caller holds. Positions begin at
+ * `first`. `record_size`: 0 for events. Returns 0, or -1 without memory. */
+int rc_topic_init(
+    rc_topic *topic, rc_pool *pool, rc_pool *native_pool, uint64_t max_queue, uint64_t reserve,
+    uint64_t first, size_t record_size
+);
+
+/* A token, or somebody else, needs the topic. The last one to drop it lets go of the events that
+ * are left (attached) and frees the memory, which was allocated by rc_aligned_zalloc. */
 void rc_topic_keep(rc_topic *topic);
 void rc_topic_drop(rc_topic *topic);
 
-/* --- members -------------------------------------------------------------------------------------------------------- */
+/* --- members ---------------------------------------------------------------------------------- */
 
 /* The members of now. The caller drops them. */
 rc_members *rc_topic_members(rc_topic *topic);
 void rc_members_drop(rc_topic *topic, rc_members *members);
 
-/* Nothing more comes to the member by way of the caller: the last of all tells the host (rc_host.left). */
+/* Nothing more comes to the member by way of the caller: the last of all tells the host
+ * (rc_host.left). */
 void rc_member_keep(rc_member *member);
 void rc_member_drop(const rc_host *calls, rc_member *member);
 
-/* Adds a member, which starts with the next event to be published. Returns 0, or -1 without memory. */
+/* Adds a member, which starts with the next event to be published. Returns 0, or -1 without memory.
+ */
 int rc_topic_join(rc_topic *topic, rc_member *member);
 
-/* Takes out the member, and all that have retired. Without memory they go with the next one that leaves; the gate does
- * not wait for them. */
+/* Takes out the member, and all that have retired. Without memory they go with the next one that
+ * leaves; the gate does not wait for them. */
 void rc_topic_leave(rc_topic *topic, rc_member *member);
 
 /* Takes out all members, whatever they have not had. For a host that lets go of everything. */
@@ -117,21 +135,22 @@ void rc_topic_empty(rc_topic *topic);
 /* One more subscription is active, or one less (-1). Under the lock. */
 void rc_topic_count(rc_topic *topic, int more);
 
-/* Tells publish again whether all that it has to do is to queue, or nothing at all. Under the lock, after a change of
- * `elsewhere`, or of whether the pool is started. */
+/* Tells publish again whether all that it has to do is to queue, or nothing at all. Under the lock,
+ * after a change of `elsewhere`, or of whether the pool is started. */
 void rc_topic_set_plain(rc_topic *topic);
 
-/* --- events --------------------------------------------------------------------------------------------------------- */
+/* --- events ----------------------------------------------------------------------------------- */
 
-/* Looks for published events behind those that were found: at most `most`, of records at least, if there are. Returns
- * the end of those that were found. */
+/* Looks for published events behind those that were found: at most `most`, of records at least, if
+ * there are. Returns the end of those that were found. */
 uint64_t rc_topic_look(rc_topic *topic, uint64_t most);
 
-/* The end of what is published from `position` on, at most `most` further. The caller holds the gate back there. */
+/* The end of what is published from `position` on, at most `most` further. The caller holds the
+ * gate back there. */
 uint64_t rc_topic_published(rc_topic *topic, uint64_t position, uint64_t most);
 
-/* Moves the gate to the last cursor, and lets go of the events that it has passed. Returns whether it has moved. Attached,
- * unless the ring has records. */
+/* Moves the gate to the last cursor, and lets go of the events that it has passed. Returns whether
+ * it has moved. Attached, unless the ring has records. */
 int rc_topic_move_gate(rc_topic *topic);
 
 /* The same, and tells those who wait for room. For whoever has moved a cursor. */
@@ -140,8 +159,8 @@ void rc_topic_advance(rc_topic *topic);
 /* Tells those who wait for room that there may be some. */
 void rc_topic_tell_of_room(rc_topic *topic);
 
-/* How many events may be between the gate and the tail now, that no member which holds up publishers is its max_queue
- * behind. */
+/* How many events may be between the gate and the tail now, that no member which holds up
+ * publishers is its max_queue behind. */
 uint64_t rc_topic_room(rc_topic *topic);
 
 #endif

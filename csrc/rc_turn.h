@@ -1,7 +1,7 @@
 /* The turn: a worker calls the handler of one member for a run of events.
  *
- * One loop for all kinds of handlers. They differ in rc_member.deliver, which is called once for a span of
- * events, and not once an event: so it can keep what it needs in registers.
+ * One loop for all kinds of handlers. They differ in rc_member.deliver, which is called once for a
+ * span of events, and not once an event: so it can keep what it needs in registers.
  *
  * Who may call what: the worker that holds the task of the member's topic, or the member's lane.
  */
@@ -14,23 +14,24 @@
 
 enum {
     RC_TURN_EVENTS = RC_LOOK, /* that a member is given in a turn, before the others have theirs */
-    RC_TURN_RECORDS = 4096, /* the same for a C function, which takes many at a time */
-    RC_TURN_TICKS = 2,    /* looks of the watch after which a turn is cut: at least one tick has passed then */
+    RC_TURN_RECORDS = 4096,   /* the same for a C function, which takes many at a time */
+    RC_TURN_TICKS =
+        2, /* looks of the watch after which a turn is cut: at least one tick has passed then */
 };
 
 /* The cursor of what holds no gate back. */
 static const rc_u64 rc_nowhere = RC_NEVER;
 
-/* How many events the next turn may have. One call at a time of what may be slow: several such members are found out
- * soon. */
+/* How many events the next turn may have. One call at a time of what may be slow: several such
+ * members are found out soon. */
 static inline uint64_t rc_turn_limit(const rc_member *member)
 {
     if (member->mode == RC_NATIVE) return RC_TURN_RECORDS;
     return member->heat == 0 ? RC_TURN_EVENTS : 1;
 }
 
-/* Says that the handler has begun with the event at the cursor, and how far the turn may go. Of a mailbox the numbers
- * of events that were taken and that are finished say the former. */
+/* Says that the handler has begun with the event at the cursor, and how far the turn may go. Of a
+ * mailbox the numbers of events that were taken and that are finished say the former. */
 static inline void rc_turn_enter(rc_member *member, rc_span *span)
 {
     uint64_t end;
@@ -45,8 +46,9 @@ static inline void rc_turn_exit(rc_member *member)
     if (member->mail == NULL) rc_u32_store(&member->running, 0);
 }
 
-/* Gives the member a turn that ends at `end`: a position, or of a mailbox a number of events. Returns 1 if the turn was
- * split: the worker now holds the member's lane, and the topic's task is another's. */
+/* Gives the member a turn that ends at `end`: a position, or of a mailbox a number of events.
+ * Returns 1 if the turn was split: the worker now holds the member's lane, and the topic's task is
+ * another's. */
 static inline int rc_turn(rc_pool *pool, rc_worker *worker, rc_member *member, uint64_t end)
 {
     rc_topic *topic = member->topic;
@@ -97,8 +99,11 @@ static inline int rc_deliver_native(rc_worker *worker, rc_member *member, rc_spa
     rc_ring *ring = &member->topic->ring;
     do {
         uint64_t count = rc_ring_run(span->next, span->end);
-        rc_u32_store(&member->running, (uint32_t)count); /* with these the handler has begun: a cancel leaves them */
-        member->native(rc_record_at(ring, span->next), (size_t)count, ring->record_size, member->userdata);
+        /* with these the handler has begun: a cancel leaves them */
+        rc_u32_store(&member->running, (uint32_t)count);
+        member->native(
+            rc_record_at(ring, span->next), (size_t)count, ring->record_size, member->userdata
+        );
         span->next += count;
         span->calls++;
         rc_u64_store(&member->cursor, span->next);

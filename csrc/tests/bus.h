@@ -1,5 +1,6 @@
-/* A bus whose host is C: its handlers check what they are given, and its calls check when they come. For the tests of
- * what csrc/ composes (rc_bus.h). Every event, every subscription and every pin is accounted for.
+/* A bus whose host is C: its handlers check what they are given, and its calls check when they
+ * come. For the tests of what csrc/ composes (rc_bus.h). Every event, every subscription and every
+ * pin is accounted for.
  */
 #ifndef BUS_H
 #define BUS_H
@@ -16,7 +17,8 @@ static const int64_t MILLISECOND = 1000000;
 /* Plain fields: the ring, the mailbox and the tokens hand them over. */
 typedef struct event {
     uint32_t magic, from, number;
-    uint32_t hops;     /* how often it is published again, in the next topic, by its last subscription */
+    uint32_t
+        hops; /* how often it is published again, in the next topic, by its last subscription */
     rc_u32 references; /* the ring's, and each mailbox's */
 } event;
 
@@ -31,11 +33,11 @@ typedef struct subscription {
     RC_ALIGNED rc_member member; /* first: a lane leads to its subscription */
     rc_u32 busy;                 /* 1 while its handler is called */
     tally had;
-    tally *keeps;     /* where `had` goes at the end, or NULL */
-    int in_order;     /* no event may be missing between two of a publisher */
-    int any_order;    /* events of a publisher come by several ways */
-    int is_slow;      /* every bus.slow_every-th call takes bus.slow_for */
-    int hands_on;     /* it publishes events with hops left in the next topic */
+    tally *keeps;  /* where `had` goes at the end, or NULL */
+    int in_order;  /* no event may be missing between two of a publisher */
+    int any_order; /* events of a publisher come by several ways */
+    int is_slow;   /* every bus.slow_every-th call takes bus.slow_for */
+    int hands_on;  /* it publishes events with hops left in the next topic */
     rc_mail in_place;
 } subscription;
 
@@ -60,7 +62,7 @@ static bus shared;
 
 static inline bus *bus_of(const rc_topic *topic) { return topic->bus; }
 
-/* --- events --------------------------------------------------------------------------------------------------------- */
+/* --- events ----------------------------------------------------------------------------------- */
 
 static inline event *event_new(bus *all, event what)
 {
@@ -89,7 +91,7 @@ static inline void event_drop(event *dropped)
     rc_u64_count(&shared.freed, 1);
 }
 
-/* --- mailboxes ------------------------------------------------------------------------------------------------------ */
+/* --- mailboxes -------------------------------------------------------------------------------- */
 
 /* Moves what the ring has for the member to its mailbox. Any thread. */
 static inline void absorb(rc_member *member)
@@ -104,7 +106,9 @@ static inline void absorb(rc_member *member)
         begin = cursor = rc_u64_load(&member->cursor);
         stop = rc_u64_load(&member->end);
         /* past its end its place in the ring is not kept any more */
-        stop = cursor >= stop ? cursor : rc_ring_published(ring, cursor, stop - cursor < SOME ? stop - cursor : SOME);
+        stop = cursor >= stop
+                   ? cursor
+                   : rc_ring_published(ring, cursor, stop - cursor < SOME ? stop - cursor : SOME);
         for (count = 0; cursor < stop; cursor++) {
             event *got = rc_slot_event(rc_ring_slot(ring, cursor));
             event_keep(got);
@@ -131,7 +135,7 @@ static inline event *take_mail(rc_member *member)
     return got;
 }
 
-/* --- publish -------------------------------------------------------------------------------------------------------- */
+/* --- publish ---------------------------------------------------------------------------------- */
 
 /* Makes room as far as it depends on nobody's handler. */
 static inline void make_room(rc_topic *topic)
@@ -188,16 +192,19 @@ static inline rc_claim publish(rc_topic *topic, event what)
     return RC_CLAIMED;
 }
 
-/* --- handlers ------------------------------------------------------------------------------------------------------- */
+/* --- handlers --------------------------------------------------------------------------------- */
 
 static inline void handle(subscription *sub, const event *got)
 {
     bus *all = bus_of(sub->member.topic);
-    CHECK_EQUAL(atomic_exchange_explicit(&sub->busy, 1, memory_order_relaxed), 0); /* never by two at once */
-    CHECK(rc_u32_load(&all->pins) != 0);                                           /* the bus cannot go */
+    /* never by two at once */
+    CHECK_EQUAL(atomic_exchange_explicit(&sub->busy, 1, memory_order_relaxed), 0);
+    /* the bus cannot go */
+    CHECK(rc_u32_load(&all->pins) != 0);
     CHECK_EQUAL(rc_u32_load(&sub->member.retired), 0);
     CHECK_EQUAL(got->magic, MAGIC);
-    if (sub->had.seen[got->from] && !sub->any_order) { /* none twice, none overtaken; and none missing where none may be dropped */
+    /* none twice, none overtaken; and none missing where none may be dropped */
+    if (sub->had.seen[got->from] && !sub->any_order) {
         if (sub->in_order)
             CHECK_EQUAL(got->number, sub->had.next[got->from]);
         else
@@ -214,7 +221,10 @@ static inline void handle(subscription *sub, const event *got)
         uint32_t next = 0;
         while (all->topics[next] != sub->member.topic) next++;
         next = (next + 1) % all->count;
-        CHECK(publish(all->topics[next], (event){0, got->from, got->number, got->hops - 1, 0}) == RC_CLAIMED);
+        CHECK(
+            publish(all->topics[next], (event){0, got->from, got->number, got->hops - 1, 0}) ==
+            RC_CLAIMED
+        );
     }
     atomic_store_explicit(&sub->busy, 0, memory_order_relaxed);
 }
@@ -222,7 +232,9 @@ static inline void handle(subscription *sub, const event *got)
 static inline int deliver_events(rc_worker *worker, rc_member *member, rc_span *span)
 {
     do {
-        handle((subscription *)member, rc_slot_event(rc_ring_slot(&member->topic->ring, span->next)));
+        handle(
+            (subscription *)member, rc_slot_event(rc_ring_slot(&member->topic->ring, span->next))
+        );
         span->calls++;
         rc_u64_store(&member->cursor, ++span->next);
     } while (span->next < span->end && !rc_turn_attention(worker));
@@ -246,9 +258,10 @@ static inline int deliver_mail(rc_worker *worker, rc_member *member, rc_span *sp
     return 1;
 }
 
-/* --- subscribe and cancel ------------------------------------------------------------------------------------------- */
+/* --- subscribe and cancel --------------------------------------------------------------------- */
 
-/* Returns a subscription that the caller holds (let_go), or NULL without memory. `most`: of a mailbox; 0: it has none. */
+/* Returns a subscription that the caller holds (let_go), or NULL without memory. `most`: of a
+ * mailbox; 0: it has none. */
 static inline subscription *subscribe(rc_topic *topic, rc_policy policy, uint64_t most)
 {
     subscription *sub = aligned_alloc(RC_CACHE_LINE, sizeof *sub);
@@ -275,7 +288,10 @@ static inline subscription *subscribe(rc_topic *topic, rc_policy policy, uint64_
     return NULL;
 }
 
-static inline void let_go(subscription *sub) { rc_member_drop(sub->member.topic->pool->calls, &sub->member); }
+static inline void let_go(subscription *sub)
+{
+    rc_member_drop(sub->member.topic->pool->calls, &sub->member);
+}
 
 static inline void cancel(subscription *sub, int discard)
 {
@@ -316,12 +332,16 @@ static inline void check_account(const subscription *sub)
     const rc_member *member = &sub->member;
     uint64_t end = rc_u64_load(&member->end), cursor = rc_u64_load(&member->cursor);
     uint64_t cancelled_at = rc_u64_load(&member->cancelled_at);
-    uint64_t discarded = cancelled_at - (cursor > end ? cursor : end); /* its handler may have gone further */
+    /* its handler may have gone further */
+    uint64_t discarded = cancelled_at - (cursor > end ? cursor : end);
     CHECK(rc_u32_load(&member->retired));
-    CHECK_EQUAL(sub->had.handled + rc_u64_load(&member->lost) + discarded, cancelled_at - rc_u64_load(&member->start));
+    CHECK_EQUAL(
+        sub->had.handled + rc_u64_load(&member->lost) + discarded,
+        cancelled_at - rc_u64_load(&member->start)
+    );
 }
 
-/* --- what the C side asks for --------------------------------------------------------------------------------------- */
+/* --- what the C side asks for ----------------------------------------------------------------- */
 
 /* No call but `pin` comes under a lock: it may take any, or wait for who has one. */
 static inline void check_no_lock(void) { CHECK_EQUAL(rc_mutexes_held, 0); }
@@ -374,11 +394,18 @@ static inline void has_left(rc_member *member)
 }
 
 static const rc_host calls = {
-    .pin = pin_bus, .unpin = unpin_bus, .pause = pause_turn, .drop = drop_events, .retired = has_retired, .left = has_left
+    .pin = pin_bus,
+    .unpin = unpin_bus,
+    .pause = pause_turn,
+    .drop = drop_events,
+    .retired = has_retired,
+    .left = has_left
 };
-static const rc_host native_calls = {.unpin = unpin_natives, .retired = has_retired, .left = has_left};
+static const rc_host native_calls = {
+    .unpin = unpin_natives, .retired = has_retired, .left = has_left
+};
 
-/* --- threads -------------------------------------------------------------------------------------------------------- */
+/* --- threads ---------------------------------------------------------------------------------- */
 
 static inline void *work(void *argument)
 {
@@ -415,7 +442,7 @@ static inline void *watch_workers(void *argument)
     return NULL;
 }
 
-/* --- open and close ------------------------------------------------------------------------------------------------- */
+/* --- open and close --------------------------------------------------------------------------- */
 
 typedef struct shape {
     uint32_t topics;
@@ -424,11 +451,14 @@ typedef struct shape {
     size_t record_size;
 } shape;
 
-static inline void open_pool(bus *all, rc_pool *pool, const rc_host *table, rc_pool *beside, shape how)
+static inline void
+open_pool(bus *all, rc_pool *pool, const rc_host *table, rc_pool *beside, shape how)
 {
-    CHECK(rc_pool_init(
-              pool, table, beside, how.max_workers, 0, how.parallel, MILLISECOND / 5, MILLISECOND
-          ) == 0);
+    CHECK(
+        rc_pool_init(
+            pool, table, beside, how.max_workers, 0, how.parallel, MILLISECOND / 5, MILLISECOND
+        ) == 0
+    );
     pool->bus = all;
     rc_u32_store(&pool->started, 1);
 }
@@ -444,9 +474,12 @@ static inline bus *bus_open(shape how)
     for (uint32_t number = 0; number < all->count; number++) {
         rc_topic *topic = rc_aligned_zalloc(sizeof *topic);
         CHECK(topic != NULL);
-        CHECK(rc_topic_init(
-                  topic, &all->pool, &all->native_pool, how.max_queue, RESERVE, how.first, how.record_size
-              ) == 0);
+        CHECK(
+            rc_topic_init(
+                topic, &all->pool, &all->native_pool, how.max_queue, RESERVE, how.first,
+                how.record_size
+            ) == 0
+        );
         topic->bus = all;
         all->topics[number] = topic;
         CHECK_EQUAL(rc_registry_put(&all->registry, TOPIC_KEY + number, topic), 0);
@@ -456,16 +489,19 @@ static inline bus *bus_open(shape how)
     return all;
 }
 
-/* Refuses events from now on, and lets the workers end when all is delivered. Publishers may still be at it. */
+/* Refuses events from now on, and lets the workers end when all is delivered. Publishers may still
+ * be at it. */
 static inline void bus_begin_close(bus *all)
 {
-    for (uint32_t number = 0; number < all->count; number++) rc_registry_remove(&all->registry, TOPIC_KEY + number);
+    for (uint32_t number = 0; number < all->count; number++)
+        rc_registry_remove(&all->registry, TOPIC_KEY + number);
     for (uint32_t number = 0; number < all->count; number++) {
         rc_members *members;
         rc_ring_close(&all->topics[number]->ring);
         rc_bus_settle(all->topics[number]);
         members = rc_topic_members(all->topics[number]);
-        for (uint32_t at = 0; at < members->count; at++) cancel((subscription *)members->all[at], 0);
+        for (uint32_t at = 0; at < members->count; at++)
+            cancel((subscription *)members->all[at], 0);
         rc_members_drop(all->topics[number], members);
     }
     rc_pool_stop(&all->pool);
@@ -509,7 +545,8 @@ static inline void check_nothing_stays_behind(bus *all)
     }
 }
 
-/* After bus_begin_close, with all publishers gone: everything was delivered and accounted for, and freed once. */
+/* After bus_begin_close, with all publishers gone: everything was delivered and accounted for, and
+ * freed once. */
 static inline void bus_end_close(bus *all)
 {
     await_deliveries(all);

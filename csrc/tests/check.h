@@ -1,4 +1,5 @@
-/* What the test programs share: a check that NDEBUG does not take away, threads, and a common start.
+/* What the test programs share: a check that NDEBUG does not take away, threads, and a common
+ * start.
  *
  * A program that hangs is ended by its alarm: a lost wake-up is a failure, not a wait.
  */
@@ -15,30 +16,38 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { CHECK_SECONDS = 60 }; /* what a program may take in the slowest variant, with room to spare */
+/* what a program may take in the slowest variant, with room to spare */
+enum { CHECK_SECONDS = 60 };
 
-#define CHECK(condition) ((condition) ? (void)0 : check_failed(#condition, __func__, __FILE__, __LINE__))
-#define CHECK_EQUAL(got, expected) \
-    check_equal((uint64_t)(got), (uint64_t)(expected), #got " == " #expected, __func__, __FILE__, __LINE__)
+#define CHECK(condition) \
+    ((condition) ? (void)0 : check_failed(#condition, __func__, __FILE__, __LINE__))
+#define CHECK_EQUAL(got, expected)                                                                 \
+    check_equal(                                                                                   \
+        (uint64_t)(got), (uint64_t)(expected), #got " == " #expected, __func__, __FILE__, __LINE__ \
+    )
 #define RUN(test) (check_wanted(#test) ? (alarm(CHECK_SECONDS), test()) : (void)0)
 
-static inline _Noreturn void check_failed(const char *what, const char *test, const char *file, int line)
+static inline _Noreturn void
+check_failed(const char *what, const char *test, const char *file, int line)
 {
     fprintf(stderr, "%s:%d: %s: not so: %s\n", file, line, test, what);
     abort();
 }
 
-static inline void check_equal(uint64_t got, uint64_t expected, const char *what, const char *test,
-                               const char *file, int line)
+static inline void check_equal(
+    uint64_t got, uint64_t expected, const char *what, const char *test, const char *file, int line
+)
 {
     if (got == expected) return;
-    fprintf(stderr, "%s:%d: %s: not so: %s (%llu, %llu)\n", file, line, test, what, (unsigned long long)got,
-            (unsigned long long)expected);
+    fprintf(
+        stderr, "%s:%d: %s: not so: %s (%llu, %llu)\n", file, line, test, what,
+        (unsigned long long)got, (unsigned long long)expected
+    );
     abort();
 }
 
-/* Whether to run the test: where CHECK_ONLY names one, that one alone. CHECK_VERBOSE tells the names, to find the
- * one that hangs. */
+/* Whether to run the test: where CHECK_ONLY names one, that one alone. CHECK_VERBOSE tells the
+ * names, to find the one that hangs. */
 static inline int check_wanted(const char *test)
 {
     const char *only = getenv("CHECK_ONLY");
@@ -71,10 +80,12 @@ typedef struct meeting {
 
 static inline void meet(meeting *place)
 {
-    /* the upper limit of this thread's round: all of it must have come. acq_rel: hands over what each did before */
+    /* the upper limit of this thread's round: all of it must have come. acq_rel: hands over what
+     * each did before */
     uint32_t mine = atomic_fetch_add_explicit(&place->come, 1, memory_order_acq_rel);
     uint32_t all = mine - mine % place->count + place->count;
-    for (int spins = 0; (int32_t)(atomic_load_explicit(&place->come, memory_order_acquire) - all) < 0; spins++)
+    for (int spins = 0;
+         (int32_t)(atomic_load_explicit(&place->come, memory_order_acquire) - all) < 0; spins++)
         if (spins < 1000)
             rc_cpu_relax();
         else

@@ -1,12 +1,13 @@
-/* The bus (rc_bus.h): publishers, workers, subscriptions that come and go (with and without what waits for them), handlers
- * that are slow or publish, and a close in between. Every event is accounted for, for every subscription: see bus.h. */
+/* The bus (rc_bus.h): publishers, workers, subscriptions that come and go (with and without what
+ * waits for them), handlers that are slow or publish, and a close in between. Every event is
+ * accounted for, for every subscription: see bus.h. */
 /* build: -DRC_FAIL_ALLOC -DRC_COUNT_LOCKS */
 #define _GNU_SOURCE
 #include "bus.h"
 
 enum { TOPICS = 3, PUBLISHERS = 3, CHANGERS = 2 };
 
-/* --- the threads of a test ------------------------------------------------------------------------------------------- */
+/* --- the threads of a test -------------------------------------------------------------------- */
 
 typedef struct thread {
     bus *bus;
@@ -24,7 +25,10 @@ static void *publish_all(void *argument)
         rc_topic *topic = rc_registry_find(&me->bus->registry, TOPIC_KEY + number);
         rc_claim claim = RC_CLOSED;
         if (topic == NULL) topic = rc_registry_find_locked(&me->bus->registry, TOPIC_KEY + number);
-        if (topic != NULL) claim = publish(topic, (event){.from = me->number, .number = (uint32_t)me->published[number]});
+        if (topic != NULL)
+            claim = publish(
+                topic, (event){.from = me->number, .number = (uint32_t)me->published[number]}
+            );
         if (claim == RC_CLOSED) break;
         if (claim == RC_CLAIMED) {
             me->published[number]++;
@@ -46,11 +50,13 @@ static void *subscribe_and_cancel(void *argument)
     for (uint32_t round = 0; round < me->each && !rc_u32_load(&me->bus->over); round++) {
         rc_topic *topic = me->bus->topics[next_random(&state) % TOPICS];
         rc_policy policy = policies[next_random(&state) % 3];
-        uint64_t most = 1 + next_random(&state) % 20, until = rc_ring_tail(&topic->ring) + next_random(&state) % 60;
+        uint64_t most = 1 + next_random(&state) % 20,
+                 until = rc_ring_tail(&topic->ring) + next_random(&state) % 60;
         subscription *sub = subscribe(topic, policy, policy == RC_BLOCK ? 0 : most);
         int wait = next_random(&state) % 2 == 0;
         if (sub == NULL) continue;
-        for (int spins = 0; rc_ring_tail(&topic->ring) < until && spins < 200; spins++) sched_yield();
+        for (int spins = 0; rc_ring_tail(&topic->ring) < until && spins < 200; spins++)
+            sched_yield();
         cancel(sub, next_random(&state) % 2 == 0);
         if (next_random(&state) % 4 == 0) cancel(sub, 1); /* a second cancel, that discards */
         if (wait) {
@@ -76,13 +82,17 @@ static void run_bus(run how)
     tally all_of_it[TOPICS];
     uint64_t published = 0, live = rc_alloc_live();
     bus *all = bus_open((shape){
-        .topics = TOPICS, .max_queue = how.max_queue, .first = how.first, .max_workers = how.max_workers,
+        .topics = TOPICS,
+        .max_queue = how.max_queue,
+        .first = how.first,
+        .max_workers = how.max_workers,
         .parallel = how.parallel
     });
     memset(all_of_it, 0, sizeof all_of_it);
     all->slow_every = how.slow_every;
     all->slow_for = MILLISECOND;
-    for (uint32_t number = 0; number < TOPICS; number++) { /* these are there from the beginning to the end */
+    /* these are there from the beginning to the end */
+    for (uint32_t number = 0; number < TOPICS; number++) {
         subscription *sub = subscribe(all->topics[number], RC_BLOCK, 0);
         CHECK(sub != NULL);
         sub->keeps = &all_of_it[number];
@@ -101,7 +111,8 @@ static void run_bus(run how)
     }
     if (how.close_after != 0) {
         while (rc_ring_tail(&all->topics[0]->ring) - how.first < how.close_after) sched_yield();
-        rc_u32_store(&all->over, 1); /* subscribe is refused from now on, as by a closed dispatcher */
+        /* subscribe is refused from now on, as by a closed dispatcher */
+        rc_u32_store(&all->over, 1);
         for (uint32_t at = 0; at < CHANGERS; at++) thread_join(threads[PUBLISHERS + at]);
         bus_begin_close(all);
     }
@@ -113,12 +124,14 @@ static void run_bus(run how)
     for (uint32_t number = 0; number < TOPICS; number++) {
         uint64_t accepted = 0;
         for (uint32_t at = 0; at < PUBLISHERS; at++) accepted += publishers[at].published[number];
-        CHECK_EQUAL(rc_ring_tail(&all->topics[number]->ring) - how.first, accepted); /* as many as publish has said */
+        /* as many as publish has said */
+        CHECK_EQUAL(rc_ring_tail(&all->topics[number]->ring) - how.first, accepted);
         published += accepted;
     }
     if (how.close_after == 0) CHECK_EQUAL(published, (uint64_t)PUBLISHERS * how.each);
     bus_end_close(all);
-    for (uint32_t number = 0; number < TOPICS; number++) { /* nothing was cancelled before the close: all, one by one */
+    /* nothing was cancelled before the close: all, one by one */
+    for (uint32_t number = 0; number < TOPICS; number++) {
         uint64_t accepted = 0;
         for (uint32_t at = 0; at < PUBLISHERS; at++) accepted += publishers[at].published[number];
         CHECK_EQUAL(all_of_it[number].handled, accepted);
@@ -129,7 +142,7 @@ static void run_bus(run how)
     CHECK_EQUAL(rc_alloc_live(), live);
 }
 
-/* --- tests --------------------------------------------------------------------------------------------------------------- */
+/* --- tests ------------------------------------------------------------------------------------ */
 
 /* Subscriptions come and go beside publishers: each gets what was published while it was there. */
 static void subscriptions_come_and_go(void)
@@ -138,7 +151,8 @@ static void subscriptions_come_and_go(void)
     run_bus((run){.max_queue = 50, .max_workers = 4, .parallel = 3, .each = 4000, .changes = 60});
 }
 
-/* The same with queues that are full all the time: what drops never holds up a publisher, what blocks does. */
+/* The same with queues that are full all the time: what drops never holds up a publisher, what
+ * blocks does. */
 static void full_queues(void)
 {
     run_bus((run){.max_queue = 2, .max_workers = 3, .parallel = 2, .each = 1500, .changes = 60});
@@ -148,17 +162,31 @@ static void full_queues(void)
 /* Handlers that take their time: turns are split, lanes come and go. */
 static void slow_handlers_come_and_go(void)
 {
-    run_bus((run){.max_queue = 64, .max_workers = 4, .parallel = 2, .each = 1200, .changes = 30, .slow_every = 40});
+    run_bus((run){
+        .max_queue = 64,
+        .max_workers = 4,
+        .parallel = 2,
+        .each = 1200,
+        .changes = 30,
+        .slow_every = 40
+    });
     CHECK(rc_u64_load(&shared.splits) > 0);
 }
 
 /* Positions that pass 2**32 and 2**62, and that come close to the closed bit. */
 static void from_any_position(void)
 {
-    const uint64_t starts[] = {(UINT64_C(1) << 32) - 700, (UINT64_C(1) << 62) - 700, RC_RING_CLOSED - 1 - PUBLISHERS * 1500};
+    const uint64_t starts[] = {
+        (UINT64_C(1) << 32) - 700, (UINT64_C(1) << 62) - 700, RC_RING_CLOSED - 1 - PUBLISHERS * 1500
+    };
     for (size_t at = 0; at < sizeof starts / sizeof starts[0]; at++)
         run_bus((run){
-            .max_queue = 600, .first = starts[at], .max_workers = 3, .parallel = 2, .each = 1500, .changes = 30,
+            .max_queue = 600,
+            .first = starts[at],
+            .max_workers = 3,
+            .parallel = 2,
+            .each = 1500,
+            .changes = 30,
             .slow_every = 500
         });
 }
@@ -168,8 +196,13 @@ static void close_in_between(void)
 {
     for (uint64_t round = 0; round < 20; round++)
         run_bus((run){
-            .max_queue = 1 + round * 3, .max_workers = 3, .parallel = 1 + (uint32_t)round % 3, .each = 100000,
-            .changes = 40, .close_after = 1 + round * round * 3, .slow_every = round % 4 == 3 ? 25 : 0
+            .max_queue = 1 + round * 3,
+            .max_workers = 3,
+            .parallel = 1 + (uint32_t)round % 3,
+            .each = 100000,
+            .changes = 40,
+            .close_after = 1 + round * round * 3,
+            .slow_every = round % 4 == 3 ? 25 : 0
         });
 }
 
@@ -185,7 +218,8 @@ static void *fail_at_random(void *argument)
     return NULL;
 }
 
-/* Allocations fail now and then: a publish is refused, a mailbox drops, a subscription is not made; all is accounted for. */
+/* Allocations fail now and then: a publish is refused, a mailbox drops, a subscription is not made;
+ * all is accounted for. */
 static void without_memory_now_and_then(void)
 {
     for (uint64_t round = 0; round < 6; round++) {
@@ -194,7 +228,11 @@ static void without_memory_now_and_then(void)
         thread publishers[PUBLISHERS], changer = {.bus = &shared, .number = 1, .each = 40};
         pthread_t threads[PUBLISHERS], changing;
         bus_open((shape){
-            .topics = TOPICS, .max_queue = 1200, .first = RC_PAGE_SLOTS - 3, .max_workers = 3, .parallel = 2
+            .topics = TOPICS,
+            .max_queue = 1200,
+            .first = RC_PAGE_SLOTS - 3,
+            .max_workers = 3,
+            .parallel = 2
         });
         for (uint32_t number = 0; number < TOPICS; number++) {
             let_go(subscribe(shared.topics[number], RC_BLOCK, 0));
@@ -217,12 +255,15 @@ static void without_memory_now_and_then(void)
     }
 }
 
-/* --- handlers that publish, and topics that fall idle ------------------------------------------------------------------- */
+/* --- handlers that publish, and topics that fall idle ----------------------------------------- */
 
-/* What the subscriptions of each topic have had. The first is slow where any is; the last hands events on. */
+/* What the subscriptions of each topic have had. The first is slow where any is; the last hands
+ * events on. */
 static tally had[TOPICS_MOST][3];
 
-static void open_with(uint32_t topics, uint32_t members, uint64_t max_queue, uint32_t max_workers, uint32_t parallel)
+static void open_with(
+    uint32_t topics, uint32_t members, uint64_t max_queue, uint32_t max_workers, uint32_t parallel
+)
 {
     memset(had, 0, sizeof had);
     bus_open((shape){
@@ -248,7 +289,8 @@ static void close_all(void)
 typedef struct publisher {
     uint32_t accepted;
     uint32_t from, each, hops;
-    uint32_t pause_every; /* waits a little once in so many events, so that the topic falls idle; 0: never */
+    uint32_t pause_every; /* waits a little once in so many events, so that the topic falls idle; 0:
+                             never */
 } publisher;
 
 static void pause_after(uint32_t number)
@@ -262,7 +304,10 @@ static void *publish_each(void *argument)
     publisher *me = argument;
     rc_topic *topic = shared.topics[me->from % shared.count];
     for (uint32_t number = 0; number < me->each; number++) {
-        CHECK(publish(topic, (event){.from = me->from, .number = number, .hops = me->hops}) == RC_CLAIMED);
+        CHECK(
+            publish(topic, (event){.from = me->from, .number = number, .hops = me->hops}) ==
+            RC_CLAIMED
+        );
         if (me->pause_every != 0 && number % me->pause_every == 0) pause_after(number);
     }
     return NULL;
@@ -287,7 +332,8 @@ static void check_each_has_had(uint32_t topics, uint32_t members, uint64_t event
         for (uint32_t at = 0; at < members; at++) CHECK_EQUAL(had[number][at].handled, events);
 }
 
-/* One event at a time, each into a topic that has just fallen idle or is about to: none stays behind. */
+/* One event at a time, each into a topic that has just fallen idle or is about to: none stays
+ * behind. */
 static void no_event_stays_behind(void)
 {
     uint32_t published = 0;
@@ -332,17 +378,20 @@ static void slow_handlers_go_to_lanes_and_back(void)
     check_each_has_had(2, 3, 2 * 1500);
 }
 
-/* In a circle an event of a publisher comes by several ways: of these none overtakes what came by the same way only. */
+/* In a circle an event of a publisher comes by several ways: of these none overtakes what came by
+ * the same way only. */
 static void forget_the_order(void)
 {
     for (uint32_t number = 0; number < shared.count; number++) {
         rc_members *members = rc_topic_members(shared.topics[number]);
-        for (uint32_t at = 0; at < members->count; at++) ((subscription *)members->all[at])->any_order = 1;
+        for (uint32_t at = 0; at < members->count; at++)
+            ((subscription *)members->all[at])->any_order = 1;
         rc_members_drop(shared.topics[number], members);
     }
 }
 
-/* Handlers that publish in a circle of topics whose queues are full: none waits for ever, with any number of workers. */
+/* Handlers that publish in a circle of topics whose queues are full: none waits for ever, with any
+ * number of workers. */
 static void handlers_that_publish_in_a_circle(void)
 {
     for (uint32_t workers = 1; workers <= 4; workers++)
@@ -372,12 +421,14 @@ static void slow_handlers_that_publish_in_a_circle(void)
 static void *publish_until_closed(void *argument)
 {
     publisher *me = argument;
-    while (publish(shared.topics[0], (event){.from = me->from, .number = me->accepted}) == RC_CLAIMED)
+    while (publish(shared.topics[0], (event){.from = me->from, .number = me->accepted}) ==
+           RC_CLAIMED)
         pause_after(++me->accepted);
     return NULL;
 }
 
-/* close beside publishers: what was accepted is delivered, also what a publisher has claimed or is about to queue. */
+/* close beside publishers: what was accepted is delivered, also what a publisher has claimed or is
+ * about to queue. */
 static void close_beside_publishers(void)
 {
     for (uint32_t round = 0; round < 80; round++) {
@@ -400,9 +451,11 @@ static void close_beside_publishers(void)
     }
 }
 
-/* --- native members ---------------------------------------------------------------------------------------------------- */
+/* --- native members --------------------------------------------------------------------------- */
 
-typedef struct counted { uint64_t records, next; } counted;
+typedef struct counted {
+    uint64_t records, next;
+} counted;
 
 static void count_in_order(const void *records, size_t count, size_t stride, void *userdata)
 {
@@ -448,14 +501,21 @@ static void publish_record(rc_topic *topic, uint64_t number)
     CHECK_EQUAL(rc_bus_wake_detached(topic), 0);
 }
 
-/* Records for native members, of which some come and go: each has all that was published while it was there, in order. */
+/* Records for native members, of which some come and go: each has all that was published while it
+ * was there, in order. */
 static void natives_come_and_go(void)
 {
     enum { RECORDS = 30000, EVERY = 100 };
     counted all_of_it = {0, 0}, some = {0, 0};
     subscription *guest = NULL;
     uint64_t began = 0;
-    bus_open((shape){.topics = 1, .max_queue = 700, .max_workers = 3, .parallel = 2, .record_size = sizeof(uint64_t)});
+    bus_open((shape){
+        .topics = 1,
+        .max_queue = 700,
+        .max_workers = 3,
+        .parallel = 2,
+        .record_size = sizeof(uint64_t)
+    });
     let_go(subscribe_natively(shared.topics[0], &all_of_it));
     for (uint64_t number = 0; number < RECORDS; number++) {
         if (number % EVERY == 0) {
@@ -477,10 +537,11 @@ static void natives_come_and_go(void)
     CHECK_EQUAL(some.records, EVERY);
 }
 
-/* --- pins ------------------------------------------------------------------------------------------------------------------ */
+/* --- pins ------------------------------------------------------------------------------------- */
 
-/* A publisher that is not attached schedules a topic on its lease and ends that at once, while the worker takes the topic.
- * The bus is pinned by one of both while the topic is run, once, and by nobody when all is quiet. */
+/* A publisher that is not attached schedules a topic on its lease and ends that at once, while the
+ * worker takes the topic. The bus is pinned by one of both while the topic is run, once, and by
+ * nobody when all is quiet. */
 static void a_lease_ends_beside_the_worker(void)
 {
     enum { ROUNDS = 5000 };

@@ -1,4 +1,5 @@
-/* Without memory: each allocation in turn fails; the call says so, nothing is lost or leaks, and it goes on later. */
+/* Without memory: each allocation in turn fails; the call says so, nothing is lost or leaks, and it
+ * goes on later. */
 /* build: -DRC_FAIL_ALLOC */
 #define _GNU_SOURCE
 #include "../rc_mail.h"
@@ -13,8 +14,9 @@ static void *numbered(uint64_t number) { return (void *)(uintptr_t)(number + 1);
 
 static void nothing_fails_any_more(void) { rc_fail_alloc(0, 0); }
 
-/* `make` makes something and takes it apart again; it returns 0, or -1 where it could not be made. Runs it with each of
- * its allocations failing, until there are no more of them. Returns how many there were. */
+/* `make` makes something and takes it apart again; it returns 0, or -1 where it could not be made.
+ * Runs it with each of its allocations failing, until there are no more of them. Returns how many
+ * there were. */
 static uint64_t fail_each(int (*make)(void))
 {
     uint64_t live = rc_alloc_live(), at = 0;
@@ -73,7 +75,8 @@ static int make_ring(void)
     return 0;
 }
 
-/* What cannot be made says so and leaves nothing behind. (Also a mutex or a park that the system refuses.) */
+/* What cannot be made says so and leaves nothing behind. (Also a mutex or a park that the system
+ * refuses.) */
 static void making_fails_cleanly(void)
 {
     CHECK_EQUAL(fail_each(make_park), 1);
@@ -128,7 +131,9 @@ static void claims_without_memory_are_refused(void)
                 rc_claim claim;
                 rc_fail_alloc(0, attempts % 2 == 0);
                 claim = put(&ring, 5000);
-                CHECK_EQUAL(claim, rc_alloc_count() != 0 && attempts % 2 == 0 ? RC_NO_MEMORY : RC_CLAIMED);
+                CHECK_EQUAL(
+                    claim, rc_alloc_count() != 0 && attempts % 2 == 0 ? RC_NO_MEMORY : RC_CLAIMED
+                );
                 accepted += claim == RC_CLAIMED;
                 attempts += rc_alloc_count() != 0;
             }
@@ -146,14 +151,16 @@ static void claims_without_memory_are_refused(void)
     }
 }
 
-/* A mailbox that cannot grow counts as full with what it has: every event is kept or handed back, and counted. */
+/* A mailbox that cannot grow counts as full with what it has: every event is kept or handed back,
+ * and counted. */
 static void mailbox_without_memory_is_full(void)
 {
     uint64_t live = rc_alloc_live();
     for (int keep_newest = 0; keep_newest <= 1; keep_newest++)
         for (uint64_t grows = 0; grows <= 4; grows++) {
             rc_mail mail;
-            uint64_t dropped = 0, missed = 0, last = 0, missed_in_all = 0, room = grows == 0 ? 0 : UINT64_C(4) << grows;
+            uint64_t dropped = 0, missed = 0, last = 0, missed_in_all = 0,
+                     room = grows == 0 ? 0 : UINT64_C(4) << grows;
             CHECK(rc_mail_init(&mail, 1000) == 0);
             rc_fail_alloc(grows, UINT64_MAX);
             for (uint64_t number = 1; number <= 100; number++)
@@ -164,7 +171,8 @@ static void mailbox_without_memory_is_full(void)
             for (uint64_t number = 101; number <= 200; number++) /* and now it has room again */
                 CHECK(rc_mail_put(&mail, (void *)(uintptr_t)number, keep_newest) == NULL);
             for (uintptr_t got; (got = (uintptr_t)rc_mail_take(&mail, &missed)) != 0; last = got) {
-                CHECK_EQUAL(got, last + missed + 1); /* whoever reads it knows exactly what is missing before it */
+                /* whoever reads it knows exactly what is missing before it */
+                CHECK_EQUAL(got, last + missed + 1);
                 missed_in_all += missed;
             }
             CHECK_EQUAL(last, 200);
@@ -191,8 +199,10 @@ static void registry_without_memory_refuses_keys(void)
         refused++;
         CHECK(rc_registry_find(&registry, key) == NULL);
         CHECK(rc_registry_find_locked(&registry, key) == NULL);
-        for (uint64_t other = 1; other < key; other++) CHECK(rc_registry_find(&registry, other) == numbered(other));
-        CHECK_EQUAL(rc_registry_put(&registry, 1, numbered(1)), 0); /* to replace a value takes no memory */
+        for (uint64_t other = 1; other < key; other++)
+            CHECK(rc_registry_find(&registry, other) == numbered(other));
+        /* to replace a value takes no memory */
+        CHECK_EQUAL(rc_registry_put(&registry, 1, numbered(1)), 0);
         CHECK(rc_registry_remove(&registry, key) == NULL);
         nothing_fails_any_more();
         CHECK_EQUAL(rc_registry_put(&registry, key, numbered(key)), 0);
@@ -200,12 +210,13 @@ static void registry_without_memory_refuses_keys(void)
     }
     nothing_fails_any_more();
     CHECK(refused >= 8); /* once for each doubling */
-    for (uint64_t key = 1; key <= 1000; key++) CHECK(rc_registry_find(&registry, key) == numbered(key));
+    for (uint64_t key = 1; key <= 1000; key++)
+        CHECK(rc_registry_find(&registry, key) == numbered(key));
     rc_registry_destroy(&registry);
     CHECK_EQUAL(rc_alloc_live(), live);
 }
 
-/* --- several threads ------------------------------------------------------------------------------------------------ */
+/* --- several threads -------------------------------------------------------------------------- */
 
 enum { PRODUCERS = 3, EACH = 4000 };
 
@@ -246,7 +257,8 @@ static void *fail_at_random(void *argument)
     return NULL;
 }
 
-/* Producers whose claims find no memory now and then: what was accepted is all there, and nothing else. */
+/* Producers whose claims find no memory now and then: what was accepted is all there, and nothing
+ * else. */
 static void producers_without_memory_lose_nothing(void)
 {
     static flow all;

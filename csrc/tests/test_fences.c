@@ -1,6 +1,7 @@
-/* Store, then look: of two threads that each change something and then look at what the other changes, one must see
- * the other. Both sides at the same moment, over and over: where a fence is missing, a store buffer shows it here within
- * a part of the time, if there are two processors that have the time. (csrc/model/ shows it always.) */
+/* Store, then look: of two threads that each change something and then look at what the other
+ * changes, one must see the other. Both sides at the same moment, over and over: where a fence is
+ * missing, a store buffer shows it here within a part of the time, if there are two processors that
+ * have the time. (csrc/model/ shows it always.) */
 #define _GNU_SOURCE
 #include "../rc_pool.h"
 #include "../rc_ring.h"
@@ -23,7 +24,10 @@ typedef struct duel {
     void (*left)(struct duel *), (*right)(struct duel *), (*settle)(struct duel *);
 } duel;
 
-static void wait_a_little(uint64_t round) { for (uint64_t spins = round % 8; spins > 0; spins--) rc_cpu_relax(); }
+static void wait_a_little(uint64_t round)
+{
+    for (uint64_t spins = round % 8; spins > 0; spins--) rc_cpu_relax();
+}
 
 static void *left_side(void *argument)
 {
@@ -87,13 +91,17 @@ static void take_the_event(duel *at)
 }
 
 /* A publisher that claims and a worker that makes the topic idle: one of them sees to the event. */
-static void claim_or_idle_is_seen(void) { fight(claim_and_look_at_the_task, make_idle_and_look_at_the_tail, take_the_event); }
+static void claim_or_idle_is_seen(void)
+{
+    fight(claim_and_look_at_the_task, make_idle_and_look_at_the_tail, take_the_event);
+}
 
 static void prepare_and_look_at_the_gate(duel *at)
 {
     uint64_t gate = at->ring.max_queue - 4 + rc_u64_load(&at->number); /* what it was */
     at->ticket = rc_park_prepare(&at->ring.room);
-    at->left_saw = atomic_load_explicit(&at->ring.gate, memory_order_seq_cst) != gate; /* as rc_ring_await_gate */
+    /* as rc_ring_await_gate */
+    at->left_saw = atomic_load_explicit(&at->ring.gate, memory_order_seq_cst) != gate;
 }
 
 static void move_the_gate(duel *at)
@@ -105,7 +113,8 @@ static void move_the_gate(duel *at)
     rc_ring_publish(slot, at);
     CHECK(rc_ring_take(&at->ring, gate) == at);
     rc_ring_move_gate(&at->ring, gate + 1);
-    at->right_saw = rc_u32_load(&at->ring.room.epoch) != epoch; /* it has seen a waiter, and woken it */
+    /* it has seen a waiter, and woken it */
+    at->right_saw = rc_u32_load(&at->ring.room.epoch) != epoch;
 }
 
 static void stop_waiting(duel *at)
@@ -114,12 +123,17 @@ static void stop_waiting(duel *at)
     rc_u64_store(&at->number, rc_ring_gate(&at->ring));
 }
 
-/* A producer that is about to wait for room and a releaser that makes some: the one sees the gate, or the other the waiter. */
-static void gate_or_waiter_is_seen(void) { fight(prepare_and_look_at_the_gate, move_the_gate, stop_waiting); }
+/* A producer that is about to wait for room and a releaser that makes some: the one sees the gate,
+ * or the other the waiter. */
+static void gate_or_waiter_is_seen(void)
+{
+    fight(prepare_and_look_at_the_gate, move_the_gate, stop_waiting);
+}
 
 static void store_the_end_and_look_at_the_lane(duel *at)
 {
-    (void)rc_task_now(&at->task); /* to have it in the cache: the look that follows comes early then, if it can */
+    /* to have it in the cache: the look that follows comes early then, if it can */
+    (void)rc_task_now(&at->task);
     rc_u64_store_seq(&at->number, rc_u64_load(&at->number) + 1);
     at->left_saw = rc_task_now(&at->task) == RC_IDLE;
 }

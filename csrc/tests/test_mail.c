@@ -32,7 +32,8 @@ static void keeps_the_order_while_there_is_room(void)
 {
     rc_mail mail;
     mail_open(&mail, 1000);
-    for (uint64_t lap = 0; lap < 3; lap++) { /* grows in the first lap, wraps around in the others */
+    /* grows in the first lap, wraps around in the others */
+    for (uint64_t lap = 0; lap < 3; lap++) {
         for (uint64_t number = 1; number <= 700; number++) CHECK_EQUAL(put(&mail, number, 1), 0);
         CHECK_EQUAL(rc_mail_size(&mail), 700);
         for (uint64_t number = 1; number <= 700; number++) takes(&mail, number, 0);
@@ -75,7 +76,8 @@ static void keeps_only_the_latest(void)
     rc_mail mail;
     mail_open(&mail, 1);
     CHECK_EQUAL(put(&mail, 1, 1), 0);
-    for (uint64_t number = 2; number <= 10; number++) CHECK_EQUAL(put(&mail, number, 1), number - 1);
+    for (uint64_t number = 2; number <= 10; number++)
+        CHECK_EQUAL(put(&mail, number, 1), number - 1);
     takes(&mail, 10, 9);
     CHECK_EQUAL(put(&mail, 11, 1), 0);
     takes(&mail, 11, 0);
@@ -88,7 +90,8 @@ static void accounts_for_every_event(void)
     uint64_t state = 42;
     for (int round = 0; round < 200; round++) {
         rc_mail mail;
-        uint64_t most = 1 + next_random(&state) % 20, taken = 0, dropped = 0, missed_in_all = 0, last = 0;
+        uint64_t most = 1 + next_random(&state) % 20, taken = 0, dropped = 0, missed_in_all = 0,
+                 last = 0;
         int keep_newest = round % 2;
         mail_open(&mail, most);
         for (uint64_t number = 1; number <= 500; number++) {
@@ -104,7 +107,8 @@ static void accounts_for_every_event(void)
             }
         }
         CHECK_EQUAL(taken + dropped + rc_mail_size(&mail), 500);
-        for (uint64_t missed = 0, got; (got = (uintptr_t)rc_mail_take(&mail, &missed)) != 0; last = got) {
+        for (uint64_t missed = 0, got; (got = (uintptr_t)rc_mail_take(&mail, &missed)) != 0;
+             last = got) {
             CHECK_EQUAL(got, last + missed + 1);
             missed_in_all += missed;
         }

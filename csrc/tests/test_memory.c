@@ -5,7 +5,9 @@
 #include "../rc_memory.h"
 #include "check.h"
 
-static const size_t sizes[] = {0, 1, 8, RC_CACHE_LINE - 1, RC_CACHE_LINE, RC_CACHE_LINE + 1, 1000, 4096, 1 << 20};
+static const size_t sizes[] = {
+    0, 1, 8, RC_CACHE_LINE - 1, RC_CACHE_LINE, RC_CACHE_LINE + 1, 1000, 4096, 1 << 20
+};
 #define COUNT (sizeof sizes / sizeof sizes[0])
 
 /* Memory is zeroed, also where it has been used before, and what is aligned begins a cache line. */
@@ -14,7 +16,8 @@ static void memory_is_zeroed_and_aligned(void)
     for (int round = 0; round < 3; round++)
         for (int aligned = 0; aligned <= 1; aligned++)
             for (size_t at = 0; at < COUNT; at++) {
-                unsigned char *memory = aligned ? rc_aligned_zalloc(sizes[at]) : rc_zalloc(sizes[at]);
+                unsigned char *memory = aligned ? rc_aligned_zalloc(sizes[at])
+                                                : rc_zalloc(sizes[at]);
                 CHECK(memory != NULL || sizes[at] == 0);
                 if (aligned) CHECK_EQUAL((uintptr_t)memory % RC_CACHE_LINE, 0);
                 for (size_t byte = 0; byte < sizes[at]; byte++) CHECK_EQUAL(memory[byte], 0);
@@ -46,7 +49,8 @@ static void fails_where_it_is_told(void)
             }
             CHECK_EQUAL(rc_alloc_count(), 9);
             CHECK_EQUAL(rc_alloc_live() - live, 9 - fail);
-            for (uint64_t at = 0; at < 9; at++) at % 2 ? rc_free(memory[at]) : rc_aligned_free(memory[at]);
+            for (uint64_t at = 0; at < 9; at++)
+                at % 2 ? rc_free(memory[at]) : rc_aligned_free(memory[at]);
             CHECK_EQUAL(rc_alloc_live(), live);
         }
     rc_fail_alloc(2, UINT64_MAX); /* for good */
@@ -58,13 +62,15 @@ static void fails_where_it_is_told(void)
 /* More than there is: refused, not cut. */
 static void too_much_is_refused(void)
 {
-    volatile size_t half = SIZE_MAX / 2 + 1; /* volatile: compilers know better what becomes of such calls */
+    /* volatile: compilers know better what becomes of such calls */
+    volatile size_t half = SIZE_MAX / 2 + 1;
     void *volatile memory;
-#if !defined(SANITIZED)                      /* whose allocators end the program */
+#if !defined(SANITIZED) /* whose allocators end the program */
     CHECK((memory = rc_zalloc(half)) == NULL);
     CHECK((memory = rc_aligned_zalloc(half)) == NULL);
 #endif
-    CHECK((memory = rc_aligned_zalloc(2 * (half - 1) - 2)) == NULL); /* which cannot be rounded up */
+    /* which cannot be rounded up */
+    CHECK((memory = rc_aligned_zalloc(2 * (half - 1) - 2)) == NULL);
 }
 
 /* The clock counts nanoseconds and does not go back. */

@@ -16,7 +16,8 @@ static void times_out(void)
     rc_park_destroy(&park);
 }
 
-/* A timeout of nothing returns at once, and one over a second is a second and the rest (not cut or refused). */
+/* A timeout of nothing returns at once, and one over a second is a second and the rest (not cut or
+ * refused). */
 static void takes_any_timeout(void)
 {
     rc_park park;
@@ -24,7 +25,9 @@ static void takes_any_timeout(void)
     CHECK(rc_park_init(&park) == 0);
     CHECK_EQUAL(rc_park_wait(&park, rc_park_prepare(&park), 0), RC_TIMED_OUT);
     began = nanoseconds_now();
-    CHECK_EQUAL(rc_park_wait(&park, rc_park_prepare(&park), 1000 * MILLISECOND + 999999), RC_TIMED_OUT);
+    CHECK_EQUAL(
+        rc_park_wait(&park, rc_park_prepare(&park), 1000 * MILLISECOND + 999999), RC_TIMED_OUT
+    );
     CHECK(nanoseconds_now() - began >= 1000 * MILLISECOND + 999999);
     rc_park_destroy(&park);
 }
@@ -84,11 +87,13 @@ static void epoch_wraps(void)
     rc_park_destroy(&park);
 }
 
-/* A ticket is told from the next 2**32 - 1 epochs, whatever it is. (The one after those is its own again: a thread would
- * have to stay between prepare and wait for as many wakes, of which each is a call of the kernel.) */
+/* A ticket is told from the next 2**32 - 1 epochs, whatever it is. (The one after those is its own
+ * again: a thread would have to stay between prepare and wait for as many wakes, of which each is a
+ * call of the kernel.) */
 static void ticket_holds_for_all_other_epochs(void)
 {
-    const uint32_t tickets[] = {0, 1, 7, UINT32_MAX / 2, UINT32_MAX / 2 + 1, UINT32_MAX - 1, UINT32_MAX};
+    const uint32_t tickets[] = {0,         1, 7, UINT32_MAX / 2, UINT32_MAX / 2 + 1, UINT32_MAX - 1,
+                                UINT32_MAX};
     const uint32_t wakes[] = {1, 2, UINT32_MAX / 2, UINT32_MAX / 2 + 1, UINT32_MAX - 1, UINT32_MAX};
     for (size_t at = 0; at < sizeof tickets / sizeof tickets[0]; at++)
         for (size_t after = 0; after < sizeof wakes / sizeof wakes[0]; after++) {
@@ -97,14 +102,15 @@ static void ticket_holds_for_all_other_epochs(void)
             CHECK(rc_park_init(&park) == 0);
             rc_u32_store(&park.epoch, tickets[at]);
             ticket = rc_park_prepare(&park);
-            rc_u32_store(&park.epoch, tickets[at] + wakes[after] - 1); /* as if there had been so many but one */
+            /* as if there had been so many but one */
+            rc_u32_store(&park.epoch, tickets[at] + wakes[after] - 1);
             rc_park_wake_one(&park);
             CHECK_EQUAL(rc_park_wait(&park, ticket, RC_FOREVER), RC_WOKEN);
             rc_park_destroy(&park);
         }
 }
 
-/* --- several threads ---------------------------------------------------------------------------------- */
+/* --- several threads -------------------------------------------------------------------------- */
 
 typedef struct counter {
     rc_park park;
@@ -117,8 +123,9 @@ static int take_token(counter *shared)
 {
     uint32_t tokens = atomic_load_explicit(&shared->tokens, memory_order_seq_cst);
     while (tokens > 0)
-        if (atomic_compare_exchange_weak_explicit(&shared->tokens, &tokens, tokens - 1, memory_order_seq_cst,
-                                                  memory_order_seq_cst))
+        if (atomic_compare_exchange_weak_explicit(
+                &shared->tokens, &tokens, tokens - 1, memory_order_seq_cst, memory_order_seq_cst
+            ))
             return 1;
     return 0;
 }
@@ -173,7 +180,8 @@ static void wake_all_wakes_all(void)
     rc_park_destroy(&shared.park);
 }
 
-/* wake_one wakes somebody each time: as many calls as there are waiters are enough for all of them. */
+/* wake_one wakes somebody each time: as many calls as there are waiters are enough for all of them.
+ */
 static void wake_one_wakes_one(void)
 {
     counter shared;
@@ -248,7 +256,8 @@ static void *give_rounds(void *argument)
     return NULL;
 }
 
-/* Many wakers and many waiters: one wake_one for each token, and no token stays behind with a sleeper. */
+/* Many wakers and many waiters: one wake_one for each token, and no token stays behind with a
+ * sleeper. */
 static void no_wake_is_lost_between_many(void)
 {
     enum { SIDE = 3 };

@@ -1,5 +1,5 @@
-/* rc_pool: who runs what, when a turn is split, who may wait; and the whole of a dispatcher, composed as
- * src/ringcast/_core.pyx composes it, in which no event may stay behind. */
+/* rc_pool: who runs what, when a turn is split, who may wait; and the whole of a dispatcher,
+ * composed as src/ringcast/_core.pyx composes it, in which no event may stay behind. */
 #define _GNU_SOURCE
 #include "../rc_pool.h"
 #include "check.h"
@@ -14,7 +14,7 @@ static rc_worker *hire(rc_pool *pool)
     return rc_pool_join(pool);
 }
 
-/* --- one thread: the pool as a table of who holds what ------------------------------------------------------ */
+/* --- one thread: the pool as a table of who holds what ---------------------------------------- */
 
 /* One thread plays all workers here: nothing blocks, so every step is decided. */
 enum { WORKERS = 4, TASKS = 6 };
@@ -30,7 +30,11 @@ typedef struct stage {
 static void stage_open(stage *at, uint32_t max_workers, uint32_t parallel)
 {
     memset(at, 0, sizeof *at);
-    CHECK(rc_pool_init(&at->pool, &no_host, NULL, max_workers, 0, parallel, MILLISECOND, MILLISECOND) == 0);
+    CHECK(
+        rc_pool_init(
+            &at->pool, &no_host, NULL, max_workers, 0, parallel, MILLISECOND, MILLISECOND
+        ) == 0
+    );
     for (uint32_t number = 0; number < max_workers && number < WORKERS; number++)
         CHECK((at->worker[number] = hire(&at->pool)) != NULL);
     for (int number = 0; number < TASKS; number++) {
@@ -58,11 +62,16 @@ static void push(stage *at, rc_task *task)
     CHECK(rc_pool_schedule(&at->pool, task));
 }
 
-static rc_task *take(stage *at, int worker) { return rc_pool_take_now(&at->pool, at->worker[worker]); }
+static rc_task *take(stage *at, int worker)
+{
+    return rc_pool_take_now(&at->pool, at->worker[worker]);
+}
 
 static void leave(stage *at, int worker)
 {
-    rc_task_release(at->worker[worker]->task, at->worker[worker]->task->kind == RC_LANE ? RC_SHARED : RC_IDLE);
+    rc_task_release(
+        at->worker[worker]->task, at->worker[worker]->task->kind == RC_LANE ? RC_SHARED : RC_IDLE
+    );
     rc_pool_leave(&at->pool, at->worker[worker]);
 }
 
@@ -124,7 +133,8 @@ static void workers_are_limited(void)
     stage_close(&at);
 }
 
-/* Topics are taken in the order in which they were pushed; one that is put back goes behind the others. */
+/* Topics are taken in the order in which they were pushed; one that is put back goes behind the
+ * others. */
 static void topics_are_first_in_first_out(void)
 {
     stage at;
@@ -173,7 +183,8 @@ static void topics_run_in_parallel_up_to_a_limit(void)
         stage at;
         stage_open(&at, 4, parallel);
         for (int number = 0; number < 4; number++) push(&at, &at.topic[number]);
-        for (uint32_t number = 0; number < parallel; number++) CHECK(take(&at, number) == &at.topic[number]);
+        for (uint32_t number = 0; number < parallel; number++)
+            CHECK(take(&at, number) == &at.topic[number]);
         CHECK(take(&at, 3) == NULL);
         leave(&at, 0);
         CHECK(take(&at, 3) == &at.topic[parallel]);
@@ -205,7 +216,8 @@ static void lanes_leave_one_worker_for_the_topics(void)
     stage_close(&at);
 }
 
-/* A worker that is stuck does not count for max_workers: another may take its place, up to `spare`. */
+/* A worker that is stuck does not count for max_workers: another may take its place, up to `spare`.
+ */
 static void stuck_workers_are_replaced_by_spare_ones(void)
 {
     rc_pool pool;
@@ -271,7 +283,8 @@ static void lanes_that_are_stuck_make_room_for_lanes(void)
     }
 }
 
-/* Topics that wait behind a stuck worker are run at once, as many as there are; then the limit is there again. */
+/* Topics that wait behind a stuck worker are run at once, as many as there are; then the limit is
+ * there again. */
 static void topics_behind_a_stuck_worker_run_at_once(void)
 {
     stage at;
@@ -283,7 +296,8 @@ static void topics_behind_a_stuck_worker_run_at_once(void)
     split_all(&at);
     for (int number = 1; number < 4; number++) CHECK(take(&at, number) == &at.topic[number]);
     for (int number = 1; number < 4; number++) leave(&at, number);
-    CHECK(take(&at, 1) == &at.topic[0]); /* what was split has gone to the end of the queue, which is empty now */
+    /* what was split has gone to the end of the queue, which is empty now */
+    CHECK(take(&at, 1) == &at.topic[0]);
     push(&at, &at.topic[1]);
     CHECK(take(&at, 2) == NULL);
     leave(&at, 1);
@@ -295,21 +309,24 @@ static void topics_behind_a_stuck_worker_run_at_once(void)
     stage_close(&at);
 }
 
-/* One slow turn is no evidence, two with few quick ones between are, and so is one of several slow calls. Then as many
- * quick turns cool it down. */
+/* One slow turn is no evidence, two with few quick ones between are, and so is one of several slow
+ * calls. Then as many quick turns cool it down. */
 static void heat_is_raised_by_slow_turns_and_cools_down(void)
 {
     uint32_t heat = rc_heat_after(0, RC_SLOW_CALL, 1, 0);
     CHECK(heat != 0 && !rc_heat_is_slow(heat));
     CHECK(rc_heat_is_slow(rc_heat_after(heat, RC_SLOW_CALL, 1, 0)));
-    for (int turn = 0; turn < RC_HOT - 1; turn++) heat = rc_heat_after(heat, RC_SLOW_CALL - 1, 1, 0);
+    for (int turn = 0; turn < RC_HOT - 1; turn++)
+        heat = rc_heat_after(heat, RC_SLOW_CALL - 1, 1, 0);
     CHECK(rc_heat_is_slow(rc_heat_after(heat, RC_SLOW_CALL, 1, 0)));
     CHECK_EQUAL(rc_heat_after(heat, 0, 1, 0), 0);
     CHECK_EQUAL(rc_heat_after(0, (int64_t)RC_SURE * RC_SLOW_CALL, RC_SURE, 0), RC_HOTTEST);
     CHECK_EQUAL(rc_heat_after(RC_HOTTEST, RC_SLOW_CALL, 1, 0), RC_HOTTEST);
     CHECK_EQUAL(rc_heat_after(0, (int64_t)RC_SLOW_CALL * 255, 256, 0), 0); /* quick calls */
-    CHECK_EQUAL(rc_heat_after(0, (int64_t)RC_SLOW_CALL * 12, 256, 1), RC_HOT); /* quick calls, but a turn too long */
-    CHECK_EQUAL(rc_heat_after(0, (int64_t)RC_SLOW_CALL * 9, 0, 0), 0); /* no call: cancelled just then */
+    /* quick calls, but a turn too long */
+    CHECK_EQUAL(rc_heat_after(0, (int64_t)RC_SLOW_CALL * 12, 256, 1), RC_HOT);
+    /* no call: cancelled just then */
+    CHECK_EQUAL(rc_heat_after(0, (int64_t)RC_SLOW_CALL * 9, 0, 0), 0);
     heat = RC_HOTTEST;
     for (int turn = 0; turn < RC_HOTTEST; turn++) {
         CHECK(heat != 0);
@@ -318,7 +335,8 @@ static void heat_is_raised_by_slow_turns_and_cools_down(void)
     CHECK_EQUAL(heat, 0);
 }
 
-/* A turn that is split leaves its worker with the lane, and the topic to another worker, at once. */
+/* A turn that is split leaves its worker with the lane, and the topic to another worker, at once.
+ */
 static void split_hands_the_topic_on(void)
 {
     stage at;
@@ -341,7 +359,8 @@ static void split_hands_the_topic_on(void)
     stage_close(&at);
 }
 
-/* A turn that holds up nothing but the release of what its subscription has already seen is split. */
+/* A turn that holds up nothing but the release of what its subscription has already seen is split.
+ */
 static void split_for_the_release_of_events(void)
 {
     stage at;
@@ -360,7 +379,8 @@ static void split_for_the_release_of_events(void)
     stage_close(&at);
 }
 
-/* A turn is not split where it holds nobody up, has given its attention, has ended, or is a lane's. */
+/* A turn is not split where it holds nobody up, has given its attention, has ended, or is a lane's.
+ */
 static void split_spares_who_is_not_in_the_way(void)
 {
     stage at;
@@ -386,7 +406,8 @@ static void split_spares_who_is_not_in_the_way(void)
     CHECK(at.worker[0]->task == &at.topic[0]);
 
     begin(&at, 0, 0);
-    CHECK(!rc_turn_attention(at.worker[0])); /* the call that came before is answered by the beginning */
+    /* the call that came before is answered by the beginning */
+    CHECK(!rc_turn_attention(at.worker[0]));
     split_all(&at); /* now it is in the way */
     CHECK(rc_turn_end(&at.pool, at.worker[0]));
     CHECK(at.worker[0]->task == &at.lane[0]);
@@ -425,7 +446,8 @@ static void watch_asks_for_workers_and_stops(void)
     rc_pool_destroy(&pool);
 }
 
-/* An interrupt comes in while a thread is started: whoever starts it cannot tell whether it runs, and takes the hire back. */
+/* An interrupt comes in while a thread is started: whoever starts it cannot tell whether it runs,
+ * and takes the hire back. */
 static void a_hire_is_taken_back_before_or_after_its_thread_joins(void)
 {
     rc_pool pool;
@@ -482,7 +504,8 @@ static void the_bus_is_pinned_while_something_is_outstanding(void)
     rc_task_release(&first, RC_IDLE);
     rc_pool_leave(&pool, worker);
     CHECK_EQUAL(pins, 0);
-    /* by a thread that is not attached: the worker pins it, or the end of the lease; and whoever comes later does not */
+    /* by a thread that is not attached: the worker pins it, or the end of the lease; and whoever
+     * comes later does not */
     CHECK(rc_pool_schedule_detached(&pool, &second));
     CHECK_EQUAL(pins, 0);
     rc_pool_pin(&pool);
@@ -515,7 +538,8 @@ static void watch_finds_who_is_stuck(void)
     stage_close(&at);
 }
 
-/* A worker that is one too many ends after lingering; the last one, and those that are needed, stay. */
+/* A worker that is one too many ends after lingering; the last one, and those that are needed,
+ * stay. */
 static void extra_workers_linger_and_end(void)
 {
     stage at;
@@ -586,7 +610,8 @@ static void *take_one(void *argument)
     return rc_pool_take(pool, worker);
 }
 
-/* A worker without a task stays as long as another has one, which may make more; it is woken for that, and to end. */
+/* A worker without a task stays as long as another has one, which may make more; it is woken for
+ * that, and to end. */
 static void stop_keeps_workers_until_the_last_task(void)
 {
     for (int more = 0; more <= 1; more++) {
@@ -611,7 +636,8 @@ static void stop_keeps_workers_until_the_last_task(void)
     }
 }
 
-/* What is scheduled is outstanding from the same moment on; a second call, a shared lane or a stopped pool schedule nothing. */
+/* What is scheduled is outstanding from the same moment on; a second call, a shared lane or a
+ * stopped pool schedule nothing. */
 static void scheduling_counts_at_once(void)
 {
     stage at;
@@ -638,7 +664,8 @@ static void lanes_are_yielded_where_workers_are_short(void)
     stage at;
     stage_open(&at, 2, 1);
     push(&at, &at.topic[0]);
-    for (int worker = 0; worker < 2; worker++) { /* both get stuck in subscriptions of the same topic */
+    /* both get stuck in subscriptions of the same topic */
+    for (int worker = 0; worker < 2; worker++) {
         CHECK(take(&at, worker) == &at.topic[0]);
         CHECK(!rc_pool_short_of_workers(&at.pool));
         begin(&at, worker, worker);
@@ -670,7 +697,7 @@ static void single_worker_is_not_split(void)
     stage_close(&at);
 }
 
-/* --- who may wait for room inside a handler ------------------------------------------------------------------ */
+/* --- who may wait for room inside a handler --------------------------------------------------- */
 
 /* Not for room that its own subscription has to make. */
 static void may_not_wait_for_itself(void)
@@ -711,7 +738,8 @@ static void may_wait_for_others(void)
     stage_close(&at);
 }
 
-/* Not in a circle: each of `number` workers waits for room that the next has to make; the last is refused. */
+/* Not in a circle: each of `number` workers waits for room that the next has to make; the last is
+ * refused. */
 static void may_not_wait_in_a_circle(void)
 {
     for (int number = 2; number < WORKERS; number++) {
@@ -730,14 +758,16 @@ static void may_not_wait_in_a_circle(void)
         CHECK(rc_pool_may_wait(&at.pool, at.worker[number - 1], &at.ring[0]));
         rc_pool_waited(&at.pool, at.worker[number - 1]);
         rc_u64_store(&at.cursor[0], 0);
-        rc_pool_waited(&at.pool, at.worker[0]); /* or it does not wait any more: the circle is open */
+        /* or it does not wait any more: the circle is open */
+        rc_pool_waited(&at.pool, at.worker[0]);
         CHECK(rc_pool_may_wait(&at.pool, at.worker[number - 1], &at.ring[0]));
         CHECK(!rc_pool_may_wait(&at.pool, at.worker[0], &at.ring[1]));
         stage_close(&at);
     }
 }
 
-/* Not the last worker that could run anything, whatever it waits for: a single worker never waits. */
+/* Not the last worker that could run anything, whatever it waits for: a single worker never waits.
+ */
 static void last_worker_may_not_wait(void)
 {
     for (uint32_t workers = 1; workers <= 3; workers++) {
@@ -748,7 +778,9 @@ static void last_worker_may_not_wait(void)
             push(&at, &at.topic[each]);
             take(&at, each);
             begin(&at, each, each);
-            CHECK_EQUAL(rc_pool_may_wait(&at.pool, at.worker[each], &at.ring[5]), each + 1 < workers);
+            CHECK_EQUAL(
+                rc_pool_may_wait(&at.pool, at.worker[each], &at.ring[5]), each + 1 < workers
+            );
         }
         stage_close(&at);
     }
@@ -769,7 +801,8 @@ static void may_not_wait_outside_a_turn(void)
     stage_close(&at);
 }
 
-/* Workers that wait do not keep the lanes from being run: the room that they wait for may have to be made there. */
+/* Workers that wait do not keep the lanes from being run: the room that they wait for may have to
+ * be made there. */
 static void waiting_leaves_workers_to_the_lanes(void)
 {
     stage at;
@@ -786,8 +819,8 @@ static void waiting_leaves_workers_to_the_lanes(void)
     stage_close(&at);
 }
 
-/* Whoever is refused or not is decided quickly, also where many wait for many: layers of workers, each of them
- * serving one ring of its layer and waiting for that of the next. */
+/* Whoever is refused or not is decided quickly, also where many wait for many: layers of workers,
+ * each of them serving one ring of its layer and waiting for that of the next. */
 static void deciding_takes_no_time(void)
 {
     enum { LAYERS = 16, WIDTH = 3, MANY = LAYERS * WIDTH + 2 };
@@ -810,7 +843,8 @@ static void deciding_takes_no_time(void)
         rc_turn_begin(worker, &lanes[number], &rings[layer], &cursors[number]);
         CHECK(rc_pool_may_wait(&pool, worker, &rings[layer + 1]));
     }
-    /* the last one serves nobody's ring and waits for the first layer: it may, and has to look at them all */
+    /* the last one serves nobody's ring and waits for the first layer: it may, and has to look at
+     * them all */
     rc_turn_begin(worker, &lanes[MANY - 2], &rings[LAYERS], &cursors[MANY - 2]);
     rc_u64_store(&cursors[MANY - 2], 1);
     began = nanoseconds_now();
@@ -820,7 +854,7 @@ static void deciding_takes_no_time(void)
     rc_pool_destroy(&pool);
 }
 
-/* --- interleavings: what two threads at once may and may not see ------------------------------------------------ */
+/* --- interleavings: what two threads at once may and may not see ------------------------------ */
 
 typedef struct interleaving {
     rc_pool pool;
@@ -845,9 +879,9 @@ static void *cancel_again_and_again(void *argument)
     return NULL;
 }
 
-/* A cancel changes how far a subscription may go and calls for attention, while the worker lowers an older call.
- *   acceptable: the worker reads the new end, or is still called
- *   forbidden:  it reads the old end, and the call is gone */
+/* A cancel changes how far a subscription may go and calls for attention, while the worker lowers
+ * an older call. acceptable: the worker reads the new end, or is still called forbidden:  it reads
+ * the old end, and the call is gone */
 static void run_cancel_beside(int begins)
 {
     static interleaving test;
@@ -909,12 +943,14 @@ static void *take_turns(void *argument)
             race->guarded++;
             if (rc_task_now(&race->lane) != RC_SHARED) continue; /* runs beside us in its lane */
             race->lane_guarded++;
-            atomic_fetch_sub_explicit(&race->holders, 1, memory_order_relaxed); /* from here the topic may go */
+            /* from here the topic may go */
+            atomic_fetch_sub_explicit(&race->holders, 1, memory_order_relaxed);
             rc_turn_begin(worker, &race->lane, &race->ring, &race->cursor);
             atomic_fetch_add_explicit(&race->turns, 1, memory_order_relaxed);
             for (int spins = turn % 4 * 50; spins > 0; spins--) rc_cpu_relax();
             split = rc_turn_end(&race->pool, worker);
-            if (!split) CHECK_EQUAL(atomic_fetch_add_explicit(&race->holders, 1, memory_order_relaxed), 0);
+            if (!split)
+                CHECK_EQUAL(atomic_fetch_add_explicit(&race->holders, 1, memory_order_relaxed), 0);
         }
         if (split) {
             CHECK(worker->task == &race->lane);
@@ -938,7 +974,8 @@ static void *take_turns(void *argument)
     return NULL;
 }
 
-/* A split that races with the end of the turn takes all of it or nothing: each token has one holder at any time. */
+/* A split that races with the end of the turn takes all of it or nothing: each token has one holder
+ * at any time. */
 static void split_beside_the_end_of_a_turn(void)
 {
     static split_race race;
@@ -952,7 +989,8 @@ static void split_beside_the_end_of_a_turn(void)
     rc_u32_store(&race.topic.members, 2);
     CHECK(rc_pool_schedule(&race.pool, &race.topic));
     for (int at = 0; at < 2; at++) workers[at] = thread_start(take_turns, &race);
-    for (uint32_t round = 0; rc_u32_load(&race.splits) < 3000 && nanoseconds_now() < deadline; round++) {
+    for (uint32_t round = 0; rc_u32_load(&race.splits) < 3000 && nanoseconds_now() < deadline;
+         round++) {
         rc_u32_store(&race.topic.members, 1 + round % 2); /* 1: looked at and left alone */
         rc_pool_call_attention(&race.pool);
         rc_pool_split_stuck(&race.pool);

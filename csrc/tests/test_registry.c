@@ -25,7 +25,7 @@ static void *both_finds(rc_registry *registry, uint64_t key)
     return found;
 }
 
-/* --- one thread ----------------------------------------------------------------------------------------- */
+/* --- one thread ------------------------------------------------------------------------------- */
 
 /* What was put is found under its key and no other, until it is replaced or removed. */
 static void finds_what_was_put(void)
@@ -59,13 +59,16 @@ static void takes_any_key(void)
     keys[number++] = UINT32_MAX;
     keys[number++] = (uint64_t)(uintptr_t)&registry;
     CHECK(rc_registry_init(&registry) == 0);
-    for (uint64_t at = 0; at < number; at++) CHECK(rc_registry_put(&registry, keys[at], &topics[at]) == 0);
+    for (uint64_t at = 0; at < number; at++)
+        CHECK(rc_registry_put(&registry, keys[at], &topics[at]) == 0);
     for (uint64_t at = 0; at < number; at++) CHECK(both_finds(&registry, keys[at]) == &topics[at]);
-    for (uint64_t at = 0; at < number; at++) CHECK(rc_registry_remove(&registry, keys[at]) == &topics[at]);
+    for (uint64_t at = 0; at < number; at++)
+        CHECK(rc_registry_remove(&registry, keys[at]) == &topics[at]);
     rc_registry_destroy(&registry);
 }
 
-/* While a writer is at work a find reports a miss, of what is there too: it may be about to move. */
+/* While a writer is at work a find reports a miss, of what is there too: it may be about to move.
+ */
 static void finds_nothing_while_a_writer_is_at_work(void)
 {
     rc_registry registry;
@@ -96,7 +99,8 @@ static void grows_and_keeps_all(void)
         CHECK(rc_registry_put(&registry, at + 1, &topics[at]) == 0);
         CHECK(count(&registry) * 2 <= capacity(&registry));
         if (at % 97 == 0)
-            for (uint64_t before = 0; before <= at; before++) CHECK(both_finds(&registry, before + 1) == &topics[before]);
+            for (uint64_t before = 0; before <= at; before++)
+                CHECK(both_finds(&registry, before + 1) == &topics[before]);
     }
     for (uint64_t at = 0; at < MANY; at++) CHECK(both_finds(&registry, at + 1) == &topics[at]);
     CHECK(both_finds(&registry, MANY + 1) == NULL);
@@ -128,7 +132,8 @@ static void keys_at_home(const rc_registry *registry, uint64_t home, uint64_t *k
         if (rc_registry_hash(table, key) == home) keys[--wanted] = key;
 }
 
-/* Keys that collide are all found, also past the table's end, and removing any of them in any order leaves the others. */
+/* Keys that collide are all found, also past the table's end, and removing any of them in any order
+ * leaves the others. */
 static void removal_closes_the_gap(void)
 {
     enum { KEYS = 4, ORDERS = 24 };
@@ -147,7 +152,8 @@ static void removal_closes_the_gap(void)
                     keys[1] = others[0];
                     keys[2] = others[1];
                 }
-                for (int at = 0; at < KEYS; at++) CHECK(rc_registry_put(&registry, keys[at], &topics[at]) == 0);
+                for (int at = 0; at < KEYS; at++)
+                    CHECK(rc_registry_put(&registry, keys[at], &topics[at]) == 0);
                 CHECK_EQUAL(capacity(&registry), 8);
                 for (int number = KEYS, code = order; number > 0; number--) {
                     int which = code % number, gone = left[which];
@@ -194,18 +200,20 @@ static void agrees_with_a_plain_array(void)
     }
 }
 
-/* --- readers beside writers ---------------------------------------------------------------------------------- */
+/* --- readers beside writers ------------------------------------------------------------------- */
 
 enum { STABLE = 20, VOLATILE = 40, READERS = 2 };
 
 typedef struct shared_registry {
     rc_registry registry;
     topic stable[STABLE];
-    topic *made; /* of the writer, one for each step: plain fields, handed over by the registry alone */
+    topic *made; /* of the writer, one for each step: plain fields, handed over by the registry
+                    alone */
     uint64_t steps;
-    uint64_t keys; /* the volatile keys; the more, the more it grows */
-    rc_u64 put_begun[VOLATILE];      /* the step of the last put of that key that has begun */
-    rc_u64 remove_done[VOLATILE];    /* the last put of that key whose removal or replacement has ended */
+    uint64_t keys;              /* the volatile keys; the more, the more it grows */
+    rc_u64 put_begun[VOLATILE]; /* the step of the last put of that key that has begun */
+    rc_u64
+        remove_done[VOLATILE]; /* the last put of that key whose removal or replacement has ended */
     rc_u32 over;
     rc_u64 hits, misses;
 } shared_registry;
@@ -222,7 +230,8 @@ static void *read_while_written(void *argument)
         topic *found = rc_registry_find(&shared->registry, stable_key(at));
         hits += found != NULL;
         misses += found == NULL;
-        if (found == NULL) found = rc_registry_find_locked(&shared->registry, stable_key(at)); /* never misses */
+        /* never misses */
+        if (found == NULL) found = rc_registry_find_locked(&shared->registry, stable_key(at));
         CHECK(found == &shared->stable[at]);
         CHECK_EQUAL(found->key, stable_key(at));
 
@@ -235,7 +244,8 @@ static void *read_while_written(void *argument)
             CHECK_EQUAL(found->key, volatile_key(at)); /* of that key, */
             CHECK(found->step > gone);                 /* not gone before the call, */
             CHECK(found->step <= rc_u64_load_seq(&shared->put_begun[at])); /* not from after it, */
-            CHECK(found->step >= last[at]);            /* and not older than what this reader saw before */
+            /* and not older than what this reader saw before */
+            CHECK(found->step >= last[at]);
             last[at] = found->step;
         }
     } while (!rc_u32_load(&shared->over));
@@ -257,7 +267,9 @@ static void write_volatile(shared_registry *shared)
             if (now[at] != 0) rc_u64_store_seq(&shared->remove_done[at], now[at]);
             now[at] = step;
         } else {
-            CHECK(rc_registry_remove(&shared->registry, volatile_key(at)) == &shared->made[now[at]]);
+            CHECK(
+                rc_registry_remove(&shared->registry, volatile_key(at)) == &shared->made[now[at]]
+            );
             rc_u64_store_seq(&shared->remove_done[at], now[at]);
             now[at] = 0;
         }
@@ -279,17 +291,22 @@ static void run_readers(uint64_t steps, uint64_t keys)
         CHECK(rc_registry_put(&shared.registry, stable_key(at), &shared.stable[at]) == 0);
     }
     /* even, as between two changes; it wraps soon */
-    rc_u64_store(&atomic_load_explicit(&shared.registry.table, memory_order_relaxed)->version, UINT64_MAX - 2001);
+    rc_u64_store(
+        &atomic_load_explicit(&shared.registry.table, memory_order_relaxed)->version,
+        UINT64_MAX - 2001
+    );
     for (int at = 0; at < READERS; at++) readers[at] = thread_start(read_while_written, &shared);
     write_volatile(&shared);
     rc_u32_store(&shared.over, 1);
     for (int at = 0; at < READERS; at++) thread_join(readers[at]);
-    CHECK(rc_u64_load(&shared.hits) > 0 || rc_u64_load(&shared.misses) < 100); /* where readers hardly came to run */
+    /* where readers hardly came to run */
+    CHECK(rc_u64_load(&shared.hits) > 0 || rc_u64_load(&shared.misses) < 100);
     rc_registry_destroy(&shared.registry);
     free(shared.made);
 }
 
-/* A hit beside a writer is what was registered for that very key during the call; find_locked misses nothing. */
+/* A hit beside a writer is what was registered for that very key during the call; find_locked
+ * misses nothing. */
 static void hits_are_right_beside_a_writer(void) { run_readers(60000, 12); }
 
 /* The same in a table as small and as full as it gets, where each removal moves entries. */
@@ -316,7 +333,8 @@ static void *put_and_remove_own(void *argument)
             CHECK(rc_registry_put(mine->registry, mine->first + at, &some) == 0);
             CHECK(rc_registry_find_locked(mine->registry, mine->first + at) == &some);
         }
-        for (uint64_t at = 0; at < KEYS; at++) CHECK(rc_registry_remove(mine->registry, mine->first + at) == &some);
+        for (uint64_t at = 0; at < KEYS; at++)
+            CHECK(rc_registry_remove(mine->registry, mine->first + at) == &some);
     }
     return NULL;
 }

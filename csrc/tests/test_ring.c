@@ -8,9 +8,10 @@
 
 enum { PAGE = RC_PAGE_SLOTS };
 
-/* --- one thread ----------------------------------------------------------------------------------------- */
+/* --- one thread ------------------------------------------------------------------------------- */
 
-/* Events of the tests with one thread are numbers: the position they should have, and one more (NULL is none). */
+/* Events of the tests with one thread are numbers: the position they should have, and one more
+ * (NULL is none). */
 static void *numbered(uint64_t position) { return (void *)(uintptr_t)(position + 1); }
 
 static void ring_init(rc_ring *ring, uint64_t max_queue, uint64_t reserve, uint64_t start)
@@ -56,120 +57,151 @@ static int attached_pages(const rc_ring *ring)
     return count;
 }
 
-static int has_spare(const rc_ring *ring) { return atomic_load_explicit(&ring->spare, memory_order_relaxed) != NULL; }
+static int has_spare(const rc_ring *ring)
+{
+    return atomic_load_explicit(&ring->spare, memory_order_relaxed) != NULL;
+}
 
-static const uint64_t limits[] = {1, 2, 3, 10, PAGE - 1, PAGE, PAGE + 1, 3 * PAGE - 1, 3 * PAGE, 3 * PAGE + 1};
+static const uint64_t limits[] = {1,        2,           3,        10,
+                                  PAGE - 1, PAGE,        PAGE + 1, 3 * PAGE - 1,
+                                  3 * PAGE, 3 * PAGE + 1};
 static const uint64_t starts[] = {
-    0, 1, PAGE - 1, PAGE, PAGE + 1, 8 * PAGE - 1, (UINT64_C(1) << 32) - 3, (UINT64_C(1) << 62) - 2 * PAGE - 1,
-    (UINT64_C(1) << 62) - 1, UINT64_C(1) << 62, (UINT64_C(1) << 62) + PAGE - 1, RC_RING_CLOSED - 100 * PAGE - 1,
+    0,
+    1,
+    PAGE - 1,
+    PAGE,
+    PAGE + 1,
+    8 * PAGE - 1,
+    (UINT64_C(1) << 32) - 3,
+    (UINT64_C(1) << 62) - 2 * PAGE - 1,
+    (UINT64_C(1) << 62) - 1,
+    UINT64_C(1) << 62,
+    (UINT64_C(1) << 62) + PAGE - 1,
+    RC_RING_CLOSED - 100 * PAGE - 1,
 };
 #define EACH(index, array) (size_t index = 0; index < sizeof(array) / sizeof(array)[0]; index++)
 
 /* Exactly max_queue events may wait, whatever max_queue is and wherever the positions stand. */
 static void holds_exactly_max_queue(void)
 {
-    for EACH(limit, limits)
-        for EACH(start, starts) {
-            rc_ring ring;
-            ring_init(&ring, limits[limit], 0, starts[start]);
-            for (int lap = 0; lap < 3; lap++) {
-                for (uint64_t count = 0; count < limits[limit]; count++) CHECK_EQUAL(put(&ring, ring.max_queue), RC_CLAIMED);
-                CHECK_EQUAL(put(&ring, ring.max_queue), RC_FULL);
-                CHECK_EQUAL(put(&ring, ring.max_queue), RC_FULL);
-                CHECK_EQUAL(rc_ring_tail(&ring) - rc_ring_gate(&ring), limits[limit]);
-                take_all(&ring);
+    for
+        EACH(limit, limits)
+        for
+            EACH(start, starts)
+            {
+                rc_ring ring;
+                ring_init(&ring, limits[limit], 0, starts[start]);
+                for (int lap = 0; lap < 3; lap++) {
+                    for (uint64_t count = 0; count < limits[limit]; count++)
+                        CHECK_EQUAL(put(&ring, ring.max_queue), RC_CLAIMED);
+                    CHECK_EQUAL(put(&ring, ring.max_queue), RC_FULL);
+                    CHECK_EQUAL(put(&ring, ring.max_queue), RC_FULL);
+                    CHECK_EQUAL(rc_ring_tail(&ring) - rc_ring_gate(&ring), limits[limit]);
+                    take_all(&ring);
+                }
+                rc_ring_destroy(&ring);
             }
-            rc_ring_destroy(&ring);
-        }
 }
 
 /* Each event taken makes room for one more: a full ring stays usable at its limit for many laps. */
 static void room_comes_back_one_by_one(void)
 {
-    for EACH(limit, limits)
-        for EACH(start, starts) {
-            rc_ring ring;
-            ring_init(&ring, limits[limit], 0, starts[start]);
-            while (put(&ring, ring.max_queue) == RC_CLAIMED) continue;
-            for (int step = 0; step < 5 * PAGE; step++) {
-                take(&ring, 1);
-                CHECK_EQUAL(put(&ring, ring.max_queue), RC_CLAIMED);
-                CHECK_EQUAL(put(&ring, ring.max_queue), RC_FULL);
+    for
+        EACH(limit, limits)
+        for
+            EACH(start, starts)
+            {
+                rc_ring ring;
+                ring_init(&ring, limits[limit], 0, starts[start]);
+                while (put(&ring, ring.max_queue) == RC_CLAIMED) continue;
+                for (int step = 0; step < 5 * PAGE; step++) {
+                    take(&ring, 1);
+                    CHECK_EQUAL(put(&ring, ring.max_queue), RC_CLAIMED);
+                    CHECK_EQUAL(put(&ring, ring.max_queue), RC_FULL);
+                }
+                take_all(&ring);
+                rc_ring_destroy(&ring);
             }
-            take_all(&ring);
-            rc_ring_destroy(&ring);
-        }
 }
 
-/* Claims that name the reserve go past max_queue, by exactly the reserve; the others stay refused. */
+/* Claims that name the reserve go past max_queue, by exactly the reserve; the others stay refused.
+ */
 static void reserve_is_beyond_max_queue(void)
 {
-    for EACH(limit, limits)
-        for EACH(start, starts) {
-            rc_ring ring;
-            uint64_t reserve = limits[(limit + start) % 10];
-            ring_init(&ring, limits[limit], reserve, starts[start]);
-            for (int lap = 0; lap < 3; lap++) {
-                while (put(&ring, ring.max_queue) == RC_CLAIMED) continue;
-                for (uint64_t count = 0; count < reserve; count++) {
+    for
+        EACH(limit, limits)
+        for
+            EACH(start, starts)
+            {
+                rc_ring ring;
+                uint64_t reserve = limits[(limit + start) % 10];
+                ring_init(&ring, limits[limit], reserve, starts[start]);
+                for (int lap = 0; lap < 3; lap++) {
+                    while (put(&ring, ring.max_queue) == RC_CLAIMED) continue;
+                    for (uint64_t count = 0; count < reserve; count++) {
+                        CHECK_EQUAL(put(&ring, ring.max_queue), RC_FULL);
+                        CHECK_EQUAL(put(&ring, ring.max_queue + reserve), RC_CLAIMED);
+                    }
+                    CHECK_EQUAL(put(&ring, ring.max_queue + reserve), RC_FULL);
+                    take(&ring, reserve);
+                    /* back at max_queue, no room yet */
                     CHECK_EQUAL(put(&ring, ring.max_queue), RC_FULL);
-                    CHECK_EQUAL(put(&ring, ring.max_queue + reserve), RC_CLAIMED);
+                    take(&ring, 1);
+                    CHECK_EQUAL(put(&ring, ring.max_queue), RC_CLAIMED);
+                    take_all(&ring);
                 }
-                CHECK_EQUAL(put(&ring, ring.max_queue + reserve), RC_FULL);
-                take(&ring, reserve);
-                CHECK_EQUAL(put(&ring, ring.max_queue), RC_FULL); /* back at max_queue, no room yet */
-                take(&ring, 1);
-                CHECK_EQUAL(put(&ring, ring.max_queue), RC_CLAIMED);
-                take_all(&ring);
+                rc_ring_destroy(&ring);
             }
-            rc_ring_destroy(&ring);
-        }
 }
 
 /* A closed ring refuses every claim, full or not, and still gives what it had accepted. */
 static void closed_refuses_claims(void)
 {
-    for EACH(start, starts)
-        for (uint64_t waiting = 0; waiting <= 3; waiting++) {
-            rc_ring ring;
-            uint64_t tail = starts[start] + waiting;
-            ring_init(&ring, 3, 2, starts[start]);
-            for (uint64_t count = 0; count < waiting; count++) CHECK_EQUAL(put(&ring, 3), RC_CLAIMED);
-            rc_ring_close(&ring);
-            rc_ring_close(&ring); /* idempotent */
-            CHECK_EQUAL(put(&ring, 3), RC_CLOSED);
-            CHECK_EQUAL(put(&ring, 5), RC_CLOSED);
-            CHECK_EQUAL(rc_ring_tail(&ring), tail);
-            CHECK_EQUAL(rc_ring_published(&ring, starts[start], PAGE), tail);
-            take_all(&ring);
-            CHECK_EQUAL(put(&ring, 5), RC_CLOSED);
-            rc_ring_destroy(&ring);
-        }
-}
-
-/* Positions go up to the closed bit, and a ring that stands right before it works and closes as any other. */
-static void serves_up_to_the_last_position(void)
-{
-    for EACH(limit, limits) {
-        const uint64_t last = RC_RING_CLOSED - 1, count = 3 * limits[limit] + 2 * PAGE;
+    for
+        EACH(start, starts)
+    for (uint64_t waiting = 0; waiting <= 3; waiting++) {
         rc_ring ring;
-        ring_init(&ring, limits[limit], 0, last - count);
-        for (uint64_t step = 0; step < count; step++) {
-            CHECK_EQUAL(put(&ring, ring.max_queue), RC_CLAIMED);
-            if (rc_ring_tail(&ring) - rc_ring_gate(&ring) == limits[limit]) {
-                CHECK_EQUAL(put(&ring, ring.max_queue), RC_FULL);
-                take(&ring, 1 + step % limits[limit]);
-            }
-        }
-        CHECK_EQUAL(rc_ring_tail(&ring), last);
+        uint64_t tail = starts[start] + waiting;
+        ring_init(&ring, 3, 2, starts[start]);
+        for (uint64_t count = 0; count < waiting; count++) CHECK_EQUAL(put(&ring, 3), RC_CLAIMED);
         rc_ring_close(&ring);
-        CHECK_EQUAL(put(&ring, ring.max_queue), RC_CLOSED);
-        CHECK_EQUAL(rc_ring_tail(&ring), last);
-        CHECK_EQUAL(rc_ring_published(&ring, rc_ring_gate(&ring), UINT64_MAX), last);
+        rc_ring_close(&ring); /* idempotent */
+        CHECK_EQUAL(put(&ring, 3), RC_CLOSED);
+        CHECK_EQUAL(put(&ring, 5), RC_CLOSED);
+        CHECK_EQUAL(rc_ring_tail(&ring), tail);
+        CHECK_EQUAL(rc_ring_published(&ring, starts[start], PAGE), tail);
         take_all(&ring);
-        CHECK_EQUAL(put(&ring, ring.max_queue), RC_CLOSED);
+        CHECK_EQUAL(put(&ring, 5), RC_CLOSED);
         rc_ring_destroy(&ring);
     }
+}
+
+/* Positions go up to the closed bit, and a ring that stands right before it works and closes as any
+ * other. */
+static void serves_up_to_the_last_position(void)
+{
+    for
+        EACH(limit, limits)
+        {
+            const uint64_t last = RC_RING_CLOSED - 1, count = 3 * limits[limit] + 2 * PAGE;
+            rc_ring ring;
+            ring_init(&ring, limits[limit], 0, last - count);
+            for (uint64_t step = 0; step < count; step++) {
+                CHECK_EQUAL(put(&ring, ring.max_queue), RC_CLAIMED);
+                if (rc_ring_tail(&ring) - rc_ring_gate(&ring) == limits[limit]) {
+                    CHECK_EQUAL(put(&ring, ring.max_queue), RC_FULL);
+                    take(&ring, 1 + step % limits[limit]);
+                }
+            }
+            CHECK_EQUAL(rc_ring_tail(&ring), last);
+            rc_ring_close(&ring);
+            CHECK_EQUAL(put(&ring, ring.max_queue), RC_CLOSED);
+            CHECK_EQUAL(rc_ring_tail(&ring), last);
+            CHECK_EQUAL(rc_ring_published(&ring, rc_ring_gate(&ring), UINT64_MAX), last);
+            take_all(&ring);
+            CHECK_EQUAL(put(&ring, ring.max_queue), RC_CLOSED);
+            rc_ring_destroy(&ring);
+        }
 }
 
 /* A ring that never saw an event has allocated nothing, closed or not. */
@@ -185,7 +217,8 @@ static void allocates_at_the_first_claim(void)
     rc_ring_destroy(&ring);
 }
 
-/* A large limit takes no memory as long as little is waiting: of the table of pages only what is used is touched. */
+/* A large limit takes no memory as long as little is waiting: of the table of pages only what is
+ * used is touched. */
 static void a_look_says_what_a_claim_would_come_to(void)
 {
     for (size_t start = 0; start < sizeof starts / sizeof *starts; start++) {
@@ -214,7 +247,8 @@ static void large_limit_takes_no_memory(void)
     getrusage(RUSAGE_SELF, &before);
     CHECK_EQUAL(put(&ring, ring.max_queue), RC_CLAIMED);
     getrusage(RUSAGE_SELF, &after);
-#if defined(__GLIBC__) && !defined(SANITIZED) /* sanitizers touch it all, and so do some other C libraries */
+#if defined(__GLIBC__) && \
+    !defined(SANITIZED) /* sanitizers touch it all, and so do some other C libraries */
     CHECK(after.ru_maxrss - before.ru_maxrss < 8 * 1024); /* KiB */
 #endif
     take_all(&ring);
@@ -224,19 +258,23 @@ static void large_limit_takes_no_memory(void)
 /* The table has a page more than the limit covers, and a power of two of them (invariant 3). */
 static void has_a_page_more_than_the_limit(void)
 {
-    for EACH(limit, limits)
-        for EACH(reserve, limits) {
-            rc_ring ring;
-            uint64_t count;
-            ring_init(&ring, limits[limit], limits[reserve], 0);
-            count = ring.page_mask + 1;
-            CHECK((count & ring.page_mask) == 0);
-            CHECK((count - 1) * PAGE >= limits[limit] + limits[reserve]);
-            rc_ring_destroy(&ring);
-        }
+    for
+        EACH(limit, limits)
+        for
+            EACH(reserve, limits)
+            {
+                rc_ring ring;
+                uint64_t count;
+                ring_init(&ring, limits[limit], limits[reserve], 0);
+                count = ring.page_mask + 1;
+                CHECK((count & ring.page_mask) == 0);
+                CHECK((count - 1) * PAGE >= limits[limit] + limits[reserve]);
+                rc_ring_destroy(&ring);
+            }
 }
 
-/* With little waiting the ring keeps to two pages, the one in use and the spare, for any number of laps. */
+/* With little waiting the ring keeps to two pages, the one in use and the spare, for any number of
+ * laps. */
 static void little_waiting_uses_two_pages(void)
 {
     rc_ring ring;
@@ -253,43 +291,50 @@ static void little_waiting_uses_two_pages(void)
 /* A burst takes as many pages as it needs and gives all but the spare back. */
 static void burst_gives_its_pages_back(void)
 {
-    for EACH(start, starts) {
-        rc_ring ring;
-        uint64_t pages = (starts[start] + 10 * PAGE - 1) / PAGE - starts[start] / PAGE + 1;
-        ring_init(&ring, 50000, 0, starts[start]);
-        for (int burst = 0; burst < 3; burst++) {
-            for (int count = 0; count < 10 * PAGE; count++) CHECK_EQUAL(put(&ring, ring.max_queue), RC_CLAIMED);
-            CHECK_EQUAL(attached_pages(&ring), pages);
-            take_all(&ring);
-            CHECK(attached_pages(&ring) <= 1);
-            CHECK(has_spare(&ring));
+    for
+        EACH(start, starts)
+        {
+            rc_ring ring;
+            uint64_t pages = (starts[start] + 10 * PAGE - 1) / PAGE - starts[start] / PAGE + 1;
+            ring_init(&ring, 50000, 0, starts[start]);
+            for (int burst = 0; burst < 3; burst++) {
+                for (int count = 0; count < 10 * PAGE; count++)
+                    CHECK_EQUAL(put(&ring, ring.max_queue), RC_CLAIMED);
+                CHECK_EQUAL(attached_pages(&ring), pages);
+                take_all(&ring);
+                CHECK(attached_pages(&ring) <= 1);
+                CHECK(has_spare(&ring));
+            }
+            rc_ring_destroy(&ring);
         }
-        rc_ring_destroy(&ring);
-    }
 }
 
 /* The published prefix ends at the first position that is claimed and not published yet. */
 static void published_ends_at_a_hole(void)
 {
-    for EACH(start, starts) {
-        rc_ring ring;
-        rc_slot *slots[3];
-        uint64_t first = starts[start];
-        ring_init(&ring, 10, 0, first);
-        for (int at = 0; at < 3; at++) CHECK_EQUAL(rc_ring_claim(&ring, 10, &slots[at]), RC_CLAIMED);
-        CHECK_EQUAL(rc_ring_published(&ring, first, 10), first);
-        rc_ring_publish(slots[2], numbered(first + 2));
-        rc_ring_publish(slots[1], numbered(first + 1));
-        CHECK_EQUAL(rc_ring_published(&ring, first, 10), first);
-        CHECK_EQUAL(rc_ring_published(&ring, first + 1, 10), first + 3);
-        rc_ring_publish(slots[0], numbered(first));
-        CHECK_EQUAL(rc_ring_published(&ring, first, 10), first + 3);
-        CHECK_EQUAL(rc_ring_published(&ring, first, 2), first + 2); /* at most what was asked for */
-        CHECK_EQUAL(rc_ring_published(&ring, first, 0), first);
-        rc_ring_await_event(&ring, first); /* returns at once */
-        take_all(&ring);
-        rc_ring_destroy(&ring);
-    }
+    for
+        EACH(start, starts)
+        {
+            rc_ring ring;
+            rc_slot *slots[3];
+            uint64_t first = starts[start];
+            ring_init(&ring, 10, 0, first);
+            for (int at = 0; at < 3; at++)
+                CHECK_EQUAL(rc_ring_claim(&ring, 10, &slots[at]), RC_CLAIMED);
+            CHECK_EQUAL(rc_ring_published(&ring, first, 10), first);
+            rc_ring_publish(slots[2], numbered(first + 2));
+            rc_ring_publish(slots[1], numbered(first + 1));
+            CHECK_EQUAL(rc_ring_published(&ring, first, 10), first);
+            CHECK_EQUAL(rc_ring_published(&ring, first + 1, 10), first + 3);
+            rc_ring_publish(slots[0], numbered(first));
+            CHECK_EQUAL(rc_ring_published(&ring, first, 10), first + 3);
+            /* at most what was asked for */
+            CHECK_EQUAL(rc_ring_published(&ring, first, 2), first + 2);
+            CHECK_EQUAL(rc_ring_published(&ring, first, 0), first);
+            rc_ring_await_event(&ring, first); /* returns at once */
+            take_all(&ring);
+            rc_ring_destroy(&ring);
+        }
 }
 
 /* A run of slots that stand side by side ends with its page. */
@@ -304,17 +349,22 @@ static void run_ends_with_the_page(void)
     CHECK_EQUAL(rc_ring_run((UINT64_C(1) << 62) - 2, (UINT64_C(1) << 62) + 2), 2);
 }
 
-/* A producer whose position is out of date is told to try again, and harms nothing even where it attaches a page. */
+/* A producer whose position is out of date is told to try again, and harms nothing even where it
+ * attaches a page. */
 static void stale_producer_is_harmless(void)
 {
     rc_ring ring;
     ring_init(&ring, 2 * PAGE, 0, 0);
-    for (int count = 0; count < 3 * PAGE / 2; count++) CHECK_EQUAL(put(&ring, ring.max_queue), RC_CLAIMED);
+    for (int count = 0; count < 3 * PAGE / 2; count++)
+        CHECK_EQUAL(put(&ring, ring.max_queue), RC_CLAIMED);
     take(&ring, PAGE);
-    CHECK_EQUAL(rc_ring_claim_slow(&ring, 3, ring.max_queue), RC_CLAIMED); /* the gate has passed it */
-    CHECK_EQUAL(rc_ring_claim_slow(&ring, PAGE + 1, ring.max_queue), RC_CLAIMED); /* claimed by another meanwhile */
+    /* the gate has passed it */
+    CHECK_EQUAL(rc_ring_claim_slow(&ring, 3, ring.max_queue), RC_CLAIMED);
+    /* claimed by another meanwhile */
+    CHECK_EQUAL(rc_ring_claim_slow(&ring, PAGE + 1, ring.max_queue), RC_CLAIMED);
     CHECK_EQUAL(attached_pages(&ring), 1);
-    CHECK_EQUAL(rc_ring_claim_slow(&ring, 2 * PAGE + 5, ring.max_queue), RC_CLAIMED); /* a page ahead of the tail */
+    /* a page ahead of the tail */
+    CHECK_EQUAL(rc_ring_claim_slow(&ring, 2 * PAGE + 5, ring.max_queue), RC_CLAIMED);
     CHECK_EQUAL(attached_pages(&ring), 2);
     for (int step = 0; step < 9 * PAGE; step++) {
         CHECK_EQUAL(put(&ring, ring.max_queue), RC_CLAIMED);
@@ -324,7 +374,8 @@ static void stale_producer_is_harmless(void)
     rc_ring_destroy(&ring);
 }
 
-/* The gate as producers last saw it may go back to an older value: claims then look again, and stay exact. */
+/* The gate as producers last saw it may go back to an older value: claims then look again, and stay
+ * exact. */
 static void old_gate_seen_is_harmless(void)
 {
     rc_ring ring;
@@ -334,13 +385,15 @@ static void old_gate_seen_is_harmless(void)
         while (put(&ring, 10) == RC_CLAIMED) continue;
         CHECK_EQUAL(rc_ring_tail(&ring) - gate, 10);
         take(&ring, 1 + step % 10);
-        atomic_store_explicit(&ring.gate_seen, gate, memory_order_release); /* what a slow producer may do */
+        /* what a slow producer may do */
+        atomic_store_explicit(&ring.gate_seen, gate, memory_order_release);
     }
     take_all(&ring);
     rc_ring_destroy(&ring);
 }
 
-/* Waiting for the gate returns at once where it has moved or the ring is closed, and else sleeps. */
+/* Waiting for the gate returns at once where it has moved or the ring is closed, and else sleeps.
+ */
 static void awaits_the_gate(void)
 {
     rc_ring ring;
@@ -357,7 +410,7 @@ static void awaits_the_gate(void)
     rc_ring_destroy(&ring);
 }
 
-/* --- several threads ------------------------------------------------------------------------------------- */
+/* --- several threads -------------------------------------------------------------------------- */
 
 /* An event that tells who published it. Its fields are plain: the ring alone hands them over, and
  * ThreadSanitizer and AddressSanitizer see a reader that is too early or too late. */
@@ -459,7 +512,8 @@ static void *consume(void *argument)
         uint32_t over = rc_u32_load(&all->over); /* read first: nothing is published after it */
         uint64_t end = rc_ring_published(&all->ring, position, 100);
         uint64_t waiting = rc_ring_tail(&all->ring) - rc_ring_gate(&all->ring);
-        CHECK(waiting <= all->ring.max_queue || (int64_t)waiting < 0); /* the gate may be newer than the tail */
+        /* the gate may be newer than the tail */
+        CHECK(waiting <= all->ring.max_queue || (int64_t)waiting < 0);
         if (position == end) {
             if (over && position == rc_ring_tail(&all->ring)) break;
             sched_yield();
@@ -472,7 +526,8 @@ static void *consume(void *argument)
                 event *got = rc_slot_event(slot + at);
                 CHECK_EQUAL(got->magic, MAGIC);
                 CHECK(got->producer < all->producers);
-                CHECK_EQUAL(got->number, me->next[got->producer]); /* none lost, none twice, none overtaken */
+                /* none lost, none twice, none overtaken */
+                CHECK_EQUAL(got->number, me->next[got->producer]);
                 me->next[got->producer]++;
                 me->seen++;
             }
@@ -484,9 +539,12 @@ static void *consume(void *argument)
     return NULL;
 }
 
-/* Runs it and checks that every consumer has seen what was accepted. `close_after`: close when so many were released. */
-static void run_flow(uint32_t producers, uint32_t consumers, uint32_t each, uint64_t max_queue, uint64_t start,
-                     uint64_t close_after)
+/* Runs it and checks that every consumer has seen what was accepted. `close_after`: close when so
+ * many were released. */
+static void run_flow(
+    uint32_t producers, uint32_t consumers, uint32_t each, uint64_t max_queue, uint64_t start,
+    uint64_t close_after
+)
 {
     static flow all;
     pthread_t making[PRODUCERS_MOST], taking[CONSUMERS_MOST];
@@ -502,7 +560,8 @@ static void run_flow(uint32_t producers, uint32_t consumers, uint32_t each, uint
         all.consumer[at].flow = &all;
         rc_u64_store(&all.consumer[at].cursor, start);
     }
-    for (uint32_t at = 0; at < consumers; at++) taking[at] = thread_start(consume, &all.consumer[at]);
+    for (uint32_t at = 0; at < consumers; at++)
+        taking[at] = thread_start(consume, &all.consumer[at]);
     for (uint32_t at = 0; at < producers; at++) {
         all.producer[at].flow = &all;
         all.producer[at].id = at;
@@ -534,14 +593,19 @@ static void run_flow(uint32_t producers, uint32_t consumers, uint32_t each, uint
     rc_ring_destroy(&all.ring);
 }
 
-/* One producer and one consumer, the queue as small as it gets: each event waits for the one before. */
+/* One producer and one consumer, the queue as small as it gets: each event waits for the one
+ * before. */
 static void flows_through_one_slot(void) { run_flow(1, 1, 3000, 1, 0, 0); }
 
-/* Several producers that wait for room in the smallest queue: the park wakes them all, nobody is forgotten. */
+/* Several producers that wait for room in the smallest queue: the park wakes them all, nobody is
+ * forgotten. */
 static void producers_share_one_slot(void) { run_flow(4, 2, 700, 1, PAGE - 1, 0); }
 
 /* A small queue, producers that wait for room most of the time, several cursors. */
-static void small_queue_loses_nothing(void) { run_flow(4, 3, 3000, 7, (UINT64_C(1) << 62) - 5000, 0); }
+static void small_queue_loses_nothing(void)
+{
+    run_flow(4, 3, 3000, 7, (UINT64_C(1) << 62) - 5000, 0);
+}
 
 /* A queue of about a page: pages are attached and detached at every lap by all at once. */
 static void pages_come_and_go(void)
@@ -562,10 +626,12 @@ static void flows_up_to_the_last_position(void)
 /* A queue that never fills: producers run free of the consumers. */
 static void large_queue_loses_nothing(void) { run_flow(4, 2, 9000, 50000, 11, 0); }
 
-/* close in the middle: what was accepted is delivered, and producers that wait for room are let go. */
+/* close in the middle: what was accepted is delivered, and producers that wait for room are let go.
+ */
 static void close_lets_waiting_producers_go(void)
 {
-    for (uint64_t round = 0; round < 25; round++) run_flow(3, 1, UINT32_MAX, 1 + round % 5, round * 100, 1 + round * 7);
+    for (uint64_t round = 0; round < 25; round++)
+        run_flow(3, 1, UINT32_MAX, 1 + round % 5, round * 100, 1 + round * 7);
 }
 
 static void *publish_one(void *argument)
@@ -586,7 +652,8 @@ static void one_move_of_the_gate_wakes_all(void)
         while (rc_u32_load_seq(&ring.room.waiters) < 3) sched_yield();
         take(&ring, 3);
         for (int at = 0; at < 3; at++) thread_join(waiting[at]);
-        for (uint64_t position = 3; position < 6; position++) CHECK(rc_ring_take(&ring, position) == numbered(7));
+        for (uint64_t position = 3; position < 6; position++)
+            CHECK(rc_ring_take(&ring, position) == numbered(7));
         rc_ring_move_gate(&ring, 6);
         rc_ring_destroy(&ring);
     }

@@ -6,7 +6,8 @@
 enum { PUBLISHED = 20 };
 static const int64_t MILLISECOND = 1000000;
 
-/* A topic with one member and PUBLISHED events, whose task the only worker holds. `called` is what the handler does. */
+/* A topic with one member and PUBLISHED events, whose task the only worker holds. `called` is what
+ * the handler does. */
 typedef struct stage {
     rc_member member; /* first: the handler finds its stage */
     rc_topic *topic;
@@ -53,7 +54,8 @@ static int deliver_mail(rc_worker *worker, rc_member *member, rc_span *span)
 
 static void paused(void)
 {
-    CHECK_EQUAL(rc_u32_load(&here.member.running), 0); /* nobody is in the handler: a discarding cancel leaves nothing */
+    /* nobody is in the handler: a discarding cancel leaves nothing */
+    CHECK_EQUAL(rc_u32_load(&here.member.running), 0);
     here.pauses++;
 }
 
@@ -73,7 +75,10 @@ static void set_up_for(size_t record_size, void (*called)(stage *))
     memset(at, 0, sizeof *at);
     CHECK(rc_pool_init(&at->pool, &host, NULL, 2, 0, 1, MILLISECOND, MILLISECOND) == 0);
     at->topic = rc_aligned_zalloc(sizeof *at->topic);
-    CHECK(at->topic != NULL && rc_topic_init(at->topic, &at->pool, &at->pool, 1000, 0, 0, record_size) == 0);
+    CHECK(
+        at->topic != NULL &&
+        rc_topic_init(at->topic, &at->pool, &at->pool, 1000, 0, 0, record_size) == 0
+    );
     at->topic->timing = 1;
     rc_member_init(&at->member, at->topic);
     at->member.max_queue = 1000;
@@ -162,7 +167,9 @@ static void it_does_not_go_beyond_the_end_of_its_member(void)
 static void cancel_in_the_fifth(stage *at)
 {
     if (at->handled != 5) return;
-    rc_u64_store_seq(&at->member.end, rc_u64_load(&at->member.cursor) + rc_u32_load(&at->member.running));
+    rc_u64_store_seq(
+        &at->member.end, rc_u64_load(&at->member.cursor) + rc_u32_load(&at->member.running)
+    );
     rc_pool_call_attention(&at->pool);
 }
 
@@ -183,7 +190,7 @@ static void it_is_cut_at_the_second_look_of_the_watch(void)
     CHECK(!turn(PUBLISHED));
     CHECK_EQUAL(here.handled, RC_TURN_TICKS);
     CHECK_EQUAL(here.pauses, RC_TURN_TICKS);
-    CHECK_EQUAL(here.member.heat, RC_HOT); /* as a slow turn */
+    CHECK_EQUAL(here.member.heat, RC_HOT);       /* as a slow turn */
     CHECK_EQUAL(rc_turn_limit(&here.member), 1); /* so the next turn is one call */
     tear_down();
 }
@@ -250,7 +257,8 @@ static void a_mailbox_is_emptied_and_its_cursor_holds_nothing_back(void)
     for (int number = 0; number < 5; number++) CHECK(rc_mail_put(&here.mail, &here, 1) == NULL);
     CHECK(!turn(2));
     CHECK_EQUAL(here.handled, 2);
-    CHECK_EQUAL(here.last_running, 0); /* else the gate would wait for the handler of a member that drops */
+    /* else the gate would wait for the handler of a member that drops */
+    CHECK_EQUAL(here.last_running, 0);
     CHECK_EQUAL(rc_u64_load(&here.member.high_water), 5);
     CHECK(here.worker->cursor == &rc_nowhere);
     CHECK(!turn(100));
