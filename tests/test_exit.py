@@ -1,11 +1,16 @@
 """Interpreter exit at every stage: what was accepted is delivered in time; nothing crashes, hangs or prints."""
 
 import os
+import signal
 import subprocess
 import sys
+import sysconfig
 import time
 
 import pytest
+
+# Free-threaded Python 3.13 crashes at its end, 1 time in 30, while a daemon thread computes: without Ringcast, too.
+CRASHES = sys.version_info < (3, 14) and sysconfig.get_config_var("Py_GIL_DISABLED")
 
 PRELUDE = """
 import atexit, gc, os, sys, threading, time
@@ -34,9 +39,10 @@ def show(tick):
 def run_to_exit(run_python):
     """Runs a program; gives what it said, line by line. What it logs at its end is given, too."""
 
-    def run(program, before=False, code=0, logged=""):
+    def run(program, before=False, code=0, logged="", or_code=None):
         result = run_python(PRELUDE.replace("BEFORE", repr(before)) + program, timeout=60)
-        assert (result.returncode, result.stderr) == (code, logged)
+        assert result.stderr == logged
+        assert result.returncode in (code, code if or_code is None else or_code)
         return result.stdout.split()
 
     return run
@@ -199,6 +205,7 @@ for number in range(20):
     bus.publish(Tick(number))
 """,
         logged="" if how == "publishes" else undelivered("stuck", 1),  # which ends with a ClosedError
+        or_code=-signal.SIGSEGV if how == "computes" and CRASHES else None,
     )
     assert said == [str(number) for number in range(20)]
     assert time.monotonic() - start < 20
