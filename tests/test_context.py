@@ -2,12 +2,14 @@
 
 import asyncio
 import contextvars
+import decimal
 import threading
+import time
 from dataclasses import dataclass
 
 import pytest
 
-from ringcast import OptionError
+from ringcast import Dispatcher, OptionError
 
 request = contextvars.ContextVar("request", default="none")
 
@@ -173,3 +175,88 @@ def test_an_async_handler_has_it_through_all_its_awaits(make_bus, spawn, context
 def test_other_contexts_are_refused(bus, context):
     with pytest.raises(OptionError):
         bus.subscribe(Tick, lambda tick: None, context=context)
+
+
+# --- the context of a queued handler -------------------------------------------------------------------------------
+
+
+KINDS = {
+    "single": ({}, lambda handler: lambda tick: handler()),
+    "batch": ({"batch": 10}, lambda handler: lambda ticks: [handler() for _ in ticks]),
+    "drops": ({"policy": "drop_oldest"}, lambda handler: lambda tick: handler()),
+    "batch that drops": (
+        {"policy": "drop_oldest", "batch": 10},
+        lambda handler: lambda ticks: [handler() for _ in ticks],
+    ),
+    "guarded": ({"where": lambda tick: True}, lambda handler: lambda tick: handler()),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_queued_handler_keeps_what_it_sets_and_no_other_handler_sees_it(bus, recorder, kind):
+    options, adapt = KINDS[kind]
+
+    def change():
+        recorder(("changer", request.get()))
+        request.set("changed")
+
+    bus.subscribe(Tick, adapt(change), **options)
+    bus.subscribe(Tick, adapt(lambda: recorder(("reader", request.get()))), **options)
+    for number in range(3):
+        bus.publish(Tick(number))
+        assert bus.wait_idle(10)
+    said = recorder.wait_for(6)
+    assert [value for who, value in said if who == "changer"] == ["none", "changed", "changed"]
+    assert [value for who, value in said if who == "reader"] == ["none"] * 3
+
+
+def test_one_handler_does_not_change_the_decimal_context_of_another(bus, recorder):
+    class Round:
+        pass
+
+    before = decimal.getcontext().prec  # this thread has one, which the handlers have copies of
+    bus.subscribe(Round, lambda event: setattr(decimal.getcontext(), "prec", 3))
+    bus.subscribe(Tick, lambda tick: recorder(str(decimal.Decimal("1234.56") * 3)))
+    for event in (Tick(0), Round(), Tick(1)):
+        bus.publish(event)
+        assert bus.wait_idle(10)
+    assert recorder.wait_for(2) == ["3703.68", "3703.68"]
+    assert decimal.getcontext().prec == before
+
+
+def test_a_queued_handler_begins_with_the_context_in_which_it_was_subscribed(bus, recorder):
+    def subscribe():
+        request.set("at subscribe")
+        bus.subscribe(Tick, lambda tick: recorder(request.get()))
+        request.set("later")
+
+    contextvars.copy_context().run(subscribe)
+    bus.publish(Tick(0))
+    assert recorder.wait_for(1) == ["at subscribe"]
+    assert request.get() == "none"
+
+
+def test_a_failure_is_reported_in_the_context_of_its_handler(recorder):
+    with Dispatcher(on_error=lambda failure: recorder(request.get())) as bus:
+
+        def fail(tick: Tick) -> None:
+            request.set("of the handler")
+            raise ValueError
+
+        bus.subscribe(fail)
+        bus.publish(Tick(0))
+        assert recorder.wait_for(1) == ["of the handler"]
+
+
+def test_a_slow_handler_keeps_its_context_from_thread_to_thread(bus, recorder):
+    def handler(tick: Tick) -> None:
+        recorder((threading.get_ident(), request.get()))
+        request.set(str(tick.number))
+        time.sleep(0.005)  # slow: it gets a thread of its own
+
+    bus.subscribe(handler)
+    bus.subscribe(Tick, lambda tick: None)
+    for number in range(10):
+        bus.publish(Tick(number))
+    said = recorder.wait_for(10)
+    assert [value for _, value in said] == ["none", *map(str, range(9))]

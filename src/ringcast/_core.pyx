@@ -104,6 +104,8 @@ cdef extern from "Python.h":
     PyObject *PyList_New(Py_ssize_t) except NULL
     void PyErr_SetObject(PyObject *, PyObject *)
     void PyList_SET_ITEM(PyObject *, Py_ssize_t, PyObject *)
+    int PyContext_Enter(PyObject *)
+    int PyContext_Exit(PyObject *)
 
 cdef extern from "Python.h" nogil:
     const size_t PY_VECTORCALL_ARGUMENTS_OFFSET

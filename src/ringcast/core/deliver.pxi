@@ -1,5 +1,26 @@
 # Deliver: what a turn (csrc/rc_turn.h) calls for a span of events.
 
+cdef bint deliver_in_context(rc_worker *worker, rc_member *sub, rc_span *span) noexcept:
+    """Has the subscription's `deliver` run in the subscription's own context (contextvars). What a handler sets there
+    is there at its next event, and for no other handler that the same thread runs."""
+    cdef Subscription owner = <Subscription>sub.host
+    cdef PyObject *context = <PyObject *>owner.context
+    cdef bint entered = PyContext_Enter(context) == 0, goes_on
+    if not entered:   # another thread is in it: one that a handler has given the context to
+        set_aside_raised("while the context of a handler was entered")
+    goes_on = owner.deliver(worker, sub, span)
+    if entered and PyContext_Exit(context) < 0:   # the handler has returned from inside another one
+        set_aside_raised("while the context of a handler was left")
+    return goes_on
+
+
+cdef void set_aside_raised(str where) noexcept:
+    try:
+        raise_current()
+    except BaseException as exception:
+        set_aside(exception, where)
+
+
 cdef bint deliver_events(rc_worker *worker, rc_member *sub, rc_span *span) noexcept:
     """Calls the handler with events one by one. They are borrowed from the ring: the cursor, which is moved after each
     call, keeps the gate from passing them."""

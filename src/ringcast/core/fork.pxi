@@ -182,6 +182,8 @@ cdef disown_subscription(Subscription sub, uint64_t tail, bint here, uint64_t in
         rc_u64_store(&c.end, tail)
     if not here:   # in the parent a worker, or another thread, may have been at it
         rc_u32_store(&c.running, 0)
+        if sub.context is not None:   # that thread is still in the context, and does not leave it here
+            sub.context = sub.context.copy()
     c.heat = 0
     if c.mode == RC_LOOP:   # not released: the loop's tasks and the handlers in them would be ended by that
         sub.orphaned = True

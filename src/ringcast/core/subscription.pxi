@@ -30,6 +30,8 @@ cdef class Subscription:
     cdef object picking        # held by the thread that picks events for the mailbox
     cdef Userdata userdata     # of a native one
     cdef object keeps          # what else is kept for a native one
+    cdef object context        # of a queued one: a copy of the one in which it was subscribed. See deliver_in_context
+    cdef rc_deliver deliver    # the same: what is called in the context
     cdef object waker          # tells the consumer of a RC_LOOP subscription that there is something; guarded by c.lock
     cdef object _loop          # its event loop, or None; the same
     cdef bint orphaned         # the event loop is that of the process which forked this one
@@ -658,12 +660,14 @@ cdef Subscription new_subscription(
     if native != 0:
         sub.c.deliver = rc_deliver_native
     elif options.mode == RC_QUEUED:
+        sub.c.deliver = deliver_in_context
+        sub.context = context_of_its_own()
         if sub.c.mail != NULL:
-            sub.c.deliver = deliver_mail_batch if sub.c.batch else deliver_mail
+            sub.deliver = deliver_mail_batch if sub.c.batch else deliver_mail
         elif sub.c.batch:
-            sub.c.deliver = deliver_batch
+            sub.deliver = deliver_batch
         else:
-            sub.c.deliver = deliver_events if topic.layout is None else deliver_records
+            sub.deliver = deliver_events if topic.layout is None else deliver_records
     if options.weak:
         watch_owner(sub)
     if options.mode != RC_LOOP:
@@ -679,6 +683,20 @@ cdef Subscription new_subscription(
         sub.rest()
         raise
     return sub
+
+
+def context_of_its_own():
+    """A copy of the current context for a queued handler. The decimal context is an object that code changes in place:
+    of that it has a copy, too, as every thread has its own."""
+    context = contextvars.copy_context()
+    decimal = rc_get(sys.modules, "decimal")
+    if decimal is not None:
+        context.run(copy_decimal_context, decimal)
+    return context
+
+
+def copy_decimal_context(decimal):
+    decimal.setcontext(decimal.getcontext().copy())
 
 
 cdef watch_owner(Subscription sub):
