@@ -39,7 +39,8 @@ cdef int clear_topic(PyObject *topic) noexcept:
 
 
 for made_here in (
-    ClassEntry, Envelope, Latest, NativePool, Pool, RecordBatch, RecordColumn, Route, Subscription, Topic, Userdata,
+    ClassEntry, Envelope, Latest, NativePool, Pool, RecordBatch, RecordColumn, Route, Scope, Subscription, Topic,
+    Userdata,
 ):
     rc_seal(made_here)
 del made_here
