@@ -67,6 +67,9 @@ if TYPE_CHECKING:
     from ringcast.stats import DispatcherStats
 
 E = TypeVar("E")
+E1 = TypeVar("E1")
+E2 = TypeVar("E2")
+E3 = TypeVar("E3")
 Handler = Callable[[E], object]
 R = TypeVar("R")
 H = TypeVar("H", bound=Callable[[Any], object])
@@ -245,6 +248,61 @@ class Dispatcher(Core):
     @overload
     def subscribe(
         self, handler: Callable[[RecordBatch[E]], object], /, *, batch: int, **options: Unpack[HandlerOptions[E]]
+    ) -> Subscription[E]: ...
+    # mypy joins the classes in a tuple of any length to one, often to object: so two and three have their own
+    @overload
+    def subscribe(
+        self,
+        event_class: tuple[type[E1], type[E2]],
+        handler: Callable[[E1 | E2], object],
+        /,
+        **options: Unpack[HandlerOptions[E1 | E2]],
+    ) -> Subscription[E1 | E2]: ...
+    @overload
+    def subscribe(
+        self,
+        event_class: tuple[type[E1], type[E2], type[E3]],
+        handler: Callable[[E1 | E2 | E3], object],
+        /,
+        **options: Unpack[HandlerOptions[E1 | E2 | E3]],
+    ) -> Subscription[E1 | E2 | E3]: ...
+    @overload
+    def subscribe(
+        self,
+        event_class: tuple[type[E], ...],
+        handler: Callable[[E], object],
+        /,
+        **options: Unpack[HandlerOptions[E]],
+    ) -> Subscription[E]: ...
+    @overload
+    def subscribe(
+        self,
+        event_class: tuple[type[E1], type[E2]],
+        handler: Callable[[list[E1 | E2]], object],
+        /,
+        *,
+        batch: int,
+        **options: Unpack[HandlerOptions[E1 | E2]],
+    ) -> Subscription[E1 | E2]: ...
+    @overload
+    def subscribe(
+        self,
+        event_class: tuple[type[E1], type[E2], type[E3]],
+        handler: Callable[[list[E1 | E2 | E3]], object],
+        /,
+        *,
+        batch: int,
+        **options: Unpack[HandlerOptions[E1 | E2 | E3]],
+    ) -> Subscription[E1 | E2 | E3]: ...
+    @overload
+    def subscribe(
+        self,
+        event_class: tuple[type[E], ...],
+        handler: Callable[[list[E]], object],
+        /,
+        *,
+        batch: int,
+        **options: Unpack[HandlerOptions[E]],
     ) -> Subscription[E]: ...
     def subscribe(self, *arguments: Any, **options: Any) -> Subscription[Any]:
         """Has `handler` called with every event of a class, or of several, that is published from now on, in order.
@@ -445,6 +503,33 @@ class Dispatcher(Core):
     @overload
     def on(self, event_class: type[E], /, *, batch: int, **options: Unpack[HandlerOptions[E]]) -> BatchDecorator[E]: ...
     @overload
+    def on(
+        self, event_class: tuple[type[E1], type[E2]], /, **options: Unpack[HandlerOptions[E1 | E2]]
+    ) -> Decorator[E1 | E2]: ...
+    @overload
+    def on(
+        self, event_class: tuple[type[E1], type[E2]], /, *, batch: int, **options: Unpack[HandlerOptions[E1 | E2]]
+    ) -> BatchDecorator[E1 | E2]: ...
+    @overload
+    def on(
+        self, event_class: tuple[type[E1], type[E2], type[E3]], /, **options: Unpack[HandlerOptions[E1 | E2 | E3]]
+    ) -> Decorator[E1 | E2 | E3]: ...
+    @overload
+    def on(
+        self,
+        event_class: tuple[type[E1], type[E2], type[E3]],
+        /,
+        *,
+        batch: int,
+        **options: Unpack[HandlerOptions[E1 | E2 | E3]],
+    ) -> BatchDecorator[E1 | E2 | E3]: ...
+    @overload
+    def on(self, event_class: tuple[type[E], ...], /, **options: Unpack[HandlerOptions[E]]) -> Decorator[E]: ...
+    @overload
+    def on(
+        self, event_class: tuple[type[E], ...], /, *, batch: int, **options: Unpack[HandlerOptions[E]]
+    ) -> BatchDecorator[E]: ...
+    @overload
     def on(self, handler: H, /) -> H: ...
     @overload
     def on(self, /, *, batch: int, **options: Unpack[HandlerOptions[Any]]) -> Callable[[H], H]: ...
@@ -578,17 +663,89 @@ class Dispatcher(Core):
         subclasses: bool = False,
         batch: int,
     ) -> Stream[list[E]]: ...
+    @overload
     def stream(
         self,
-        event_class: type[E],
+        event_class: tuple[type[E1], type[E2]],
+        /,
+        *,
+        max_queue: int | None = None,
+        policy: Policy | None = None,
+        where: Callable[[E1 | E2], object] | None = None,
+        subclasses: bool = False,
+        batch: None = None,
+    ) -> Stream[E1 | E2]: ...
+    @overload
+    def stream(
+        self,
+        event_class: tuple[type[E1], type[E2]],
+        /,
+        *,
+        max_queue: int | None = None,
+        policy: Policy | None = None,
+        where: Callable[[E1 | E2], object] | None = None,
+        subclasses: bool = False,
+        batch: int,
+    ) -> Stream[list[E1 | E2]]: ...
+    @overload
+    def stream(
+        self,
+        event_class: tuple[type[E1], type[E2], type[E3]],
+        /,
+        *,
+        max_queue: int | None = None,
+        policy: Policy | None = None,
+        where: Callable[[E1 | E2 | E3], object] | None = None,
+        subclasses: bool = False,
+        batch: None = None,
+    ) -> Stream[E1 | E2 | E3]: ...
+    @overload
+    def stream(
+        self,
+        event_class: tuple[type[E1], type[E2], type[E3]],
+        /,
+        *,
+        max_queue: int | None = None,
+        policy: Policy | None = None,
+        where: Callable[[E1 | E2 | E3], object] | None = None,
+        subclasses: bool = False,
+        batch: int,
+    ) -> Stream[list[E1 | E2 | E3]]: ...
+    @overload
+    def stream(
+        self,
+        event_class: tuple[type[E], ...],
         /,
         *,
         max_queue: int | None = None,
         policy: Policy | None = None,
         where: Callable[[E], object] | None = None,
         subclasses: bool = False,
+        batch: None = None,
+    ) -> Stream[E]: ...
+    @overload
+    def stream(
+        self,
+        event_class: tuple[type[E], ...],
+        /,
+        *,
+        max_queue: int | None = None,
+        policy: Policy | None = None,
+        where: Callable[[E], object] | None = None,
+        subclasses: bool = False,
+        batch: int,
+    ) -> Stream[list[E]]: ...
+    def stream(
+        self,
+        event_class: Any,
+        /,
+        *,
+        max_queue: int | None = None,
+        policy: Policy | None = None,
+        where: Callable[[Any], object] | None = None,
+        subclasses: bool = False,
         batch: int | None = None,
-    ) -> Stream[E] | Stream[list[E]]:
+    ) -> Stream[Any]:
         """The events of a class, or of several, that are published from now on, for `async for`. In an event loop.
 
         Args:
@@ -621,16 +778,17 @@ class Dispatcher(Core):
             "batch": batch,
         }
 
-        def subscribe(feed: aio.Feed) -> Subscription[E]:
+        def subscribe(feed: aio.Feed) -> Subscription[Any]:
             accepts = Accepts(f"stream of {event_class!r}", "", "", None, "", asynchronous=True)
             classes = event_classes(event_class)
             resolved = self._resolve(accepts, feed, classes, options)
-            subscription: Subscription[E] = self._subscribe_class(_one_or_all(classes), feed, resolved)
+            subscription: Subscription[Any] = self._subscribe_class(_one_or_all(classes), feed, resolved)
             subscription._set_consumer(feed.wake, loop)
             return subscription
 
         return aio.Stream(subscribe, loop)
 
+    @overload
     async def wait_for(
         self,
         event_class: type[E],
@@ -639,7 +797,46 @@ class Dispatcher(Core):
         where: Callable[[E], object] | None = None,
         timeout: float | None = None,
         subclasses: bool = False,
-    ) -> E:
+    ) -> E: ...
+    @overload
+    async def wait_for(
+        self,
+        event_class: tuple[type[E1], type[E2]],
+        /,
+        *,
+        where: Callable[[E1 | E2], object] | None = None,
+        timeout: float | None = None,
+        subclasses: bool = False,
+    ) -> E1 | E2: ...
+    @overload
+    async def wait_for(
+        self,
+        event_class: tuple[type[E1], type[E2], type[E3]],
+        /,
+        *,
+        where: Callable[[E1 | E2 | E3], object] | None = None,
+        timeout: float | None = None,
+        subclasses: bool = False,
+    ) -> E1 | E2 | E3: ...
+    @overload
+    async def wait_for(
+        self,
+        event_class: tuple[type[E], ...],
+        /,
+        *,
+        where: Callable[[E], object] | None = None,
+        timeout: float | None = None,
+        subclasses: bool = False,
+    ) -> E: ...
+    async def wait_for(
+        self,
+        event_class: Any,
+        /,
+        *,
+        where: Callable[[Any], object] | None = None,
+        timeout: float | None = None,
+        subclasses: bool = False,
+    ) -> Any:
         """The next event of a class, or of several, that is published.
 
         Args:
