@@ -677,6 +677,10 @@ def test_a_handler_that_does_not_take_one_of_the_classes_is_refused_and_the_clas
 
     with pytest.raises(EventClassError, match=r"event class [\w.]*Other; handler .* is for .*Deposit or .*Withdrawal"):
         bus.subscribe((Deposit, Other), handler)
+    with pytest.raises(
+        EventClassError, match=r"^these are events of [\w.]*Other and its subclasses; handler .* is for"
+    ):
+        bus.subscribe((Deposit, Other), handler, subclasses=True)
     bus.subscribe((Deposit, LargeDeposit), handler)
     assert bus.count(LargeDeposit) == 1
 

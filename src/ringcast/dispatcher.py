@@ -365,7 +365,7 @@ class Dispatcher(Core):
         resolved = self._resolve(accepts, handler, classes, options)
         bases = {id(base) for base in resolved.bases}
         for each in classes:
-            check_accepts(accepts, each, 0 if id(each) in bases else type_id(each))
+            check_accepts(accepts, each, None if id(each) in bases else type_id(each))
         if accepts.records and (bases or len(classes) > 1):
             raise HandlerTypeError(
                 f"handler {accepts.handler} takes a RecordBatch, which has the records of one type: those of several "

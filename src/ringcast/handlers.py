@@ -140,7 +140,7 @@ def sole_class(accepts: Accepts) -> type:
     return event_class
 
 
-def check_accepts(accepts: Accepts, event_class: type, type_id: int) -> None:
+def check_accepts(accepts: Accepts, event_class: type, type_id: int | None) -> None:
     """Check that a handler takes the events of a class.
 
     It does when its annotation names the class, a base of it (also a virtual one), or a union with one of these; when
@@ -150,7 +150,7 @@ def check_accepts(accepts: Accepts, event_class: type, type_id: int) -> None:
     Args:
         accepts: from `inspect_handler`.
         event_class: the class of the events.
-        type_id: the type id they have, for the message.
+        type_id: the type id they have, for the message; None where the subclasses' events, with others, come too.
 
     Raises:
         EventClassError: the handler is for another class. The message names both classes and the id.
@@ -160,9 +160,13 @@ def check_accepts(accepts: Accepts, event_class: type, type_id: int) -> None:
     ):
         return
     named = " or ".join(class_name(base) for base in accepts.classes)
+    given = class_name(event_class)
+    if type_id is None:
+        subject = f"these are events of {given} and its subclasses"
+    else:
+        subject = f"type id 0x{type_id:08x} has the event class {given}"
     raise EventClassError(
-        f"type id 0x{type_id:08x} has the event class {class_name(event_class)}; handler {accepts.handler} "
-        f"is for {named} (parameter {accepts.parameter}){accepts.hint}"
+        f"{subject}; handler {accepts.handler} is for {named} (parameter {accepts.parameter}){accepts.hint}"
     )
 
 
