@@ -1,4 +1,4 @@
-"""The extension module; everything else is in pyproject.toml.
+"""The extension modules; everything else is in pyproject.toml.
 
 Switches, by environment variable: SANITIZE=address,undefined or thread builds with sanitizers; DEBUG=1 without
 optimisation and with the core's assertions; FAIL_ALLOC=1 with allocations that tests can make fail (csrc/rc_memory.h);
@@ -23,6 +23,11 @@ COVERAGE = os.environ.get("COVERAGE", "0") != "0"
 
 Options.warning_errors = WERROR
 
+
+def files(folder: str, pattern: str) -> list[str]:
+    return sorted(map(str, Path(folder).glob(pattern)))
+
+
 if sys.platform == "win32":
     compile_args = ["/std:c11", "/experimental:c11atomics"]
     link_args: list[str] = []
@@ -44,27 +49,38 @@ else:
         compile_args += [f"-fsanitize={SANITIZE}", "-fno-omit-frame-pointer", "-fno-wrapv"]
         link_args += [f"-fsanitize={SANITIZE}"]
 
+
+def extension(name: str, *sources: str, **keywords: object) -> Extension:
+    """An extension module, built with these switches."""
+    return Extension(
+        name,
+        sources=list(sources),
+        define_macros=[
+            (macro, None)
+            for macro, wanted in (("NDEBUG", not DEBUG), ("RC_FAIL_ALLOC", FAIL_ALLOC), ("RC_DELAYS", DELAYS))
+            if wanted
+        ],
+        undef_macros=["NDEBUG"] if DEBUG else [],  # Python's own flags define it
+        extra_compile_args=compile_args,
+        extra_link_args=link_args,
+        **keywords,
+    )
+
+
+core = extension(
+    "ringcast._core",
+    "src/ringcast/_core.pyx",
+    *files("csrc", "*.c"),
+    depends=[*files("csrc", "*.h"), *files("src/ringcast/core", "*.pxi")],
+    include_dirs=["csrc", "src/ringcast/include"],
+    libraries=libraries,
+)
+# the drop-in modules: each has a compiled part of its own, which does not need the core
+compat = [extension(f"ringcast.compat.{Path(path).stem}", path) for path in files("src/ringcast/compat", "*.pyx")]
+
 setup(
     ext_modules=cythonize(
-        Extension(
-            "ringcast._core",
-            sources=["src/ringcast/_core.pyx", *sorted(map(str, Path("csrc").glob("*.c")))],
-            depends=sorted(map(str, [*Path("csrc").glob("*.h"), *Path("src/ringcast/core").glob("*.pxi")])),
-            include_dirs=["csrc", "src/ringcast/include"],
-            define_macros=[
-                (name, None)
-                for name, wanted in (
-                    ("NDEBUG", not DEBUG),
-                    ("RC_FAIL_ALLOC", FAIL_ALLOC),
-                    ("RC_DELAYS", DELAYS),
-                )
-                if wanted
-            ],
-            undef_macros=["NDEBUG"] if DEBUG else [],  # Python's own flags define it
-            extra_compile_args=compile_args,
-            extra_link_args=link_args,
-            libraries=libraries,
-        ),
+        [core, *compat],
         compiler_directives={
             "language_level": "3",
             "binding": False,  # plain C methods are the cheapest to call

@@ -10,7 +10,7 @@ import sys
 import typing
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import (
     Annotated,
     Any,
@@ -19,6 +19,7 @@ from typing import (
     NewType,
     Optional,
     Protocol,
+    TypeAlias,
     TypedDict,
     TypeVar,
     Union,
@@ -32,7 +33,7 @@ import ringcast
 from ringcast import Dispatcher
 from ringcast.callables import handler_name
 from ringcast.errors import EventClassError, HandlerTypeError
-from ringcast.handlers import Accepts, check_accepts, inspect_handler, sole_class
+from ringcast.handlers import Accepts, check_accepts, inspect_handler, named_classes, sole_class
 
 T = TypeVar("T")
 
@@ -205,12 +206,15 @@ def test_one_class_in_many_spellings(annotation: object, classes: tuple[type, ..
         (Any, None, "every class"),
         (object, None, "every class"),
         ("Any", None, "every class"),
-        (Union[Tick, Quote], (Tick, Quote), "several classes"),  # noqa: UP007
-        (Tick | Quote, (Tick, Quote), "several classes"),
-        ("Tick | Quote", (Tick, Quote), "several classes"),
-        (Optional[Tick], (Tick, type(None)), "several classes"),  # noqa: UP045
-        (Optional["Tick"], (Tick, type(None)), "several classes"),
-        (Union[Tick, Envelope[int], Any], None, "several classes"),  # noqa: UP007
+        (Optional[Tick], (Tick, type(None)), "which may be None: leave that out"),  # noqa: UP045
+        (Optional["Tick"], (Tick, type(None)), "which may be None: leave that out"),
+        (Tick | Quote | None, (Tick, Quote, type(None)), "which may be None: leave that out"),
+        (Union[Tick, Envelope[int], Any], None, "where typing.Any is every class"),  # noqa: UP007
+        (Tick | T, None, "where ~T is a type variable"),
+        (Tick | Price, (Tick, int), "where .*Price is a NewType"),
+        ("Tick | Literal['a']", (Tick, str), r"where typing.Literal\['a'\] is not a class"),
+        (Union[Tick, Row], (Tick, dict), "where .*Row is a TypedDict"),  # noqa: UP007
+        (Union["Priced", Tick], (Priced, Tick), "where .*Priced is a protocol"),
         (T, None, "type variable"),
         (Bound, (Tick,), "type variable"),
         (LateBound, (Tick,), "type variable"),
@@ -230,6 +234,46 @@ def test_what_is_not_one_class_is_refused_by_the_implicit_form_only(
     assert accepts.sole is None
     with pytest.raises(HandlerTypeError, match=rf"parameter 'event' of handler .*{why}.*subscribe\(EventClass"):
         sole_class(accepts)
+
+
+PlainAlias: TypeAlias = Tick | Quote
+
+
+@pytest.mark.parametrize(
+    ("annotation", "classes"),
+    [
+        (Union[Tick, Quote], (Tick, Quote)),  # noqa: UP007
+        (Tick | Quote, (Tick, Quote)),
+        (Quote | Tick, (Quote, Tick)),
+        ("Tick | Quote", (Tick, Quote)),
+        ("Union['Tick', Quote]", (Tick, Quote)),
+        (Union["Tick", "Quote"], (Tick, Quote)),
+        (Annotated[Tick | Quote, "fast"], (Tick, Quote)),
+        (Annotated["Tick", "fast"] | Quote, (Tick, Quote)),
+        (PlainAlias, (Tick, Quote)),
+        ("PlainAlias", (Tick, Quote)),
+        ("PlainAlias | Envelope[int]", (Tick, Quote, Envelope)),
+        (Tick | Envelope[int] | Envelope[str], (Tick, Envelope)),
+    ],
+)
+def test_a_union_names_several_classes(annotation: object, classes: tuple[type, ...]) -> None:
+    accepts = look(annotated(annotation))
+    assert (accepts.named, accepts.classes, accepts.objection) == (classes, classes, "")
+    assert named_classes(accepts) == classes
+    assert accepts.sole is None
+    with pytest.raises(HandlerTypeError, match=r"parameter 'event' of handler .* is several classes, and a type id"):
+        sole_class(accepts)
+
+
+@pytest.mark.parametrize("annotation", [list[Tick | Quote], "list[Tick | Quote]", Sequence[Union["Tick", Quote]]])
+def test_a_list_of_a_union_is_a_batch_of_several_classes(annotation: object) -> None:
+    assert inspect_handler(annotated(annotation), batch=True).named == (Tick, Quote)
+    with pytest.raises(HandlerTypeError, match="a list of events; say how many at most: batch=100"):
+        named_classes(look(annotated("list[Tick | Quote]")))
+    with pytest.raises(HandlerTypeError, match="a list of events"):
+        named_classes(look(annotated(Tick | list[Tick])))
+    with pytest.raises(HandlerTypeError, match=r"annotate it list\[EventClass\]"):
+        inspect_handler(annotated(list[Tick] | list[Quote]), batch=True)
 
 
 def test_a_missing_annotation_is_anything() -> None:
@@ -302,7 +346,8 @@ def test_type_parameters_and_aliases() -> None:
         "type Alias = Tick\n"
         "type Wide[X] = Envelope[X]\n"
         "type Circle = Circle\n"
-        "type Union = Tick | Union\n",
+        "type Union = Tick | Union\n"
+        "type Several = Tick | Envelope[int]\n",
         namespace,
     )
     for handler in (namespace["bounded"], namespace["bounded_string"], namespace["Box"]().method):
@@ -313,6 +358,7 @@ def test_type_parameters_and_aliases() -> None:
     assert look(annotated(namespace["Wide"][int])).sole is Envelope
     assert look(annotated(namespace["Circle"])).classes is None
     assert look(annotated(namespace["Union"])).classes is None
+    assert look(annotated(namespace["Several"])).named == (Tick, Envelope)
 
 
 def test_the_metaclass_of_the_event_class_is_not_asked() -> None:

@@ -13,6 +13,7 @@ from forking import PRELUDE
 from prometheus_client.parser import text_string_to_metric_families
 
 from ringcast import Dispatcher, metrics
+from ringcast.events import class_name
 
 
 @dataclass
@@ -132,6 +133,20 @@ def test_an_id_without_a_class_is_named_by_its_number(bus, recorder, registry, v
     metrics.register(bus, registry)
     bus.subscribe_to(0x2A, recorder)
     assert value("ringcast_subscriptions", event="0x0000002a") == 1
+
+
+def test_several_classes_are_named_together(bus, recorder, registry, value):
+    class Other:
+        pass
+
+    metrics.register(bus, registry)
+    bus.subscribe((Tick, Other), recorder)
+    bus.subscribe((Tick, Other), recorder, subclasses=True)
+    assert [bus.publish(event) for event in (Tick(1.0), Other())] == [2, 2]
+    name = f"{TICK} | {class_name(Other)}"
+    assert value("ringcast_published_total", event=name) == 2
+    assert value("ringcast_published_total", event=f"{name} and subclasses") == 2
+    assert value("ringcast_published_total") == 0  # nobody is subscribed to the class alone
 
 
 def test_dispatchers_are_told_apart_by_name(make_bus, registry, value):

@@ -643,6 +643,18 @@ def test_what_c_publishes_reaches_every_kind_of_subscription(bus, client, publis
     assert (seen[COUNT], seen[DISORDER]) == (100, 0)
 
 
+def test_what_c_publishes_reaches_subscriptions_to_several_classes(bus, publish, recorder, deadline):
+    class Other:
+        pass
+
+    bus.subscribe((Item, Other), recorder)
+    assert publish(bus, 1, 100, 8) == [(OK, 100)]
+    assert bus.publish(Other()) == 1
+    bus.close(deadline)
+    assert recorder.events[:-1] == [Item(0, number) for number in range(100)]
+    assert type(recorder.events[-1]) is Other
+
+
 def test_what_a_direct_handler_raises_ends_a_publish_from_c_as_failed(make_bus, publish, monkeypatch):
     bus, told = make_bus(on_error="raise"), []
     monkeypatch.setattr(sys, "unraisablehook", told.append)

@@ -97,6 +97,12 @@ def test_the_first_look_has_the_numbers_and_no_rates(plain):
     ]
 
 
+def test_several_classes_are_one_topic(plain):
+    plain.width = 200
+    found = rows(shown(plain, stats_of(subscription(), published=7, event_class=(Tick, dict))))
+    assert found[2][:2] == (f"{TICK} | dict", "7")
+
+
 def test_rates_are_those_since_the_look_before(plain):
     plain.width = 200
     looks = [stats_of(subscription(delivered=count), published=2 * count) for count in (100, 350)]

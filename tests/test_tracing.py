@@ -136,6 +136,29 @@ def test_each_batch_is_one_consumer_span_that_stands_alone(traced, spans):
     assert all(parent(each) is None for each in found)
 
 
+def test_events_of_several_classes_are_named_after_their_own(traced, spans):
+    def handler(event: Order | Invoice) -> None: ...
+
+    traced.subscribe(handler)
+    traced.publish_many([Order(1), Invoice(2)])
+    assert [each.name for each in spans(SpanKind.CONSUMER)] == [f"process {ORDER}", f"process {__name__}.Invoice"]
+
+
+def test_a_batch_of_several_classes_has_no_destination(traced, spans, gate):
+    def handler(events: list[Order | Invoice]) -> None:
+        gate.hold()
+
+    traced.subscribe(handler, batch=10)
+    traced.publish(Order(0))
+    gate.wait_until_held()  # what follows waits for the handler, and comes as one batch
+    traced.publish_many([Order(1), Invoice(2)])
+    gate.open()
+    one, both = spans(SpanKind.CONSUMER)
+    assert (one.name, one.attributes["messaging.destination.name"]) == (f"process {ORDER}", ORDER)
+    assert (both.name, both.attributes["messaging.batch.message_count"]) == ("process", 2)
+    assert "messaging.destination.name" not in both.attributes
+
+
 def test_each_call_of_a_handler_is_a_consumer_span_below_it(traced, span):
     def book(order: Order) -> None: ...
 

@@ -25,7 +25,7 @@ class Options:
     policy: int
     max_queue: int
     batch: int
-    wide: bool
+    bases: tuple[type, ...]
     def __init__(
         self,
         mode: str,
@@ -36,7 +36,7 @@ class Options:
         where: Callable[[Any], object] | None = None,
         once: bool = False,
         weak: bool = False,
-        wide: bool = False,
+        bases: tuple[type, ...] = (),
         with_context: bool = False,
         priority: int = 0,
         batch: int = 0,
@@ -44,7 +44,7 @@ class Options:
 
 @final
 class Subscription(Generic[E]):
-    event_class: type[E] | None
+    event_class: type[E] | tuple[type[E], ...] | None
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None: ...
     @property
@@ -190,7 +190,7 @@ class Core:
     def _when_room(self, event: object, waiter: Callable[[], object]) -> list[object]: ...
     def _forget_waiter(self, topics: list[object], waiter: Callable[[], object]) -> None: ...
     def _subscribe_class(
-        self, event_class: type[E], handler: Callable[[E], object], options: Options
+        self, event_class: type[E] | tuple[type[E], ...], handler: Callable[[E], object], options: Options
     ) -> Subscription[E]: ...
     def _subscribe_id(
         self, type_id: int, event_class: type[Any] | None, handler: Callable[[E], object], options: Options
@@ -213,7 +213,20 @@ class Core:
     def _subscriptions(self) -> list[Subscription[Any]]: ...
     def _stats(
         self,
-    ) -> tuple[int, list[tuple[int | None, type[Any] | None, int, int, int, list[Subscription[Any]]]]]: ...
+    ) -> tuple[
+        int,
+        list[
+            tuple[
+                int | None,
+                type[Any] | tuple[type[Any], ...] | None,
+                int,
+                int,
+                int,
+                list[Subscription[Any]],
+                bool,
+            ]
+        ],
+    ]: ...
 
 def _start_positions_at(position: int) -> None: ...
 def nanoseconds(timeout: float | None, name: str = "timeout") -> int: ...

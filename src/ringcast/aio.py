@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar
 
 from ringcast._core import EMPTY, Core, Envelope, Subscription, begin_wait, end_wait, seconds_to_leave
 from ringcast.errors import ClosedError, CloseTimeoutError, OptionError, PublishTimeoutError, WaitTimeoutError
-from ringcast.events import class_name
+from ringcast.events import class_names
 
 if TYPE_CHECKING:
     from ringcast.dispatcher import Dispatcher
@@ -287,7 +287,9 @@ class Stream(Generic[E]):
         return f"<Stream: {self.subscription!r}>"
 
 
-async def wait_for(dispatcher: Dispatcher, event_class: type[E], stream: Stream[E], timeout: float | None) -> E:
+async def wait_for(
+    dispatcher: Dispatcher, event_class: type[E] | tuple[type[E], ...], stream: Stream[E], timeout: float | None
+) -> E:
     """See Dispatcher.wait_for."""
     try:
         async with asyncio.timeout(timeout) as limit:
@@ -296,7 +298,7 @@ async def wait_for(dispatcher: Dispatcher, event_class: type[E], stream: Stream[
     except TimeoutError:
         if not limit.expired():
             raise
-        raise WaitTimeoutError(f"no {class_name(event_class)} came within {timeout} s") from None
+        raise WaitTimeoutError(f"no {class_names(event_class)} came within {timeout} s") from None
     finally:
         stream.cancel()
     raise ClosedError(f"{dispatcher!r} was closed before there was such an event")

@@ -100,24 +100,41 @@ def _all_classes(members: tuple[object, ...], names: Names, depth: int) -> tuple
     return tuple(found.values())
 
 
-def unfit(annotation: object) -> str:
-    """Say why an annotation (made concrete) does not name one event class; empty when it does."""
+def members(annotation: object, names: Names, depth: int = 0) -> list[object]:
+    """Return what an annotation (made concrete) is a union of, itself if it is none."""
+    if depth > _MAX_DEPTH:
+        raise UnresolvedError(f"annotation {annotation_text(annotation)!r} refers to itself")
+    if is_class(annotation) or not _is_union(annotation):
+        return [annotation]
+    found = [concrete(member, names) for member in typing.get_args(annotation)]
+    return [each for member in found for each in members(member, names, depth + 1)]
+
+
+def unfit(alternatives: list[object]) -> str:
+    """Say why what an annotation is a union of (`members`) are not event classes; empty when they are."""
+    for member in alternatives:
+        if len(alternatives) > 1 and (member is None or member is type(None)):
+            return "which may be None: leave that out, as a handler is given an event at each call"
+        if why := _unfit(member):
+            return f"which {why}" if len(alternatives) == 1 else f"where {annotation_text(member)} {why}"
+    return ""
+
+
+def _unfit(annotation: object) -> str:
     if annotation is Any or annotation is object:
-        return "which is every class"
+        return "is every class"
     if not is_class(annotation):
-        if _is_union(annotation):
-            return "which is several classes"
         if isinstance(annotation, TypeVar):
-            return "which is a type variable"
+            return "is a type variable"
         if isinstance(annotation, typing.NewType):
-            return "which is a NewType: its instances are of the class it stands for"
+            return "is a NewType: its instances are of the class it stands for"
         annotation = type(None) if annotation is None else typing.get_origin(annotation)
     if not is_class(annotation):
-        return "which is not a class"
+        return "is not a class"
     if _is_typed_dict(annotation):
-        return "which is a TypedDict: its instances are plain dicts"
+        return "is a TypedDict: its instances are plain dicts"
     if class_attribute(annotation, "_is_protocol") is True:
-        return "which is a protocol: no event is of exactly that class"
+        return "is a protocol: no event is of exactly that class"
     return ""
 
 

@@ -296,7 +296,7 @@ class Report:
         columns = ("handler", "event class", "delivered", "pending", "errors", "dropped")
         table = self._table(*columns)
         for sub in self.survey.subscriptions:
-            event_class = sub.event_class.__name__ if sub.event_class else "(any)"
+            event_class = sub.event_class.__name__ if isinstance(sub.event_class, type) else "(any)"
             numbers = (sub.delivered, sub.pending, sub.errors, sub.dropped)
             table.add_row(_name(sub), event_class, *(f"{number:,}" for number in numbers))
         return table

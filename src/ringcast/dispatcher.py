@@ -37,9 +37,20 @@ from ringcast.errors import (
     HandlerTypeError,
     LoopBlockedError,
     OptionError,
+    RecordError,
 )
-from ringcast.events import brief, check_event_class, check_type_id, class_name, identify, is_class, shown, type_id
-from ringcast.handlers import Accepts, check_accepts, inspect_handler, sole_class
+from ringcast.events import (
+    brief,
+    check_event_class,
+    check_type_id,
+    class_name,
+    event_classes,
+    identify,
+    is_class,
+    shown,
+    type_id,
+)
+from ringcast.handlers import Accepts, check_accepts, inspect_handler, named_classes, sole_class
 from ringcast.options import (
     HandlerOptions,
     Policy,
@@ -56,6 +67,9 @@ if TYPE_CHECKING:
     from ringcast.stats import DispatcherStats
 
 E = TypeVar("E")
+E1 = TypeVar("E1")
+E2 = TypeVar("E2")
+E3 = TypeVar("E3")
 Handler = Callable[[E], object]
 R = TypeVar("R")
 H = TypeVar("H", bound=Callable[[Any], object])
@@ -235,20 +249,80 @@ class Dispatcher(Core):
     def subscribe(
         self, handler: Callable[[RecordBatch[E]], object], /, *, batch: int, **options: Unpack[HandlerOptions[E]]
     ) -> Subscription[E]: ...
+    # mypy joins the classes in a tuple of any length to one, often to object: so two and three have their own
+    @overload
+    def subscribe(
+        self,
+        event_class: tuple[type[E1], type[E2]],
+        handler: Callable[[E1 | E2], object],
+        /,
+        **options: Unpack[HandlerOptions[E1 | E2]],
+    ) -> Subscription[E1 | E2]: ...
+    @overload
+    def subscribe(
+        self,
+        event_class: tuple[type[E1], type[E2], type[E3]],
+        handler: Callable[[E1 | E2 | E3], object],
+        /,
+        **options: Unpack[HandlerOptions[E1 | E2 | E3]],
+    ) -> Subscription[E1 | E2 | E3]: ...
+    @overload
+    def subscribe(
+        self,
+        event_class: tuple[type[E], ...],
+        handler: Callable[[E], object],
+        /,
+        **options: Unpack[HandlerOptions[E]],
+    ) -> Subscription[E]: ...
+    @overload
+    def subscribe(
+        self,
+        event_class: tuple[type[E1], type[E2]],
+        handler: Callable[[list[E1 | E2]], object],
+        /,
+        *,
+        batch: int,
+        **options: Unpack[HandlerOptions[E1 | E2]],
+    ) -> Subscription[E1 | E2]: ...
+    @overload
+    def subscribe(
+        self,
+        event_class: tuple[type[E1], type[E2], type[E3]],
+        handler: Callable[[list[E1 | E2 | E3]], object],
+        /,
+        *,
+        batch: int,
+        **options: Unpack[HandlerOptions[E1 | E2 | E3]],
+    ) -> Subscription[E1 | E2 | E3]: ...
+    @overload
+    def subscribe(
+        self,
+        event_class: tuple[type[E], ...],
+        handler: Callable[[list[E]], object],
+        /,
+        *,
+        batch: int,
+        **options: Unpack[HandlerOptions[E]],
+    ) -> Subscription[E]: ...
     def subscribe(self, *arguments: Any, **options: Any) -> Subscription[Any]:
-        """Has `handler` called with every event of a class that is published from now on, in order.
+        """Has `handler` called with every event of a class, or of several, that is published from now on, in order.
 
         `subscribe(handler)` takes the class from the annotation of the handler's parameter,
         `subscribe(event_class, handler)` is told it. An event's exact class counts: subclasses are event classes
         of their own, unless they inherit an `__event_type__`; with `subclasses=True` their events come too.
 
+        Several classes are a union in the annotation, `event: Deposit | Withdrawal`, or a tuple of classes. This is one
+        subscription: it has one queue, and the events come in the order of publishing across the classes.
+
         Args:
-            event_class: any class. `object` and protocols stand for all that are instances of them.
+            event_class: any class, or a tuple of classes. `object` and protocols stand for all that are instances of
+                them.
             handler: any callable that takes one positional argument; an `async def` one runs on an event loop. It is
                 held strongly until the subscription is cancelled. What it returns is ignored; but a coroutine or a
                 generator, which nobody would run, is a failure of the handler.
             batch: the handler takes a list of events instead, what is there and at most so many, from 1 to 65,536. It
-                never waits for a batch to fill. Of a record type it takes a RecordBatch, of up to 512.
+                never waits for a batch to fill. Of a record type it takes a RecordBatch, of up to 512; of several
+                classes a list in any case.
             options: where and how it is called; see `HandlerOptions`.
 
         Returns:
@@ -267,32 +341,41 @@ class Dispatcher(Core):
             if is_class(handler):
                 name = class_name(handler)
                 raise HandlerTypeError(f"{name} is a class, and there is no handler: subscribe({name}, handler)")
+            if _is_tuple_of_classes(handler):
+                name = _tuple_text(handler)
+                raise HandlerTypeError(f"{name} are classes, and there is no handler: subscribe({name}, handler)")
             accepts = inspect_handler(handler, sys._getframe(1), batch=batch)
-            return self._subscribe(accepts, sole_class(accepts), handler, options)
+            return self._subscribe(accepts, named_classes(accepts), handler, options)
         if len(arguments) != 2:
             raise TypeError(f"subscribe() takes a handler, or an event class and a handler ({len(arguments)} given)")
         event_class, handler = arguments
         is_alias = is_class(attribute(event_class, "__origin__"))  # list[int] is callable
-        if is_class(handler) and callable(event_class) and not is_class(event_class) and not is_alias:
-            name = class_name(handler)
+        is_for_events = is_class(handler) or _is_tuple_of_classes(handler)
+        if is_for_events and callable(event_class) and not is_class(event_class) and not is_alias:
+            name = class_name(handler) if is_class(handler) else _tuple_text(handler)
             raise EventClassError(f"the event class comes first: subscribe({name}, {handler_name(event_class)})")
         accepts = inspect_handler(handler, sys._getframe(1), batch=batch)
         return self._subscribe(accepts, event_class, handler, options)
 
     def _subscribe(
-        self, accepts: Accepts, event_class: type[E], handler: Callable[[E], object], options: Any
+        self, accepts: Accepts, named: object, handler: Callable[[E], object], options: Any
     ) -> Subscription[E]:
-        check_event_class(event_class)
-        resolved = self._resolve(accepts, handler, event_class, options)
-        if resolved.wide:
-            check_accepts(accepts, event_class, 0)
-        else:
-            check_accepts(accepts, event_class, type_id(event_class))
+        """Subscribe to what is named, a class or a tuple of classes, when it is found to be right."""
+        classes = event_classes(named)
+        resolved = self._resolve(accepts, handler, classes, options)
+        bases = {id(base) for base in resolved.bases}
+        for each in classes:
+            check_accepts(accepts, each, None if id(each) in bases else type_id(each))
+        if accepts.records and (bases or len(classes) > 1):
+            raise HandlerTypeError(
+                f"handler {accepts.handler} takes a RecordBatch, which has the records of one type: those of several "
+                "classes come in a list, list[First | Second]"
+            )
         start = _consumer(resolved, options)
-        return self._replacing(start(self._subscribe_class(event_class, handler, resolved)), options)
+        return self._replacing(start(self._subscribe_class(_one_or_all(classes), handler, resolved)), options)
 
-    def _resolve(self, accepts: Accepts, handler: Any, event_class: type | None, options: Any) -> Options:
-        return resolve(accepts, handler, event_class, self._policy, self.max_queue, options)
+    def _resolve(self, accepts: Accepts, handler: Any, classes: tuple[type, ...], options: Any) -> Options:
+        return resolve(accepts, handler, classes, self._policy, self.max_queue, options)
 
     @overload
     def subscribe_to(
@@ -345,7 +428,7 @@ class Dispatcher(Core):
             check_accepts(accepts, known, type_id)
         elif accepts.classes is not None:
             known = sole_class(accepts)
-        resolved = self._resolve(accepts, handler, None, options)
+        resolved = self._resolve(accepts, handler, (), options)
         start = _consumer(resolved, options)
         return self._replacing(start(self._subscribe_id(type_id, known, handler, resolved)), options)
 
@@ -358,7 +441,7 @@ class Dispatcher(Core):
                 if old is subscription:
                     continue
                 if is_same(handler, new):  # stacked decorators subscribe one function to several classes
-                    if old.type_id == subscription.type_id and old.event_class is subscription.event_class:
+                    if old.type_id == subscription.type_id and _is_to_same(old, subscription):
                         old.cancel()
                 elif has_name_of_its_own(handler) and handler_name(handler) == handler_name(new):
                     old.cancel()
@@ -397,12 +480,17 @@ class Dispatcher(Core):
             The Subscription. Until it is cancelled, or the dispatcher closed, the dispatcher stays alive.
 
         Raises:
-            RecordError: `record_type` is no record type.
+            RecordError: `record_type` is no record type, or there are several.
             HandlerTypeError: there is no address in `handler`.
             OptionError: `userdata`, `max_queue` or `policy` is not as above.
             ClosedError: the dispatcher is closed.
             StartError: no thread can be started.
         """
+        if is_a(record_type, tuple):
+            raise RecordError(
+                "a native handler is given the records of one type, side by side in memory: several types are several "
+                f"subscriptions, not {shown(record_type)}"
+            )
         check_event_class(record_type)
         resolved: Policy = self._policy if policy is None else check_policy(policy)
         if resolved not in ("block", "raise"):
@@ -415,16 +503,43 @@ class Dispatcher(Core):
     @overload
     def on(self, event_class: type[E], /, *, batch: int, **options: Unpack[HandlerOptions[E]]) -> BatchDecorator[E]: ...
     @overload
+    def on(
+        self, event_class: tuple[type[E1], type[E2]], /, **options: Unpack[HandlerOptions[E1 | E2]]
+    ) -> Decorator[E1 | E2]: ...
+    @overload
+    def on(
+        self, event_class: tuple[type[E1], type[E2]], /, *, batch: int, **options: Unpack[HandlerOptions[E1 | E2]]
+    ) -> BatchDecorator[E1 | E2]: ...
+    @overload
+    def on(
+        self, event_class: tuple[type[E1], type[E2], type[E3]], /, **options: Unpack[HandlerOptions[E1 | E2 | E3]]
+    ) -> Decorator[E1 | E2 | E3]: ...
+    @overload
+    def on(
+        self,
+        event_class: tuple[type[E1], type[E2], type[E3]],
+        /,
+        *,
+        batch: int,
+        **options: Unpack[HandlerOptions[E1 | E2 | E3]],
+    ) -> BatchDecorator[E1 | E2 | E3]: ...
+    @overload
+    def on(self, event_class: tuple[type[E], ...], /, **options: Unpack[HandlerOptions[E]]) -> Decorator[E]: ...
+    @overload
+    def on(
+        self, event_class: tuple[type[E], ...], /, *, batch: int, **options: Unpack[HandlerOptions[E]]
+    ) -> BatchDecorator[E]: ...
+    @overload
     def on(self, handler: H, /) -> H: ...
     @overload
     def on(self, /, *, batch: int, **options: Unpack[HandlerOptions[Any]]) -> Callable[[H], H]: ...
     @overload
     def on(self, /, **options: Unpack[HandlerOptions[Any]]) -> Callable[[H], H]: ...
     def on(self, target: Any = None, /, **options: Any) -> Any:
-        """Subscribes the decorated function: `@bus.on` by its annotation, `@bus.on(Tick)` to that class; both with
-        options: `@bus.on(mode="direct")`.
+        """Subscribes the decorated function: `@bus.on` by its annotation, `@bus.on(Tick)` to that class,
+        `@bus.on((Deposit, Withdrawal))` to several; all with options: `@bus.on(mode="direct")`.
 
-        A class as the only argument is taken as the event class, any other callable as the handler.
+        A class, or a tuple of classes, is taken as what is subscribed to, any other callable as the handler.
 
         Returns:
             The function itself, so that it can still be called and decorated again.
@@ -432,19 +547,26 @@ class Dispatcher(Core):
         Raises:
             The same as `subscribe`.
         """
-        if target is not None and not is_class(target):
+        if target is not None and not is_class(target) and not is_a(target, tuple):
             accepts = inspect_handler(target, sys._getframe(1))
-            self._subscribe(accepts, sole_class(accepts), target, options)
+            self._subscribe(accepts, named_classes(accepts), target, options)
             return target
+        if is_a(target, tuple):
+            event_classes(target)  # at this call, not at that of the decorator
 
         def decorate(handler: H) -> H:
             accepts = inspect_handler(handler, sys._getframe(1), batch=options.get("batch") is not None)
-            self._subscribe(accepts, sole_class(accepts) if target is None else target, handler, options)
+            self._subscribe(accepts, named_classes(accepts) if target is None else target, handler, options)
             return handler
 
         return decorate
 
-    def off(self, handler: Callable[..., object], event_class_or_id: type | int | None = None, /) -> int:
+    def off(
+        self,
+        handler: Callable[..., object],
+        event_class_or_id: type | tuple[type[Any], ...] | int | None = None,
+        /,
+    ) -> int:
         """Cancels the subscriptions of a handler: for those made by a decorator, or elsewhere.
 
         What was published before is still handled, as after `Subscription.cancel`.
@@ -452,13 +574,15 @@ class Dispatcher(Core):
         Args:
             handler: as it was subscribed; of a bound method any other one of the same object and function. Another
                 `functools.partial` is another handler.
-            event_class_or_id: only those to this class, or to this type id; None: all.
+            event_class_or_id: only those to this class, to this type id, or to exactly these classes (a tuple). One
+                to several classes is not found by one of them. None: all.
 
         Returns:
             How many there were.
 
         Raises:
             HandlerTypeError: there cannot be such a handler.
+            EventClassError: a tuple of what are not classes, or an empty one.
             TypeIdError: an integer out of range.
         """
         if not callable(handler) or is_a(handler, Subscription):
@@ -472,32 +596,39 @@ class Dispatcher(Core):
             subscription.cancel()
         return len(found)
 
-    def subscriptions(self, event_class_or_id: type | int | None = None, /) -> list[Subscription[Any]]:
+    def subscriptions(
+        self, event_class_or_id: type | tuple[type[Any], ...] | int | None = None, /
+    ) -> list[Subscription[Any]]:
         """The subscriptions that are active now, those of streams among them, in no certain order.
 
         Args:
-            event_class_or_id: only those to this class, or to this type id; those to base classes are not. None: all.
+            event_class_or_id: only those to this class, or to this type id; those to base classes, or to several
+                classes, are not. Of a tuple of classes: those to exactly these. None: all.
 
         Raises:
+            EventClassError: a tuple of what are not classes, or an empty one.
             TypeIdError: an integer out of range.
         """
         active = [one for one in self._subscriptions() if one.active]
         if event_class_or_id is None:
             return active
-        if not is_class(event_class_or_id):
+        if not is_class(event_class_or_id) and not is_a(event_class_or_id, tuple):
             number = check_type_id(event_class_or_id)
             return [one for one in active if one.type_id == number]
-        stated = identify(event_class_or_id).type_id  # None where the instances compute their ids
+        classes = event_classes(event_class_or_id)
+        if len(classes) > 1:
+            wanted = _events_of(classes)
+            several = [(one, one.event_class) for one in active]
+            return [one for one, them in several if type(them) is tuple and _events_of(them) == wanted]
+        stated = identify(classes[0]).type_id  # None where the instances compute their ids
         # a subscription to a class and its subclasses has no id
         return [
-            one
-            for one in active
-            if one.event_class is event_class_or_id or (stated is not None and one.type_id == stated)
+            one for one in active if one.event_class is classes[0] or (stated is not None and one.type_id == stated)
         ]
 
     def count(self, event_class_or_id: type | int, /) -> int:
-        """How many subscriptions an event of that class, or under that type id, reaches now. (Subscriptions to base
-        classes count for a class, not for an id.)
+        """How many subscriptions an event of that class, or under that type id, reaches now. (Subscriptions to several
+        classes count for each of them. Those to base classes count for a class, not for an id.)
 
         Raises:
             TypeIdError: an integer out of range, or a class whose instances compute their ids.
@@ -532,18 +663,90 @@ class Dispatcher(Core):
         subclasses: bool = False,
         batch: int,
     ) -> Stream[list[E]]: ...
+    @overload
     def stream(
         self,
-        event_class: type[E],
+        event_class: tuple[type[E1], type[E2]],
+        /,
+        *,
+        max_queue: int | None = None,
+        policy: Policy | None = None,
+        where: Callable[[E1 | E2], object] | None = None,
+        subclasses: bool = False,
+        batch: None = None,
+    ) -> Stream[E1 | E2]: ...
+    @overload
+    def stream(
+        self,
+        event_class: tuple[type[E1], type[E2]],
+        /,
+        *,
+        max_queue: int | None = None,
+        policy: Policy | None = None,
+        where: Callable[[E1 | E2], object] | None = None,
+        subclasses: bool = False,
+        batch: int,
+    ) -> Stream[list[E1 | E2]]: ...
+    @overload
+    def stream(
+        self,
+        event_class: tuple[type[E1], type[E2], type[E3]],
+        /,
+        *,
+        max_queue: int | None = None,
+        policy: Policy | None = None,
+        where: Callable[[E1 | E2 | E3], object] | None = None,
+        subclasses: bool = False,
+        batch: None = None,
+    ) -> Stream[E1 | E2 | E3]: ...
+    @overload
+    def stream(
+        self,
+        event_class: tuple[type[E1], type[E2], type[E3]],
+        /,
+        *,
+        max_queue: int | None = None,
+        policy: Policy | None = None,
+        where: Callable[[E1 | E2 | E3], object] | None = None,
+        subclasses: bool = False,
+        batch: int,
+    ) -> Stream[list[E1 | E2 | E3]]: ...
+    @overload
+    def stream(
+        self,
+        event_class: tuple[type[E], ...],
         /,
         *,
         max_queue: int | None = None,
         policy: Policy | None = None,
         where: Callable[[E], object] | None = None,
         subclasses: bool = False,
+        batch: None = None,
+    ) -> Stream[E]: ...
+    @overload
+    def stream(
+        self,
+        event_class: tuple[type[E], ...],
+        /,
+        *,
+        max_queue: int | None = None,
+        policy: Policy | None = None,
+        where: Callable[[E], object] | None = None,
+        subclasses: bool = False,
+        batch: int,
+    ) -> Stream[list[E]]: ...
+    def stream(
+        self,
+        event_class: Any,
+        /,
+        *,
+        max_queue: int | None = None,
+        policy: Policy | None = None,
+        where: Callable[[Any], object] | None = None,
+        subclasses: bool = False,
         batch: int | None = None,
-    ) -> Stream[E] | Stream[list[E]]:
-        """The events of a class that are published from now on, for `async for`. In an event loop.
+    ) -> Stream[Any]:
+        """The events of a class, or of several, that are published from now on, for `async for`. In an event loop.
 
         Args:
             event_class: as for `subscribe`.
@@ -575,16 +778,17 @@ class Dispatcher(Core):
             "batch": batch,
         }
 
-        def subscribe(feed: aio.Feed) -> Subscription[E]:
+        def subscribe(feed: aio.Feed) -> Subscription[Any]:
             accepts = Accepts(f"stream of {event_class!r}", "", "", None, "", asynchronous=True)
-            check_event_class(event_class)
-            resolved = self._resolve(accepts, feed, event_class, options)
-            subscription = self._subscribe_class(event_class, feed, resolved)
+            classes = event_classes(event_class)
+            resolved = self._resolve(accepts, feed, classes, options)
+            subscription: Subscription[Any] = self._subscribe_class(_one_or_all(classes), feed, resolved)
             subscription._set_consumer(feed.wake, loop)
             return subscription
 
         return aio.Stream(subscribe, loop)
 
+    @overload
     async def wait_for(
         self,
         event_class: type[E],
@@ -593,8 +797,47 @@ class Dispatcher(Core):
         where: Callable[[E], object] | None = None,
         timeout: float | None = None,
         subclasses: bool = False,
-    ) -> E:
-        """The next event of a class that is published.
+    ) -> E: ...
+    @overload
+    async def wait_for(
+        self,
+        event_class: tuple[type[E1], type[E2]],
+        /,
+        *,
+        where: Callable[[E1 | E2], object] | None = None,
+        timeout: float | None = None,
+        subclasses: bool = False,
+    ) -> E1 | E2: ...
+    @overload
+    async def wait_for(
+        self,
+        event_class: tuple[type[E1], type[E2], type[E3]],
+        /,
+        *,
+        where: Callable[[E1 | E2 | E3], object] | None = None,
+        timeout: float | None = None,
+        subclasses: bool = False,
+    ) -> E1 | E2 | E3: ...
+    @overload
+    async def wait_for(
+        self,
+        event_class: tuple[type[E], ...],
+        /,
+        *,
+        where: Callable[[E], object] | None = None,
+        timeout: float | None = None,
+        subclasses: bool = False,
+    ) -> E: ...
+    async def wait_for(
+        self,
+        event_class: Any,
+        /,
+        *,
+        where: Callable[[Any], object] | None = None,
+        timeout: float | None = None,
+        subclasses: bool = False,
+    ) -> Any:
+        """The next event of a class, or of several, that is published.
 
         Args:
             event_class: as for `subscribe`.
@@ -831,6 +1074,34 @@ class Dispatcher(Core):
             f"<{type(self).__name__} {self.name!r}: {state}, {len(subscriptions)} subscriptions, "
             f"at most {pending} of {self.max_queue} events pending>"
         )
+
+
+def _is_tuple_of_classes(value: object) -> bool:
+    return is_a(value, tuple) and len(value) > 0 and all(map(is_class, value))
+
+
+def _tuple_text(classes: tuple[type, ...]) -> str:
+    return f"({', '.join(map(class_name, classes))}{',' if len(classes) == 1 else ''})"
+
+
+def _one_or_all(classes: tuple[type[E], ...]) -> type[E] | tuple[type[E], ...]:
+    """What a subscription to these classes has as its event class."""
+    return classes if len(classes) > 1 else classes[0]
+
+
+def _events_of(classes: tuple[type, ...]) -> frozenset[object]:
+    """What tells the events of some classes from those of others: ids, and classes whose instances compute theirs."""
+    stated = [identify(each).type_id for each in classes]
+    return frozenset(
+        ("class", id(each)) if number is None else number for each, number in zip(classes, stated, strict=True)
+    )
+
+
+def _is_to_same(one: Subscription[Any], other: Subscription[Any]) -> bool:
+    """Whether both are to the same class, or to the same classes."""
+    if type(one.event_class) is tuple and type(other.event_class) is tuple:
+        return _events_of(one.event_class) == _events_of(other.event_class)
+    return one.event_class is other.event_class
 
 
 def _consumer(resolved: Options, options: Any) -> Callable[[Subscription[E]], Subscription[E]]:

@@ -19,11 +19,12 @@ from __future__ import annotations
 import operator
 import os
 import threading
+import types
 import weakref
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from types import FunctionType
-from typing import Any, Final, NamedTuple, TypeGuard
+from typing import Any, Final, NamedTuple, TypeGuard, Union
 
 from ringcast.errors import EventClassError, TypeIdError
 
@@ -33,10 +34,13 @@ __all__ = [
     "check_type_id",
     "class_mro",
     "class_name",
+    "class_names",
     "class_namespace",
+    "event_classes",
     "identify",
     "is_class",
     "is_defined_again",
+    "joined_names",
     "shown",
     "type_id",
 ]
@@ -45,6 +49,7 @@ _ATTRIBUTE: Final = "__event_type__"
 _MAX_TYPE_ID: Final = 0xFFFF_FFFF
 _FIRST_AUTOMATIC: Final = 0x8000_0000
 _BRIEF: Final = 80  # characters
+_SHOWN_CLASSES: Final = 5  # of several, in messages and metrics
 
 # What `type` itself answers, whatever the metaclass of the class makes of these names.
 _namespace_of = type.__dict__["__dict__"].__get__
@@ -87,6 +92,20 @@ def class_name(cls: type) -> str:
     module = class_namespace(cls).get("__module__", "builtins")
     name = str(_qualname_of(cls))
     return f"{module}.{name}" if isinstance(module, str) and module != "builtins" else name
+
+
+def joined_names(names: list[str]) -> str:
+    """Return the names of several classes as one, the first of them where they are many."""
+    if len(names) > _SHOWN_CLASSES:
+        shown_here = _SHOWN_CLASSES - 1
+        names = [*names[:shown_here], f"{len(names) - shown_here} more"]
+    return " | ".join(names)
+
+
+def class_names(event_class: type | tuple[type, ...]) -> str:
+    """Return the name of a class, or the names of several, for messages."""
+    classes: Any = event_class if type(event_class) is tuple else (event_class,)
+    return joined_names([class_name(cls) for cls in classes])
 
 
 def is_defined_again(former: type, cls: type) -> bool:
@@ -163,13 +182,36 @@ def check_event_class(value: object) -> None:
     """Check that `value` is a class.
 
     Raises:
-        EventClassError: it is something else. For `Box[int]` the message names `Box`.
+        EventClassError: it is something else. For `Box[int]` the message names `Box`; for a union or a list it tells
+            how several classes are given.
     """
     if not is_class(value):
         origin = getattr(value, "__origin__", None)
         name = origin.__name__ if is_class(origin) else ""
         hint = f": the instances of all {name}[...] are of class {name}" if name else ""
+        if issubclass(type(value), types.UnionType | list | set | frozenset) or origin is Union:
+            hint = ": several classes are given as a tuple, (First, Second)"
         raise EventClassError(f"an event class is a class, not {shown(value)}{hint}")
+
+
+def event_classes(value: object) -> tuple[type, ...]:
+    """Return the classes that a subscription is told.
+
+    Args:
+        value: a class, or a tuple of classes, each of which counts once.
+
+    Raises:
+        EventClassError: it is something else, or has something else in it, or is empty.
+    """
+    if not issubclass(type(value), tuple):  # not isinstance, which asks the metaclass of a class
+        check_event_class(value)
+        return (value,)  # type: ignore[return-value]
+    classes: tuple[type, ...] = tuple(value)  # type: ignore[arg-type]
+    for each in classes:
+        check_event_class(each)
+    if not classes:
+        raise EventClassError("a subscription is to one class at least, and the tuple is empty")
+    return tuple({id(each): each for each in classes}.values())  # by address: metaclasses may define __eq__
 
 
 def check_type_id(value: object) -> int:

@@ -1,9 +1,8 @@
 """What a handler takes: the class or classes of its annotation.
 
 `inspect_handler` looks at a handler once, when it is subscribed, and refuses what could never be called.
-What it finds is an `Accepts`, which answers the three questions a subscription has: which one class does
-the handler name (`sole_class`), does it name one (`Accepts.sole`), and does it take the events of a given
-class (`check_accepts`).
+What it finds is an `Accepts`, which answers the questions a subscription has: which classes does the handler name
+(`named_classes`), which one class (`sole_class`), and does it take the events of a given class (`check_accepts`).
 
 The annotation is that of the parameter which receives the event: see `callables.event_parameter` for the parameter,
 `annotations.classes_of` for the classes.
@@ -16,7 +15,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
-from ringcast.annotations import Names, UnresolvedError, annotation_text, classes_of, concrete, unfit
+from ringcast.annotations import Names, UnresolvedError, annotation_text, classes_of, concrete, members, unfit
 from ringcast.callables import (
     call_signature,
     event_parameter,
@@ -31,9 +30,9 @@ from ringcast.events import class_mro, class_name, is_class, is_defined_again, s
 if TYPE_CHECKING:
     import inspect
 
-__all__ = ["Accepts", "check_accepts", "inspect_handler", "sole_class"]
+__all__ = ["Accepts", "check_accepts", "inspect_handler", "named_classes", "sole_class"]
 
-_REMEDY: Final = "annotate it with one event class, or name the class: subscribe(EventClass, handler), on(EventClass)"
+_REMEDY: Final = "annotate it with the event class, or name the class: subscribe(EventClass, handler), on(EventClass)"
 
 
 class Accepts(NamedTuple):
@@ -47,9 +46,10 @@ class Accepts(NamedTuple):
         annotation: the annotation of that parameter as messages show it; empty when there is none.
         classes: the classes that the handler takes, or None when it takes anything: no annotation, `Any`,
             `object`, or an annotation that cannot be resolved.
-        objection: why the annotation does not name exactly one event class; empty when it does.
+        objection: why the annotation does not name event classes, one or several; empty when it does.
         asynchronous: whether a call gives something to await.
         hint: what may be missing in the subscription, if the class of its events is none of these.
+        records: whether the annotation is a RecordBatch, which has records of one type only.
     """
 
     handler: str
@@ -59,11 +59,17 @@ class Accepts(NamedTuple):
     objection: str
     asynchronous: bool = False
     hint: str = ""
+    records: bool = False
+
+    @property
+    def named(self) -> tuple[type, ...]:
+        """The event classes that the annotation names; empty where there is an objection."""
+        return () if self.objection or self.classes is None else self.classes
 
     @property
     def sole(self) -> type | None:
         """The one event class that the annotation names, or None."""
-        return None if self.objection or self.classes is None else self.classes[0]
+        return self.named[0] if len(self.named) == 1 else None
 
 
 def inspect_handler(handler: object, frame: FrameType | None = None, *, batch: bool = False) -> Accepts:
@@ -95,6 +101,24 @@ def inspect_handler(handler: object, frame: FrameType | None = None, *, batch: b
     return accepts._replace(asynchronous=asynchronous)
 
 
+def named_classes(accepts: Accepts) -> tuple[type, ...]:
+    """Return the event classes that a handler's annotation names: one, or those of a union.
+
+    Args:
+        accepts: from `inspect_handler`.
+
+    Returns:
+        The classes, each once.
+
+    Raises:
+        HandlerTypeError: the annotation is missing, cannot be resolved, or names no class, or every class. The message
+            names the handler and its parameter, and says what to do instead.
+    """
+    if not accepts.named:
+        raise HandlerTypeError(accepts.objection)
+    return accepts.named
+
+
 def sole_class(accepts: Accepts) -> type:
     """Return the one event class that a handler's annotation names.
 
@@ -105,16 +129,18 @@ def sole_class(accepts: Accepts) -> type:
         The class.
 
     Raises:
-        HandlerTypeError: the annotation is missing, cannot be resolved, or names no class, several, or every
-            class. The message names the handler and its parameter, and says what to do instead.
+        HandlerTypeError: as for `named_classes`; or there are several.
     """
-    event_class = accepts.sole
-    if event_class is None:
-        raise HandlerTypeError(accepts.objection)
+    event_class, *others = named_classes(accepts)
+    if others:
+        raise HandlerTypeError(
+            f"parameter {accepts.parameter} of handler {accepts.handler} is annotated {accepts.annotation!r}, which is "
+            f"several classes, and a type id belongs to one: annotate it with that one"
+        )
     return event_class
 
 
-def check_accepts(accepts: Accepts, event_class: type, type_id: int) -> None:
+def check_accepts(accepts: Accepts, event_class: type, type_id: int | None) -> None:
     """Check that a handler takes the events of a class.
 
     It does when its annotation names the class, a base of it (also a virtual one), or a union with one of these; when
@@ -124,7 +150,7 @@ def check_accepts(accepts: Accepts, event_class: type, type_id: int) -> None:
     Args:
         accepts: from `inspect_handler`.
         event_class: the class of the events.
-        type_id: the type id they have, for the message.
+        type_id: the type id they have, for the message; None where the subclasses' events, with others, come too.
 
     Raises:
         EventClassError: the handler is for another class. The message names both classes and the id.
@@ -134,9 +160,13 @@ def check_accepts(accepts: Accepts, event_class: type, type_id: int) -> None:
     ):
         return
     named = " or ".join(class_name(base) for base in accepts.classes)
+    given = class_name(event_class)
+    if type_id is None:
+        subject = f"these are events of {given} and its subclasses"
+    else:
+        subject = f"type id 0x{type_id:08x} has the event class {given}"
     raise EventClassError(
-        f"type id 0x{type_id:08x} has the event class {class_name(event_class)}; handler {accepts.handler} "
-        f"is for {named} (parameter {accepts.parameter}){accepts.hint}"
+        f"{subject}; handler {accepts.handler} is for {named} (parameter {accepts.parameter}){accepts.hint}"
     )
 
 
@@ -165,19 +195,21 @@ def _read_one(name: str, parameter: inspect.Parameter, names: Names, batch: bool
     text = annotation_text(annotation)
     try:
         annotation = concrete(annotation, names)
+        records = batch and _is_record_batch(annotation)
         if batch:
             annotation = concrete(_member(annotation, f"{where} is annotated {text!r}"), names)
         classes = classes_of(annotation, names, 0)
+        alternatives = members(annotation, names)
     except UnresolvedError as error:
         return Accepts(name, shown_name, text, None, f"{where}: {error}; {_REMEDY}")
-    why, remedy, hint = unfit(annotation), _REMEDY, ""
-    if not batch and _is_list_of(annotation):
+    why, remedy, hint = unfit(alternatives), _REMEDY, ""
+    if not batch and any(map(_is_list_of, alternatives)):
         why, hint = "which is a list of events", "; a handler of lists needs batch="
         remedy = (
             "say how many at most: batch=100, or, where lists are published, name the class: subscribe(list, handler)"
         )
     objection = f"{where} is annotated {text!r}, {why}; {remedy}" if why else ""
-    return Accepts(name, shown_name, text, classes, objection, hint=hint)
+    return Accepts(name, shown_name, text, classes, objection, hint=hint, records=records)
 
 
 def _is_list_of(annotation: object) -> bool:
@@ -198,9 +230,13 @@ def _member(annotation: object, found: str) -> object:
 
 
 def _takes_batches(container: type) -> bool:
+    return issubclass(list, container) or _is_record_batch(container)
+
+
+def _is_record_batch(annotation: object) -> bool:
     from ringcast._core import RecordBatch  # which needs this module
 
-    return issubclass(list, container) or container is RecordBatch
+    return annotation is RecordBatch or typing.get_origin(annotation) is RecordBatch
 
 
 def _declared(handler: Callable[..., Any], parameter: inspect.Parameter) -> list[inspect.Parameter]:

@@ -14,9 +14,9 @@ metrics; counters end in `_total` where they are exposed:
     ringcast_handler_mean_seconds          gauge    mean sampled time of one call, by handler
     ringcast_workers                       gauge    threads that run handlers, by dispatcher
 
-All have the label `dispatcher` (its name), those of topics also `event` (the class's name, or the type id in
-hexadecimal where it has no class), those of handlers also `handler`. What has the same labels is one time series:
-two subscriptions of the same method of two objects, say. Give dispatchers names to tell them apart.
+All have the label `dispatcher` (its name), those of topics also `event` (the class's name, of several classes `A | B`,
+or the type id in hexadecimal where it has no class), those of handlers also `handler`. What has the same labels is one
+time series: two subscriptions of the same method of two objects, say. Give dispatchers names to tell them apart.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ class HandlerOptions(TypedDict, Generic[E], total=False):
     weak: bool
     """The handler, a bound method, does not keep its owner alive; the subscription ends with the owner."""
     subclasses: bool
-    """Also the events of all subclasses. So it always is for `object` and protocols."""
+    """Also the events of all subclasses, of each class that is named. So it always is for `object` and protocols."""
     priority: int
     """Direct handlers of higher priority are called first; 0 by default."""
     context: Literal["publisher"] | None
@@ -137,7 +137,7 @@ def check_hook(option: str, value: object, given: str = "the event") -> None:
 def resolve(
     accepts: Accepts,
     handler: Callable[[Any], object],
-    event_class: type | None,
+    classes: tuple[type, ...],
     dispatcher_policy: Policy,
     dispatcher_max_queue: int,
     options: Mapping[str, Any],
@@ -147,7 +147,7 @@ def resolve(
     Args:
         accepts: what the handler is.
         handler: the handler.
-        event_class: what is subscribed to; None for a bare type id.
+        classes: what is subscribed to; empty for a bare type id.
         dispatcher_policy: the policy where none is given.
         dispatcher_max_queue: the most that `max_queue` may be, and its default.
         options: as given.
@@ -204,7 +204,7 @@ def resolve(
         where=where,
         once=_flag(options, "once"),
         weak=weak,
-        wide=_wide(event_class, options),
+        bases=_bases(classes, options),
         with_context=context is not None,
         priority=whole("priority", options.get("priority", 0), -(2**62), 2**62),
         batch=batch or 0,
@@ -230,21 +230,19 @@ def _mode(accepts: Accepts, options: Mapping[str, Any]) -> str:
     return mode
 
 
-def _wide(event_class: type | None, options: Mapping[str, Any]) -> bool:
+def _bases(classes: tuple[type, ...], options: Mapping[str, Any]) -> tuple[type, ...]:
+    """Return those of the classes whose subclasses' events come too."""
     wide = _flag(options, "subclasses")
-    if event_class is None:
-        if wide:
-            raise OptionError("subclasses=True needs an event class, not a type id")
-        return False
-    if event_class is object or _is_protocol(event_class):
-        wide = True
-    if wide:
+    if wide and not classes:
+        raise OptionError("subclasses=True needs an event class, not a type id")
+    bases = tuple(each for each in classes if wide or each is object or _is_protocol(each))
+    for each in bases:
         try:
-            issubclass(int, event_class)
+            issubclass(int, each)
         except TypeError as error:
-            hint = "; a protocol must be runtime_checkable, and have methods only" if _is_protocol(event_class) else ""
-            raise OptionError(f"{class_name(event_class)} cannot tell its subclasses: {error}{hint}") from None
-    return wide
+            hint = "; a protocol must be runtime_checkable, and have methods only" if _is_protocol(each) else ""
+            raise OptionError(f"{class_name(each)} cannot tell its subclasses: {error}{hint}") from None
+    return bases
 
 
 def _is_protocol(event_class: type) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ringcast.callables import handler_name
-from ringcast.events import class_name
+from ringcast.events import class_names
 
 if TYPE_CHECKING:
     from ringcast._core import Core, Subscription
@@ -49,15 +49,16 @@ class SubscriptionStats:
 
 @dataclass(frozen=True, slots=True)
 class TopicStats:
-    """How all that belongs to one type id, or to a class with its subclasses, is doing.
+    """How all that belongs to one type id, to several classes, or to a class with its subclasses, is doing.
 
     Counts are of events, since the type was first used.
     """
 
     type_id: int | None
-    """From 0 to 2**32 - 1; None for subscriptions to a class with its subclasses, whose events have several."""
-    event_class: type[Any] | None
-    """The class that the id belongs to; None while it is open."""
+    """From 0 to 2**32 - 1; None for subscriptions to several classes, or to a class with its subclasses."""
+    event_class: type[Any] | tuple[type[Any], ...] | None
+    """The class that the id belongs to, None while it is open; or those that the subscriptions are to: of several
+    classes a tuple."""
     published: int
     """Events that reached a subscription when they were published. What reached nobody is not counted."""
     pending: int
@@ -66,6 +67,8 @@ class TopicStats:
     """The most that `pending` has been seen at."""
     subscriptions: tuple[SubscriptionStats, ...]
     """In the order in which they were made; the direct ones after the others, in the order of their priority."""
+    subclasses: bool = False
+    """Whether the events of subclasses are among them."""
 
     @property
     def delivered(self) -> int:
@@ -108,7 +111,8 @@ class DispatcherStats:
     workers: int
     """Threads that run handlers now."""
     topics: tuple[TopicStats, ...]
-    """One for each type id that a class or a subscription has, and for each class subscribed to with subclasses."""
+    """One for each type id that a class or a subscription has, for each class subscribed to with subclasses, and for
+    each set of several classes."""
 
 
 def collect(core: Core) -> DispatcherStats:
@@ -127,17 +131,27 @@ def collect(core: Core) -> DispatcherStats:
     topics: dict[object, TopicStats] = {}
     for row in rows:
         topic = _topic(*row)
-        key = id(topic.event_class) if topic.type_id is None else ("id", topic.type_id)
+        key = _key(topic)
         topics[key] = _joined(topics[key], topic) if key in topics else topic
     return DispatcherStats(core.name, core.closed, workers, tuple(topics.values()))
 
 
 def event_name(topic: TopicStats) -> str:
-    """Name what a topic has the events of, for people: the class, or the type id in hexadecimal while it has none."""
+    """Name what a topic has the events of, for people: the class or classes, or the type id in hexadecimal while it has
+    none.
+    """
     if topic.event_class is None:
         return f"0x{topic.type_id:08x}"
-    name = class_name(topic.event_class)
-    return f"{name} and subclasses" if topic.type_id is None else name
+    name = class_names(topic.event_class)
+    return f"{name} and subclasses" if topic.subclasses else name
+
+
+def _key(topic: TopicStats) -> object:
+    """What the rows of one topic have in common, and no others."""
+    if topic.type_id is not None:
+        return topic.type_id
+    classes = topic.event_class if type(topic.event_class) is tuple else (topic.event_class,)
+    return frozenset(map(id, classes)), topic.subclasses
 
 
 def _joined(one: TopicStats, other: TopicStats) -> TopicStats:
@@ -154,15 +168,15 @@ def _joined(one: TopicStats, other: TopicStats) -> TopicStats:
 
 def _topic(
     type_id: int | None,
-    event_class: type[Any] | None,
+    event_class: type[Any] | tuple[type[Any], ...] | None,
     published: int,
     pending: int,
     high_water: int,
     subscriptions: list[Subscription[Any]],
+    subclasses: bool = False,
 ) -> TopicStats:
-    return TopicStats(
-        type_id, event_class, published, pending, high_water, tuple(_subscription(sub) for sub in subscriptions)
-    )
+    of_each = tuple(_subscription(sub) for sub in subscriptions)
+    return TopicStats(type_id, event_class, published, pending, high_water, of_each, subclasses)
 
 
 def _subscription(sub: Subscription[Any]) -> SubscriptionStats:

@@ -76,8 +76,8 @@ class TracedDispatcher(Dispatcher):
         `messaging.batch.message_count`. It is above the spans of handlers of single events.
         """
         of = events.record_class if isinstance(events, RecordBatch) else record_type
-        if of is None and isinstance(events, list | tuple) and len(set(map(type, events))) == 1:
-            of = type(events[0])
+        if of is None and isinstance(events, list | tuple):
+            of = _class_of_all(events)
         attributes = _attributes("publish", "send", of)
         with self._tracer.start_as_current_span(
             _span_name("publish", of), kind=SpanKind.PRODUCER, attributes=attributes
@@ -93,15 +93,17 @@ class TracedDispatcher(Dispatcher):
 
     # All ways to subscribe go through these, when the handler's signature and annotation have been looked at.
 
-    def _resolve(self, accepts: Accepts, handler: Any, event_class: type | None, options: Any) -> Options:
+    def _resolve(self, accepts: Accepts, handler: Any, classes: tuple[type, ...], options: Any) -> Options:
         # A direct handler is in the publisher's context anyway.
         # The events of a batch come from several contexts: its span stands alone.
         alone = options.get("mode") == "direct" or options.get("batch") is not None
         if not alone and not isinstance(handler, Feed):
             options = {**options, "context": "publisher"}
-        return super()._resolve(accepts, handler, event_class, options)
+        return super()._resolve(accepts, handler, classes, options)
 
-    def _subscribe_class(self, event_class: type[E], handler: Handler[E], options: Options) -> Subscription[E]:
+    def _subscribe_class(
+        self, event_class: type[E] | tuple[type[E], ...], handler: Handler[E], options: Options
+    ) -> Subscription[E]:
         handler = _traced(self._tracer, handler, options)
         return self._keep(handler, super()._subscribe_class(event_class, handler, options))
 
@@ -168,7 +170,7 @@ def _reached(span: Span, subscribers: int) -> int:
 
 @contextmanager
 def _processing(tracer: Tracer, handler: str, taken: Any, batch: bool) -> Iterator[None]:
-    of = type(taken[0]) if batch else type(taken)
+    of = _class_of_all(taken) if batch else type(taken)
     attributes = _attributes("process", "process", of)
     if batch:
         attributes["messaging.batch.message_count"] = len(taken)
@@ -190,6 +192,12 @@ def _processing(tracer: Tracer, handler: str, taken: Any, batch: bool) -> Iterat
             span.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {error}"))
             span.set_attribute("error.type", class_name(type(error)))
             raise
+
+
+def _class_of_all(events: Any) -> type | None:
+    """The class of a batch of events, or None where they are of several, or there are none."""
+    classes = {type(events[0])} if isinstance(events, RecordBatch) else set(map(type, events))
+    return classes.pop() if len(classes) == 1 else None
 
 
 def _span_name(operation: str, of: type | None) -> str:

@@ -4,7 +4,7 @@ import abc
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Protocol, assert_type, runtime_checkable
+from typing import Annotated, Any, ClassVar, Protocol, TypeAlias, assert_type, runtime_checkable
 
 import ringcast
 from ringcast import Dispatcher, HandlerFailure, Record, RecordBatch, Stream, Subscription, record
@@ -173,6 +173,78 @@ assert_type(bus.subscriptions(), list[Subscription[Any]])
 assert_type(bus.subscriptions(Tick), list[Subscription[Any]])
 assert_type(bus.subscribe(quick, replace=True), Subscription[Tick])
 
+# Several classes: the subscription is of their union, which the handler must take.
+
+
+def either(event: Tick | Single) -> int:
+    return 1
+
+
+def any_of_three(event: Tick | Single | str) -> None: ...
+
+
+def any_of_four(event: Tick | Single | str | bytes) -> None: ...
+
+
+def either_list(events: list[Tick | Single]) -> int:
+    return 1
+
+
+async def either_later(event: Tick | Single) -> None: ...
+
+
+Either: TypeAlias = Tick | Single
+
+
+def by_alias(event: Either) -> None: ...
+
+
+def by_string(event: "Tick | Single") -> None: ...
+
+
+assert_type(bus.subscribe(either), Subscription[Tick | Single])
+assert_type(bus.subscribe(any_of_four), Subscription[Tick | Single | str | bytes])
+assert_type(bus.subscribe(by_alias), Subscription[Tick | Single])
+assert_type(bus.subscribe(by_string), Subscription[Tick | Single])
+assert_type(bus.subscribe(either_later, concurrency=2), Subscription[Tick | Single])
+assert_type(bus.subscribe(either_list, batch=10), Subscription[Tick | Single])
+assert_type(bus.subscribe((Tick, Single), either), Subscription[Tick | Single])
+assert_type(bus.subscribe((Tick, Single, str), any_of_three), Subscription[Tick | Single | str])
+assert_type(bus.subscribe((Tick,), quick), Subscription[Tick])
+assert_type(bus.subscribe((Tick, Single), either, mode="direct", where=lambda event: True), Subscription[Tick | Single])
+bus.subscribe((Tick, Single), print)
+bus.subscribe((Tick, Single), lambda event: print(event.price if isinstance(event, Tick) else event.value))
+assert_type(bus.subscribe((Tick, Single), either_list, batch=10), Subscription[Tick | Single])
+bus.subscribe((Event, Single), lambda event: None, subclasses=True)
+# mypy wants to be told what a tuple of more than three has
+four: tuple[type[Tick | Single | str | bytes], ...] = (Tick, Single, str, bytes)
+assert_type(bus.subscribe(four, any_of_four), Subscription[Tick | Single | str | bytes])
+
+
+@bus.on
+def on_union(event: Tick | Single) -> int:
+    return 1
+
+
+@bus.on((Tick, Single))
+def on_either(event: Tick | Single) -> int:
+    return 1
+
+
+@bus.on((Tick, Single, str), once=True)
+def on_three(event: Tick | Single | str) -> int:
+    return 1
+
+
+@bus.on((Tick, Single), batch=10)
+def on_either_batch(events: list[Tick | Single]) -> int:
+    return 1
+
+
+assert_type(on_union(event=Tick(0.0, 1.0)) + on_either(Single(1)) + on_three("") + on_either_batch([]), int)
+assert_type(bus.off(on_either, (Tick, Single)), int)
+assert_type(bus.subscriptions((Tick, Single)), list[Subscription[Any]])
+
 # Batches: the handler takes a list, and the subscription is of what is in it.
 
 
@@ -304,7 +376,7 @@ assert_type(bus.count(Tick), int)
 
 with bus.subscribe(quick) as subscription:
     assert_type(subscription, Subscription[Tick])
-assert_type(subscription.event_class, type[Tick] | None)
+assert_type(subscription.event_class, type[Tick] | tuple[type[Tick], ...] | None)
 assert_type(subscription.lag, int)
 assert_type(subscription.dropped, int)
 assert_type(subscription.filtered, int)
@@ -346,6 +418,13 @@ async def consume() -> None:
             stream.cancel()
         assert_type(await own.wait_for(Tick), Tick)
         assert_type(await own.wait_for(Tick, where=expensive, timeout=1), Tick)
+        assert_type(own.stream((Tick, Single)), Stream[Tick | Single])
+        assert_type(own.stream((Tick, Single, str), policy="drop_oldest"), Stream[Tick | Single | str])
+        assert_type(own.stream((Tick, Single), batch=10), Stream[list[Tick | Single]])
+        async for event in own.stream((Tick, Single), where=either):
+            assert_type(event, Tick | Single)
+        assert_type(await own.wait_for((Tick, Single), timeout=1), Tick | Single)
+        assert_type(await own.wait_for((Tick, Single, str)), Tick | Single | str)
         assert_type(await own.wait_for(Tick, where=lambda tick: tick.price > 1), Tick)
         assert_type(await own.apublish(Tick(0.0, 1.0), timeout=1), int)
         await own.aclose(timeout=1)

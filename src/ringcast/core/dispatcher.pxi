@@ -38,7 +38,8 @@ cdef class Core:
     cdef dict classes           # address -> weak reference to the class, whose callback is a ClassEntry
     cdef dict routes            # address of a class -> Route
     # where a topic goes, by a new list: a finalizer that cancels may come in while the old one is walked
-    cdef list wide              # Topics of the subclasses' events of some class
+    cdef list wide              # Topics of the events of several classes: see core/route.pxi
+    cdef rc_u32 unions          # how many of these have classes without their subclasses
     cdef list companions        # Topics of other topics' events, with contexts
     cdef uint64_t subscribed    # subscriptions made
     cdef bint raises            # publish raises what direct handlers have raised
@@ -171,6 +172,7 @@ cdef class Core:
             by_class = self.find_class(type(event))
             if by_class.kind == RC_ROUTE:
                 wide = (<Route>by_class.host).wide_topics()
+            wide = self.wide_under(topic, wide)
         return self.publish_in(topic, event, wide, nanoseconds(timeout))
 
     def publish_many(self, events, record_type=None, /, *, timeout=None):
@@ -322,7 +324,23 @@ cdef class Core:
             topic = (<Topic>(<Route>route).own).c if (<Route>route).own is not None else &by_instance
         if topic.kind == RC_BY_INSTANCE:
             topic = self.find_event_id(event.__event_type__, event)
+            wide = self.wide_under(topic, wide)
         return self.publish_in(topic, event, wide, timeout)
+
+    cdef tuple wide_under(self, rc_topic *topic, tuple wide):
+        """The wide topics of an event that is published under an id which its class does not state. `topic`: that of
+        the id, or NULL. `wide`: those that its class leads to."""
+        cdef Topic each
+        cdef uint32_t type_id
+        cdef list reached, of_id = []
+        if rc_u32_load(&self.unions) == 0:
+            return wide
+        reached = [each for each in wide if len((<Scope>each.scope).bases) != 0]
+        if topic != NULL:
+            type_id = (<Topic>topic.host).type_id
+            with self.lock:
+                of_id = [each for each in self.wide if (<Scope>each.scope).has_id(type_id) and each not in reached]
+        return tuple(reached + of_id)
 
     cdef publish_in(self, rc_topic *topic, event, tuple wide, int64_t timeout):
         """Publishes in a topic (NULL: nobody has used its id) and in wide ones."""
@@ -587,12 +605,15 @@ cdef class Core:
     cdef list topics_of(self, event):
         cdef rc_topic *found = self.find_class(type(event))
         cdef Topic topic
-        cdef list topics = []
+        cdef tuple wide = ()
+        cdef list topics
         if found.kind == RC_ROUTE:
-            topics += (<Route>found.host).wide_topics()
+            wide = (<Route>found.host).wide_topics()
             found = (<Topic>(<Route>found.host).own).c if (<Route>found.host).own is not None else &by_instance
         if found.kind == RC_BY_INSTANCE:
             found = self.find_event_id(event.__event_type__, event)
+            wide = self.wide_under(found, wide)
+        topics = list(wide)
         if found != NULL:
             topics.append(<Topic>found.host)
         companions = [topic.find_companion() for topic in topics]
@@ -607,7 +628,8 @@ cdef class Core:
         cdef uint64_t key = class_key(<PyTypeObject *>event_class)
         cdef rc_topic *found = <rc_topic *>rc_registry_find_locked(&self.by_class, key)
         cdef list unknown, wide
-        cdef dict answers = {}   # wide topic -> whether the class is one of its
+        cdef dict answers = {}   # wide topic -> whether the class is one of its, with its id or as a subclass
+        cdef Scope scope
         identity = layout = None
         if found != NULL:
             return found
@@ -625,7 +647,8 @@ cdef class Core:
                 identity = identify(event_class)
                 layout = None if identity.type_id is None else layout_of(identity.owner)
             for each in unknown:
-                answers[each] = is_subclass(event_class, (<Topic>each).wide_class)
+                scope = <Scope>(<Topic>each).scope
+                answers[each] = scope.has_id(identity.type_id) or scope.has_subclass(event_class)
 
     cdef rc_topic *make_known(self, event_class, identity, Layout layout, list wide) except NULL:
         """The topic of a class that is new, which belongs to these wide topics too."""
@@ -653,8 +676,8 @@ cdef class Core:
             route.add(<Topic>topic)
         return route.c
 
-    cdef Topic wide_topic(self, event_class):
-        """The topic of all events of a class and its subclasses. Not under self.lock."""
+    cdef Topic wide_topic(self, Scope scope):
+        """The topic of all events that a scope has. Not under self.lock."""
         cdef Topic topic
         cdef list known, unknown
         cdef dict answers = {}   # id of a class -> (the class, whether it is a subclass)
@@ -662,29 +685,31 @@ cdef class Core:
             with self.lock:
                 self.check_open()
                 for topic in self.wide:
-                    if topic.wide_class is event_class:
+                    if (<Scope>topic.scope).key == scope.key:
                         return topic
                 known = [reference() for reference in self.classes.values()]
                 unknown = [one for one in known if one is not None and id(one) not in answers]
                 if not unknown:
-                    return self.make_wide_topic(event_class, [one for one, belongs in answers.values() if belongs])
+                    return self.make_wide_topic(scope, list(answers.values()))
             for one in unknown:
-                answers[id(one)] = (one, is_subclass(one, event_class))
+                answers[id(one)] = (one, scope.has_subclass(one))
 
-    cdef Topic make_wide_topic(self, event_class, list subclasses):
-        """The same where there is none yet. `subclasses`: those of the classes that are known."""
+    cdef Topic make_wide_topic(self, Scope scope, list known):
+        """The same where there is none yet. `known`: the classes that are, each with whether it is a subclass."""
         cdef Topic topic = Topic.__new__(Topic, self, 0, False)
         cdef rc_topic *found
         topic.passing = True
-        topic.wide_class = event_class
-        for one in subclasses:
+        topic.scope = scope
+        for one, belongs in known:
             found = <rc_topic *>rc_registry_find_locked(&self.by_class, class_key(<PyTypeObject *>one))
-            if found == NULL:
+            if found == NULL or not (belongs or scope.has_id(id_of(found))):
                 continue
             found = self.route(one, found, [topic])
             if rc_registry_put(&self.by_class, class_key(<PyTypeObject *>one), found) != 0:
                 raise MemoryError
         self.wide.append(topic)
+        if scope.ids:
+            rc_u32_store(&self.unions, rc_u32_load(&self.unions) + 1)
         return topic
 
     cdef Topic companion(self, Topic topic):
@@ -693,7 +718,7 @@ cdef class Core:
         if topic.companion is None:
             companion = Topic.__new__(Topic, self, topic.type_id, topic.automatic)
             companion.passing = True
-            companion.wide_class = topic.wide_class
+            companion.scope = topic.scope
             self.companions.append(companion)
             topic.set_companion(companion)
         return topic.companion
@@ -709,10 +734,12 @@ cdef class Core:
                 return
             if topic in self.wide:
                 self.wide = [other for other in self.wide if other is not topic]
+                if (<Scope>topic.scope).ids:
+                    rc_u32_store(&self.unions, rc_u32_load(&self.unions) - 1)
                 self.end_routes(topic)
                 return
             self.companions = [other for other in self.companions if other is not topic]
-            for other in self.wide if topic.wide_class is not None else [self.topics.get(topic.type_id)]:
+            for other in self.wide if topic.scope is not None else [self.topics.get(topic.type_id)]:
                 if other is not None and other.companion is topic:
                     other.set_companion(None)
                     if other.passing:
@@ -832,32 +859,52 @@ cdef class Core:
     # --- subscribe and count: the checks of the handler are Dispatcher's ---
 
     def _subscribe_class(self, event_class, handler, Options options):
+        """`event_class`: a class, or a tuple of several, each once. `options.bases`: those whose subclasses count."""
+        cdef Scope scope
         cdef Topic found
-        if options.wide:
+        if type(event_class) is tuple or options.bases:
+            scope = self.scope(event_class if type(event_class) is tuple else (event_class,), options.bases)
             while True:
-                found = self.wide_topic(event_class)
+                found = self.wide_topic(scope)
                 with self.lock:
                     self.check_open()
                     if found in self.wide:   # else its last subscription has just left
                         return self.join(found, handler, event_class, options)
         found = self.own_topic(event_class)
         with self.lock:
-            self.check_open()
-            if found is None:
-                raise TypeIdError(
-                    f"the instances of {class_name(event_class)} compute their type ids: use "
-                    "subscribe_to(type_id, handler)"
-                )
-            owner = self.class_of(found)
-            if owner is None:   # it was inherited from a class that is no base any more, and is gone
-                self.bind(found, event_class)
-            elif owner is not event_class and not is_defined_again(owner, event_class):
-                raise EventClassError(
-                    f"{class_name(event_class)} inherits type id {found.type_id:#x} from "
-                    f"{class_name(owner)}, and its events go where those of that class go: subscribe to that class, or "
-                    f"state an __event_type__ in {class_name(event_class)}"
-                )
+            self.check_own(found, event_class)
             return self.join(found, handler, event_class, options)
+
+    cdef Scope scope(self, tuple classes, tuple bases):
+        """That of these classes, of some of them (`bases`) with their subclasses; the others' ids are theirs from now
+        on."""
+        cdef Topic found
+        cdef list ids = []
+        for event_class in classes:
+            if not any([event_class is base for base in bases]):
+                found = self.own_topic(event_class)
+                with self.lock:
+                    self.check_own(found, event_class)
+                    ids.append(found.type_id)
+        return Scope.__new__(Scope, classes, bases, ids)
+
+    cdef check_own(self, Topic found, event_class):
+        """Makes sure that a plain subscription to the class may be in the topic which own_topic has found."""
+        self.check_open()
+        if found is None:
+            raise TypeIdError(
+                f"the instances of {class_name(event_class)} compute their type ids: use "
+                "subscribe_to(type_id, handler)"
+            )
+        owner = self.class_of(found)
+        if owner is None:   # it was inherited from a class that is no base any more, and is gone
+            self.bind(found, event_class)
+        elif owner is not event_class and not is_defined_again(owner, event_class):
+            raise EventClassError(
+                f"{class_name(event_class)} inherits type id {found.type_id:#x} from "
+                f"{class_name(owner)}, and its events go where those of that class go: subscribe to that class, or "
+                f"state an __event_type__ in {class_name(event_class)}"
+            )
 
     def _subscribe_id(self, type_id, event_class, handler, Options options):
         cdef Topic topic
@@ -964,8 +1011,9 @@ cdef class Core:
             return None if topic is None else self.class_of(topic)
 
     def _count(self, type_id, event_class):
-        """How many subscriptions there are to the id, and to base classes of the class."""
+        """How many subscriptions there are to the id, also among several, and to base classes of the class."""
         cdef Topic topic
+        cdef Scope scope
         cdef uint32_t checked = type_id
         cdef Py_ssize_t count
         cdef list wide
@@ -973,10 +1021,11 @@ cdef class Core:
             if rc_u32_load(&self.closing):
                 return 0
             topic = self.topics.get(checked)
-            wide = [] if event_class is None else list(self.wide)
+            wide = list(self.wide)
         count = 0 if topic is None else topic.reach()
         for topic in wide:
-            if is_subclass(event_class, topic.wide_class):
+            scope = topic.scope
+            if scope.has_id(checked) or (event_class is not None and scope.has_subclass(event_class)):
                 count += topic.reach()
         return count
 
@@ -1093,24 +1142,28 @@ cdef class Core:
         return self.native_pool is None or self.pool.wait(timeout, None, self)
 
     def _stats(self):
-        """(workers, [(type id or None, event class, published, pending, high water, subscriptions), ...])"""
+        """(workers, [(type id or None, event class, published, pending, high water, subscriptions,
+        with subclasses), ...])"""
         cdef Topic topic
+        cdef Scope scope
         rows = []
         for topic in self.all_topics():
             subscriptions = [*topic.all_members()]
-            event_class = topic.wide_class
-            if event_class is None:
+            scope = topic.scope
+            if scope is not None:
+                event_class = scope.classes if len(scope.classes) > 1 else scope.classes[0]
+            else:
                 with self.lock:
                     event_class = self.class_of(topic)
                 if rc_u64_load(&topic.c.event_class) == 0 and not subscriptions and pending_in(topic) == 0:
                     continue   # an id that is nobody's any more
             rows.append((
-                None if topic.wide_class is not None else topic.type_id, event_class,
+                None if scope is not None else topic.type_id, event_class,
                 rc_ring_tail(&topic.c.ring) - topic.c.first + rc_u64_load(&topic.c.only_direct),
                 pending_in(topic),
                 max([rc_u64_load(&topic.c.high_water)]
                     + [rc_u64_load(&(<Subscription>sub).c.high_water) for sub in subscriptions]),
-                subscriptions,
+                subscriptions, scope is not None and scope.with_subclasses(),
             ))
         if self.native_pool is None:
             return 0, rows
@@ -1190,6 +1243,13 @@ cdef inline uint64_t class_key(PyTypeObject *event_class) noexcept nogil:
     return <uint64_t><uintptr_t>event_class
 
 
+cdef object id_of(rc_topic *found):
+    """The type id that a class has, which leads to `found` in the registry; None where its instances compute it."""
+    if found.kind == RC_ROUTE:
+        return None if (<Route>found.host).own is None else (<Topic>(<Route>found.host).own).type_id
+    return (<Topic>found.host).type_id if found.kind == RC_OF_CLASS else None
+
+
 cdef inline uint64_t id_key(uint32_t type_id) noexcept nogil:
     return <uint64_t>type_id + 1   # 0 is the registry's empty key
 
@@ -1222,8 +1282,10 @@ cdef object qualname_of = type.__dict__["__qualname__"].__get__   # whatever a m
 
 
 cdef str describe(event_class, Topic topic):
-    if topic.wide_class is not None:
-        return f"{qualname_of(topic.wide_class)} and subclasses"
+    cdef Scope scope = topic.scope
+    if scope is not None:
+        name = joined_names([qualname_of(each) for each in scope.classes])
+        return f"{name} and subclasses" if scope.with_subclasses() else name
     return f"type id {topic.type_id:#x}" if event_class is None else f"{qualname_of(event_class)} ({topic.type_id:#x})"
 
 

@@ -63,13 +63,13 @@ cdef class Options:
     cdef readonly object where
     cdef readonly bint once
     cdef readonly bint weak
-    cdef readonly bint wide
+    cdef readonly tuple bases      # the classes whose subclasses' events come too
     cdef readonly bint with_context
     cdef readonly int64_t priority
 
     def __cinit__(
         self, str mode, str policy, max_queue, *, key=None, where=None, bint once=False, bint weak=False,
-        bint wide=False, bint with_context=False, priority=0, batch=0,
+        tuple bases=(), bint with_context=False, priority=0, batch=0,
     ):
         self.mode = MODES.index(mode)
         self.policy = POLICIES.index(policy)
@@ -79,6 +79,6 @@ cdef class Options:
         self.where = where
         self.once = once
         self.weak = weak
-        self.wide = wide
+        self.bases = bases
         self.with_context = with_context
         self.priority = priority

@@ -3,13 +3,14 @@
 @cython.final
 @cython.no_gc_clear
 cdef class Subscription:
-    """What `subscribe` returns: one handler's place among the events of one type.
+    """What `subscribe` returns: one handler's place among the events of one class, or of several.
 
     Calling it or `cancel()` ends it; so does leaving a `with` or `async with` block, which also waits until all that
     was accepted for it is delivered. Any thread may use it. A subscription does not keep its dispatcher alive.
 
     Attributes:
-        event_class: the class of the events, or None where `subscribe_to` was told none.
+        event_class: the class of the events; of several classes a tuple of them; None where `subscribe_to` was told
+            none.
     """
     cdef rc_member c
     cdef vectorcallfunc call   # what is called for each event, and on what: the handler, or guarded_call on this. Not
@@ -483,7 +484,7 @@ cdef class Subscription:
     @property
     def type_id(self):
         """The type id of its events, an int; None where it takes those of several classes."""
-        return None if self.topic.wide_class is not None else self.topic.type_id
+        return None if self.topic.scope is not None else self.topic.type_id
 
     @property
     def mode(self):

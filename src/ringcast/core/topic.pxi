@@ -43,7 +43,7 @@ cdef class Topic:
     cdef bint passing          # a wide topic or a companion: goes with the last of its subscriptions
     cdef readonly uint32_t type_id
     cdef readonly bint automatic   # the id goes with its class
-    cdef object wide_class     # for a topic of subclasses' events: the class; else None
+    cdef object scope          # of a wide topic and its companion: which events they are for, a Scope; else None
     cdef Pool pool             # what c.pool and c.native_pool point into
     cdef Pool native_pool
 

@@ -39,7 +39,7 @@ cdef int clear_topic(PyObject *topic) noexcept:
 
 
 for made_here in (
-    ClassEntry, Envelope, Latest, Pool, RecordBatch, RecordColumn, Route, Subscription, Topic, Userdata,
+    ClassEntry, Envelope, Latest, Pool, RecordBatch, RecordColumn, Route, Scope, Subscription, Topic, Userdata,
 ):
     rc_seal(made_here)
 del made_here

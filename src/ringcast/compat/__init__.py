@@ -1,0 +1,1 @@
+"""Drop-in modules: the public interfaces of other event libraries, on compiled code."""
