@@ -43,7 +43,7 @@ ROOT = Path(__file__).resolve().parents[1]
 KEPT_DAYS = {"results": 30, "environments": 3, "builds": 3}
 
 # Variables of the caller that compilers, Python, pip, sanitizers or the tests read.
-READ = re.compile(r"(CC|AR|(C|CPP|LD)FLAGS|MAY_SKIP|(PYTHON|PIP_|TEST_|RINGCAST_|OPENBLAS_).*|.*SAN_OPTIONS)$")
+READ = re.compile(r"(CC|AR|(C|CPP|LD)FLAGS|SOURCE_DATE_EPOCH|MAY_SKIP|(PYTHON|PIP_|TEST_|RINGCAST_|OPENBLAS_).*|.*SAN_OPTIONS)$")
 
 # What the interpreter is, as far as a result can depend on it.
 IDENTITY = """
