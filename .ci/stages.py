@@ -43,7 +43,9 @@ ROOT = Path(__file__).resolve().parents[1]
 KEPT_DAYS = {"results": 30, "environments": 3, "builds": 3}
 
 # Variables of the caller that compilers, Python, pip, sanitizers or the tests read.
-READ = re.compile(r"(CC|AR|(C|CPP|LD)FLAGS|SOURCE_DATE_EPOCH|MAY_SKIP|(PYTHON|PIP_|TEST_|RINGCAST_|OPENBLAS_).*|.*SAN_OPTIONS)$")
+READ = re.compile(
+    r"(CC|AR|(C|CPP|LD)FLAGS|SOURCE_DATE_EPOCH|MAY_SKIP|(PYTHON|PIP_|TEST_|RINGCAST_|OPENBLAS_).*|.*SAN_OPTIONS)$"
+)
 
 # What the interpreter is, as far as a result can depend on it.
 IDENTITY = """
@@ -352,8 +354,7 @@ class Runner:
             built = self._cache / "builds" / key
             with self._locks[f"build {key}"]:
                 if not built.exists():
-                    (source / "src" / "ringcast" / "bench").mkdir()
-                    for name in ("README.md", "LICENSE"):  # and that folder: pyproject.toml names them
+                    for name in ("README.md", "LICENSE"):  # pyproject.toml names them
                         (source / name).touch()
                     variables = self._environ | dict(switches)
                     command = ["setup.py", "-q", "egg_info", "build_ext", "--inplace"]
