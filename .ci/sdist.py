@@ -48,20 +48,25 @@ def tracked(prefix: str) -> set[str]:
 
 def pack_again(packed: Path, to: Path) -> None:
     """Pack the files once more, so that their names and contents decide on every byte, and nothing else does."""
-    epoch = int(os.environ.get("SOURCE_DATE_EPOCH") or git("log", "-1", "--format=%ct"))
+    time = epoch()
     with (
         tarfile.open(packed) as archive,
         to.open("wb") as file,
-        gzip.GzipFile("", "wb", fileobj=file, mtime=epoch) as stream,
+        gzip.GzipFile("", "wb", fileobj=file, mtime=time) as stream,
         tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as again,
     ):
         for member in sorted(archive, key=lambda member: member.name):
             if not (member.isfile() or member.isdir()):
                 sys.exit(f"{packed.name}: {member.name} is neither a file nor a folder")
             plain = tarfile.TarInfo(member.name)
-            plain.type, plain.size, plain.mtime = member.type, member.size, epoch
+            plain.type, plain.size, plain.mtime = member.type, member.size, time
             plain.mode = 0o755 if member.isdir() or member.mode & 0o100 else 0o644
             again.addfile(plain, archive.extractfile(member))
+
+
+def epoch() -> int:
+    """The time of all that is in the sdist, in seconds since 1970."""
+    return int(os.environ.get("SOURCE_DATE_EPOCH") or git("log", "-1", "--format=%ct"))
 
 
 def compare(sdist: Path, expected: set[str]) -> None:
