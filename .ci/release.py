@@ -29,6 +29,7 @@ WORK = ROOT / "build" / "release"
 CONFIG = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 
 GLIBC = "2.17"  # the oldest that has what csrc/ needs: clock_gettime in libc itself
+MAX_README_LINES = 75  # a screen and a half
 MAX_WHEEL_BYTES = 2**20
 MAX_IMPORT_SECONDS = 0.020  # beyond `import threading`
 ASYNCIO_IMPORT_SECONDS = 0.050  # `import asyncio` on the machine that the limit was set for
@@ -147,7 +148,10 @@ def check_readme(tools: Path, part: str) -> None:
     folder = ROOT / part
     urls = tomllib.loads((folder / "pyproject.toml").read_text("utf-8"))["project"]["urls"]
     home = urls["Homepage"]
-    links = run(tools / "python", "-c", RENDER, capture=True, text=(folder / "README.md").read_text("utf-8")).split()
+    text = (folder / "README.md").read_text("utf-8")
+    if len(text.splitlines()) > MAX_README_LINES:
+        sys.exit(f"{part}: a README longer than {MAX_README_LINES} lines: what nobody decides by is for docs/")
+    links = run(tools / "python", "-c", RENDER, capture=True, text=text).split()
     for link in [*links, *urls.values()]:
         if not link.startswith(("https://", "#")):
             sys.exit(f"{part}: the link {link} of the README is not absolute")
