@@ -121,6 +121,8 @@ class Table:
         for name, row in table["stages"].items():
             if unknown := row.keys() - known:
                 raise StageError(f"stage {name}: {', '.join(sorted(unknown))}: a row has {', '.join(sorted(known))}")
+            if wrong := [switch for switch in row.get("build", ()) if not switch.startswith("RINGCAST_")]:
+                raise StageError(f"stage {name}: {', '.join(wrong)}: the switches of setup.py begin with RINGCAST_")
             row["inputs"] = tuple(self._without_groups(row["inputs"], table["groups"]))
             row["tools"] = tuple(row.get("tools", ()))
             self.stages[name] = Stage(name, **row)
