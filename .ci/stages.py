@@ -43,7 +43,9 @@ ROOT = Path(__file__).resolve().parents[1]
 KEPT_DAYS = {"results": 30, "environments": 3, "builds": 3}
 
 # Variables of the caller that compilers, Python, pip, sanitizers or the tests read.
-READ = re.compile(r"(CC|AR|(C|CPP|LD)FLAGS|MAY_SKIP|(PYTHON|PIP_|TEST_|RINGCAST_|OPENBLAS_).*|.*SAN_OPTIONS)$")
+READ = re.compile(
+    r"(CC|AR|(C|CPP|LD)FLAGS|SOURCE_DATE_EPOCH|MAY_SKIP|(PYTHON|PIP_|TEST_|RINGCAST_|OPENBLAS_).*|.*SAN_OPTIONS)$"
+)
 
 # What the interpreter is, as far as a result can depend on it.
 IDENTITY = """
@@ -119,6 +121,8 @@ class Table:
         for name, row in table["stages"].items():
             if unknown := row.keys() - known:
                 raise StageError(f"stage {name}: {', '.join(sorted(unknown))}: a row has {', '.join(sorted(known))}")
+            if wrong := [switch for switch in row.get("build", ()) if not switch.startswith("RINGCAST_")]:
+                raise StageError(f"stage {name}: {', '.join(wrong)}: the switches of setup.py begin with RINGCAST_")
             row["inputs"] = tuple(self._without_groups(row["inputs"], table["groups"]))
             row["tools"] = tuple(row.get("tools", ()))
             self.stages[name] = Stage(name, **row)
@@ -352,8 +356,7 @@ class Runner:
             built = self._cache / "builds" / key
             with self._locks[f"build {key}"]:
                 if not built.exists():
-                    (source / "src" / "ringcast" / "bench").mkdir()
-                    for name in ("README.md", "LICENSE"):  # and that folder: pyproject.toml names them
+                    for name in ("README.md", "LICENSE"):  # pyproject.toml names them
                         (source / name).touch()
                     variables = self._environ | dict(switches)
                     command = ["setup.py", "-q", "egg_info", "build_ext", "--inplace"]

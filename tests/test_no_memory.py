@@ -1,6 +1,6 @@
 """No memory: each allocation in turn fails, and the call is refused, or works; nothing leaks, the dispatcher goes on.
 
-Python's own allocations fail by `_testcapi`; those of the C core where it was built with FAIL_ALLOC=1.
+Python's own allocations fail by `_testcapi`; those of the C core where it was built with RINGCAST_FAIL_ALLOC=1.
 Each case is a program of its own, as Python's allocations fail in all of it.
 """
 
@@ -235,12 +235,12 @@ assert refused > 1, refused
 """
 
 
-@pytest.mark.skipif(not FAIL_ALLOC, reason="the core was not built with FAIL_ALLOC=1")
+@pytest.mark.skipif(not FAIL_ALLOC, reason="the core was not built with RINGCAST_FAIL_ALLOC=1")
 def test_an_event_for_several_topics_reaches_all_or_none(run_until_done):
     run_until_done(ALL_OR_NONE)
 
 
-@pytest.mark.skipif(not FAIL_ALLOC, reason="the core was not built with FAIL_ALLOC=1")
+@pytest.mark.skipif(not FAIL_ALLOC, reason="the core was not built with RINGCAST_FAIL_ALLOC=1")
 @pytest.mark.parametrize("times", [1, 1000])
 @pytest.mark.parametrize("case", CASES)
 def test_each_allocation_of_the_core_in_turn(run_python, case, times):

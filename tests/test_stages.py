@@ -245,6 +245,12 @@ def test_a_row_with_a_word_that_means_nothing_is_an_error(tree):
         tree.runner()
 
 
+def test_a_switch_of_the_build_that_setup_py_would_not_know_is_an_error(tree):
+    tree.row("second", 'build = { RINGCAST_DEBUG = "1", WERROR = "1" }')
+    with pytest.raises(tree.stages.StageError, match="stage second: WERROR: the switches"):
+        tree.runner()
+
+
 @pytest.mark.parametrize(
     ("may_skip", "good", "line"), [("", False, "there is no no-such"), ("no-such", True, "LEFT OUT")]
 )

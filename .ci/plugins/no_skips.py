@@ -13,7 +13,7 @@ import pytest
 CANNOT_BE = [
     "for free-threaded Python whose GIL is not set by PYTHON_GIL",  # the stage free-threaded
     "free-threaded Python 3.13 keeps all classes for ever once a thread was started",
-    "the core was not built with FAIL_ALLOC=1",  # the stage no-memory
+    "the core was not built with RINGCAST_FAIL_ALLOC=1",  # the stage no-memory
     "this Python has no _testcapi",  # the stages with PYTHON, which has it
     "this interpreter never used an address again",
     "Python 3.12 starts no thread at its end: StartError",  # all other stages

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ringcast.aio import Stream
     from ringcast.stats import DispatcherStats, SubscriptionStats, TopicStats
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 def get_include() -> str:

@@ -23,8 +23,8 @@ References. A slot of a ring owns one reference to its event. While anything of 
 reference to its Core is held (rc_host.pin), so a Core with nothing to deliver is an ordinary object that reference
 counting and the garbage collector can free. What C leads to stays as long as C can come to it: a Topic's struct by
 rc_topic.holds, a Subscription by Topic.owned, which the garbage collector sees, until rc_host.left. What touches a
-count is declared without `nogil`, so that Cython lets only attached threads come there; a DEBUG build asserts it.
-core/types.pxi says how objects stay whole.
+count is declared without `nogil`, so that Cython lets only attached threads come there; a RINGCAST_DEBUG build asserts
+it. core/types.pxi says how objects stay whole.
 """
 import contextvars
 import sys
@@ -75,10 +75,12 @@ from ringcast._csrc cimport *
 
 cdef extern from *:
     """
+    _Static_assert(sizeof(void *) == 8, "Ringcast needs a 64-bit compiler");
     #ifndef NDEBUG
-    /* A DEBUG build asserts at each touch of a reference count, also at those that Cython writes, that the thread is
-     * attached to the interpreter. Where one is not, a count is lost when two threads change it at once: too seldom
-     * for tests to see. Nor does ThreadSanitizer, which knows the free-threaded build only, where they are atomic. */
+    /* A RINGCAST_DEBUG build asserts at each touch of a reference count, also at those that Cython writes, that the
+     * thread is attached to the interpreter. Where one is not, a count is lost when two threads change it at once: too
+     * seldom for tests to see. Nor does ThreadSanitizer, which knows the free-threaded build only, where they are
+     * atomic. */
     static inline void rc_checked_incref(PyObject *object) { assert(PyGILState_Check()); Py_INCREF(object); }
     static inline void rc_checked_decref(PyObject *object) { assert(PyGILState_Check()); Py_DECREF(object); }
     static inline void rc_checked_xincref(PyObject *object) { if (object != NULL) rc_checked_incref(object); }
