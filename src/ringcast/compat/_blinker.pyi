@@ -1,4 +1,4 @@
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Coroutine, Generator
 from typing import Any, ClassVar, Final, final
 
 @final
@@ -10,13 +10,17 @@ class Core:
     set_class: ClassVar[type[set[Any]]]
     @property
     def receivers(self) -> dict[Any, Any]: ...
+    @property
+    def _by_receiver(self) -> dict[Any, set[Any]]: ...
+    @property
+    def _by_sender(self) -> dict[Any, set[Any]]: ...
     is_muted: bool
     def send(
         self,
         sender: Any = None,
         /,
         *,
-        _async_wrapper: Callable[[Callable[..., Any]], Callable[..., Any]] | None = None,
+        _async_wrapper: Callable[[Callable[..., Coroutine[Any, Any, Any]]], Callable[..., Any]] | None = None,
         **kwargs: Any,
     ) -> list[tuple[Callable[..., Any], Any]]: ...
     def has_receivers_for(self, sender: Any) -> bool: ...
