@@ -8,6 +8,7 @@ import inspect
 import pickle
 import subprocess
 import sys
+import sysconfig
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -22,6 +23,10 @@ import ringcast.compat
 import ringcast.compat.blinker as ours
 from ringcast import InstallError, RingcastError
 from ringcast.compat.blinker import ANY, NamedSignal, Namespace, Signal
+
+
+# there functions and what they hold may live until a collection
+WITHOUT_GIL = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 
 
 class Sender:
@@ -380,7 +385,7 @@ def test_a_signal_does_not_outlive_its_last_reference():
     gc.disable()
     try:
         del signal
-        assert gone() is None or hasattr(sys, "_is_gil_enabled")  # without the GIL it may take until a collection
+        assert gone() is None or WITHOUT_GIL
     finally:
         gc.enable()
 
@@ -656,8 +661,8 @@ class Objects:
             self.make_receiver(name)
         else:
             self.senders[name] = Sender()
-        if hasattr(sys, "_is_gil_enabled"):
-            gc.collect()  # functions may wait for it
+        if WITHOUT_GIL:
+            gc.collect()
 
     def name_of(self, thing: object) -> str:
         for name in RECEIVERS:
