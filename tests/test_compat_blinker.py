@@ -24,7 +24,6 @@ import ringcast.compat.blinker as ours
 from ringcast import InstallError, RingcastError
 from ringcast.compat.blinker import ANY, NamedSignal, Namespace, Signal
 
-
 # there functions and what they hold may live until a collection
 WITHOUT_GIL = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 
