@@ -382,10 +382,11 @@ def test_a_second_interpreter_of_the_process_is_refused_with_a_clear_error(run_p
     result = run_python(
         SUBINTERPRETER
         + """
+from ringcast import Dispatcher
 for _ in range(3):
     error = run("from ringcast import Dispatcher")
     assert "ImportError" in error and "interpreter" in error, error
-with ringcast.Dispatcher() as bus:   # and the first one is not harmed
+with Dispatcher() as bus:   # and the first one is not harmed
     got = []
     bus.subscribe(int, got.append)
     bus.publish(1)
