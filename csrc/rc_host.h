@@ -16,7 +16,8 @@ typedef struct rc_host {
     /* Something is outstanding from now on: the bus has to stay. Attached; only counts. NULL: the
      * pool's workers are not attached, and somebody else keeps the bus. */
     void (*pin)(struct rc_pool *pool);
-    /* Nothing is outstanding any more. The last act of the caller: the bus may go with it. */
+    /* Nothing is outstanding any more: the bus may go. The caller does nothing with the bus
+     * afterwards. */
     void (*unpin)(struct rc_pool *pool);
     /* Starts the pool's threads, if they are not there. Attaches itself. */
     void (*start)(struct rc_topic *topic, struct rc_pool *pool);

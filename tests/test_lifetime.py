@@ -5,6 +5,7 @@ import gc
 import json
 import sys
 import threading
+import time
 import weakref
 
 import pytest
@@ -349,3 +350,34 @@ def test_dispatchers_that_come_and_go_leave_no_memory_behind(run_python):
     blocks, kibibytes = json.loads(result.stdout)
     assert blocks < 150  # less than one block for each dispatcher
     assert kibibytes < 2048
+
+
+@pytest.mark.parametrize("options", [{"subclasses": True}, {"context": "publisher"}], ids=str)
+def test_a_subscription_that_ends_within_its_turn_stays_until_the_worker_has_left_it(bus, recorder, options):
+    """Its topic goes with it, and both refer to each other: for the garbage collector they are garbage at once."""
+    ends = threading.Event()
+
+    class Base:
+        pass
+
+    class Tick(Base):
+        def __del__(self):
+            if kept and ends.is_set():
+                reference = weakref.ref(kept[0])
+                kept.pop().cancel(discard=True)
+                gc.collect()
+                recorder(reference() is not None)
+
+    def handler(tick):
+        if not ends.is_set():  # long enough for the watch to ask for the worker's attention after the call
+            until = time.monotonic() + 0.05
+            while time.monotonic() < until:
+                pass
+            ends.set()
+
+    kept = [bus.subscribe(Base if "subclasses" in options else Tick, handler, **options)]
+    bus.publish_many([Tick() for _ in range(3)])
+    assert recorder.wait_for(1) == [True]
+    assert bus.wait_idle(10)
+    gc.collect()
+    assert bus.subscriptions() == []

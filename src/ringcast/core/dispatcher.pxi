@@ -41,9 +41,11 @@ cdef class Core:
     cdef list wide              # Topics of the events of several classes: see core/route.pxi
     cdef rc_u32 unions          # how many of these have classes without their subclasses
     cdef list companions        # Topics of other topics' events, with contexts
+    cdef list parted            # Topics whose class has gone, until their subscriptions have left
     cdef uint64_t subscribed    # subscriptions made
     cdef bint raises            # publish raises what direct handlers have raised
     cdef bint timing
+    cdef dict room_waiters      # address of an rc_topic -> callables, each called once when there may be room there
     cdef rc_u32 waiting_handlers   # on event loops: see core/waiting.pxi
     cdef object __weakref__
 
@@ -62,6 +64,8 @@ cdef class Core:
         self.routes = {}
         self.wide = []
         self.companions = []
+        self.parted = []
+        self.room_waiters = {}
 
     def __init__(
         self, uint64_t max_queue, uint32_t max_workers, uint32_t spare, uint32_t parallel, uint32_t cpus, str name,
@@ -558,7 +562,7 @@ cdef class Core:
             # for what this worker will do only after its wait, perhaps
             if worker != NULL and rc_u32_load(&self.waiting_handlers) != 0:
                 for other in self.all_topics():
-                    (<Topic>other).tell_room_waiters()
+                    self.tell_room_waiters((<Topic>other).c)
             with nogil:
                 if rc_u32_load(&topic.c.limited) != 0:   # a cursor may have made room without the gate
                     rc_park_prepare(&topic.c.ring.room)
@@ -590,7 +594,7 @@ cdef class Core:
         cdef list topics = self.topics_of(event)
         for topic in topics:
             with self.lock:
-                topic.waiters.append(waiter)
+                self.room_waiters.setdefault(<uintptr_t>topic.c, []).append(waiter)
                 rc_u32_store_seq(&topic.c.room_waiters, 1)   # seq: before the caller's next look, with advance
         return topics
 
@@ -599,8 +603,21 @@ cdef class Core:
         cdef Topic topic
         with self.lock:
             for topic in topics:
-                if waiter in topic.waiters:
-                    topic.waiters.remove(waiter)
+                waiters = self.room_waiters.get(<uintptr_t>topic.c, ())
+                if waiter in waiters:
+                    waiters.remove(waiter)
+                    if not waiters:
+                        del self.room_waiters[<uintptr_t>topic.c]
+
+    cdef tell_room_waiters(self, rc_topic *topic):
+        with self.lock:
+            waiters = self.room_waiters.pop(<uintptr_t>topic, ())
+            rc_u32_store_seq(&topic.room_waiters, 0)
+        for waiter in waiters:
+            try:
+                waiter()
+            except RuntimeError:   # its event loop is closed: nobody waits any more
+                pass
 
     cdef list topics_of(self, event):
         cdef rc_topic *found = self.find_class(type(event))
@@ -738,6 +755,7 @@ cdef class Core:
                     rc_u32_store(&self.unions, rc_u32_load(&self.unions) - 1)
                 self.end_routes(topic)
                 return
+            self.parted = [other for other in self.parted if other is not topic]
             self.companions = [other for other in self.companions if other is not topic]
             for other in self.wide if topic.scope is not None else [self.topics.get(topic.type_id)]:
                 if other is not None and other.companion is topic:
@@ -849,8 +867,9 @@ cdef class Core:
                 self.routes.pop(entry.address, None)
             for topic in entry.topics:
                 rc_u64_store(&topic.c.event_class, 0)
-                if topic.automatic:
-                    self.topics.pop(topic.type_id, None)
+                if topic.automatic and self.topics.pop(topic.type_id, None) is not None and topic.owned:
+                    topic.passing = True
+                    self.parted = [*self.parted, topic]
 
     cdef check_open(self):
         if rc_u32_load(&self.closing):
@@ -1037,7 +1056,7 @@ cdef class Core:
 
     cdef list all_topics(self):
         with self.lock:
-            return [*self.topics.values(), *self.wide, *self.companions]
+            return [*self.topics.values(), *self.wide, *self.companions, *self.parted]
 
     def _begin_close(self, bint discard=False):
         """Refuses events and subscriptions from now on, and lets the workers end when all is delivered. `discard` drops
@@ -1059,7 +1078,7 @@ cdef class Core:
         for topic in self.all_topics():
             rc_ring_close(&topic.c.ring)
             rc_bus_settle(topic.c)
-            topic.tell_room_waiters()
+            self.tell_room_waiters(topic.c)
             for sub in topic.all_members():
                 sub.cancel(discard=discard)
         rc_pool_stop(&self.pool.c)

@@ -44,7 +44,9 @@ def after_fork_in_child(Core core, bint locked):
         rc_pool_after_fork(&core.native_pool.c)
         for _ in range(rc_places_count(rc_pickings(), &core.pool.c, NULL)):   # `where` or `key` has forked: it goes on
             rc_pool_hold(&core.pool.c)
-        keep_for_good(core.pool.listeners)   # for event loops of the parent
+        keep_for_good(core.room_waiters)   # for event loops of the parent
+        core.room_waiters = {}
+        keep_for_good(core.pool.listeners)   # the same
         core.pool.listeners = []
         core.pool.listeners_lock = threading.RLock()
         rc_u32_store(&core.pool.listening, 0)
@@ -95,8 +97,6 @@ cdef disown_topic(Topic topic, rc_worker *worker):
     c.disowned = tail
     if worker == NULL or worker.task != &c.task:
         rc_task_release(&c.task, RC_IDLE)
-    keep_for_good(topic.waiters)   # for event loops of the parent
-    topic.waiters = []
     rc_u32_store(&c.room_waiters, 0)
     for sub in topic.members():
         if worker == NULL or worker.task != &sub.c.lane:

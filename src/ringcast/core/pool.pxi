@@ -308,7 +308,11 @@ cdef void wake_consumer(rc_member *member) noexcept:
 
 
 cdef void tell_room_waiters(rc_topic *topic) noexcept with gil:
-    (<Topic>topic.host).tell_room_waiters()
+    """The Topic may be gone already; the Core is not."""
+    try:
+        (<Core>topic.bus).tell_room_waiters(topic)
+    except BaseException as exception:   # a signal's handler has raised meanwhile
+        set_aside(exception, "while publishers were told of room")
 
 
 cdef void has_retired(rc_member *member) noexcept with gil:
@@ -316,9 +320,12 @@ cdef void has_retired(rc_member *member) noexcept with gil:
 
 
 cdef void has_left(rc_member *member) noexcept with gil:
-    """Lets go of the subscription."""
-    sub = <Subscription>member.host   # until after the dictionary's own lock
-    (<Subscription>sub).topic.owned.pop(sub, None)
+    """Lets go of the subscription, and of a topic that is there for its subscriptions only. Not before: the garbage
+    collector would free both, which it sees refer to each other, while C still comes to them."""
+    cdef Subscription sub = <Subscription>member.host   # kept until pop has unlocked the dictionary
+    sub.topic.owned.pop(sub, None)
+    if sub.topic.passing:
+        sub.leave_deserted()
 
 
 cdef rc_host calls

@@ -82,7 +82,7 @@ cdef class Subscription:
         tell_of_progress(core)
         if self.c.mode == RC_NATIVE:
             core.native_left()
-        if self.topic.passing:
+        if self.topic.passing and self.c.mode == RC_DIRECT:   # of the others: when C does not come to them any more
             self.leave_deserted()
 
     cdef void leave_deserted(self) noexcept:

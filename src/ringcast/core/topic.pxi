@@ -37,10 +37,9 @@ cdef class Topic:
     cdef tuple direct          # that publish calls, in this order. Replaced, never changed; guarded by c.lock
     cdef tuple ending          # direct ones that are cancelled and not over: their handlers are at work; the same
     cdef Topic companion       # the same events, each with the context of its publisher; or None. See find_companion
-    cdef list waiters          # called when there may be room; guarded by the Core's lock
     cdef Layout layout         # of records; None: a topic of events
     cdef int routes            # of its classes that lead to wide topics as well; guarded by c.lock
-    cdef bint passing          # a wide topic or a companion: goes with the last of its subscriptions
+    cdef bint passing          # goes with the last of its subscriptions: a wide topic, a companion, one that has parted
     cdef readonly uint32_t type_id
     cdef readonly bint automatic   # the id goes with its class
     cdef object scope          # of a wide topic and its companion: which events they are for, a Scope; else None
@@ -50,7 +49,6 @@ cdef class Topic:
     def __cinit__(self, Core core, uint32_t type_id, bint automatic, Layout layout=None):
         self.owned = {}
         self.direct = self.ending = ()
-        self.waiters = []
         self.layout = layout
         self.type_id = type_id
         self.automatic = automatic
@@ -145,9 +143,9 @@ cdef class Topic:
         return subscribers_of(self.c) == 0 and len(self.direct_members()) == 0 and self.find_companion() is None
 
     cdef bint is_deserted(self):
-        """Whether no subscription is left, nor a companion, which goes with the last of its own. Under the Core's lock,
-        so that none joins meanwhile."""
-        return not self.all_members() and self.companion is None
+        """Whether no subscription is left, nor any that C can still come to, nor a companion, which goes with the last
+        of its own. Under the Core's lock, so that none joins meanwhile."""
+        return not self.owned and not self.direct_members() and not self.ending_members() and self.companion is None
 
     cdef join(self, Subscription sub):
         """Adds a subscription, which starts with the next event to be published."""
@@ -260,16 +258,6 @@ cdef class Topic:
             if loop is not None and loop.is_closed():
                 sub._abandon()
 
-    cdef tell_room_waiters(self):
-        cdef Core core = <Core>self.c.bus
-        with core.lock:
-            waiters, self.waiters = self.waiters, []
-            rc_u32_store_seq(&self.c.room_waiters, 0)
-        for waiter in waiters:
-            try:
-                waiter()
-            except RuntimeError:   # its event loop is closed: nobody waits any more
-                pass
 
 cdef inline uint64_t between(uint64_t before, uint64_t cursor, uint64_t end) noexcept nogil:
     """How many events there are from a cursor up to the tail, which was `before` when the cursor was read, and `end`
