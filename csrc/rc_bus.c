@@ -189,7 +189,7 @@ static void run_lane(rc_pool *pool, rc_worker *worker, rc_member *member)
         if (rc_member_is_over(member)) rc_bus_retire(member);
         if (member->heat == 0) {
             rc_task_release(&member->lane, RC_SHARED);
-            /* it may have published meanwhile without looking at this one */
+            /* its worker may have found events while the lane was scheduled, and passed it over */
             rc_bus_schedule(topic, member->mode == RC_NATIVE ? &topic->native_task : &topic->task);
             break;
         }
@@ -234,7 +234,8 @@ static void run_topic(const crew *crew, rc_worker *worker)
         rc_member *split = run_members(crew, worker, members, end);
         if (split != NULL) {
             split->heat = RC_HOTTEST;
-            /* the lane's token, which was made while its handler was called */
+            /* The watch has made the lane's token during the call. Takes the token's hold now: up
+             * to here the snapshot has kept the member. */
             rc_member_keep(split);
             rc_members_drop(topic, members);
             run_lane(crew->pool, worker, split);
@@ -300,8 +301,8 @@ void rc_bus_retire(rc_member *member)
     rc_topic *topic = member->topic;
     const rc_host *calls = topic->pool->calls;
     rc_topic_leave(topic, member);
-    /* seq: a condition of `progress`, and before the look at the lane, with the host's `wake` */
-    /* another thread does it */
+    /* seq: a condition of `progress`, and before the look at the lane, with the host's `wake`. Of
+     * two threads one goes on. */
     if (atomic_exchange_explicit(&member->retired, 1, memory_order_seq_cst)) return;
     rc_topic_move_gate(topic);
     /* also where the gate has not moved: the limit may have been its own */
@@ -312,7 +313,7 @@ void rc_bus_retire(rc_member *member)
     rc_member_drop(calls, member);
 }
 
-int rc_bus_end(rc_member *member, int discard)
+int rc_bus_set_end(rc_member *member, int discard)
 {
     rc_topic *topic = member->topic;
     uint64_t cursor, begun;
@@ -331,7 +332,7 @@ int rc_bus_end(rc_member *member, int discard)
     return cursor >= rc_u64_load(&member->cancelled_at) && rc_member_letters(member) == 0;
 }
 
-void rc_bus_finish(rc_member *member, int discard)
+void rc_bus_after_end(rc_member *member, int discard)
 {
     rc_topic *topic = member->topic;
     int native = member->mode == RC_NATIVE;

@@ -1,15 +1,19 @@
 /* The bus: who runs what. It composes topics, members and pools; the host has the handlers
  * (rc_host.h).
  *
- * A topic is run by the worker that holds its task: it finds what was published, gives each member
- * a turn, and moves the gate. A slow member has a lane, which is run in the same way by a worker of
- * its own. What either has no more work for is idle, and scheduled again by whoever has some.
+ * A topic is run by the worker that holds its task. The worker finds what was published, gives each
+ * member a turn, and moves the gate. A slow member has a lane: a task of its own, which another
+ * worker runs in the same way. A task without work is idle. Whoever brings work schedules it.
  *
- * Tokens. A task that is scheduled holds its topic, or its member, so that neither goes while a
- * worker may come to it. The bus is pinned while anything is outstanding.
+ * Tokens. A task that is queued holds its topic, or its member: neither goes while a worker may
+ * come to it. The bus is pinned while anything is outstanding.
  *
- * Who may call what: an attached thread, except that rc_bus_..._detached, and all of a topic of
- * records whose task is the native one, need not be.
+ * The end of a member: rc_bus_set_end says where it ends. It is over (rc_member_is_over) when its
+ * handler has returned from the last event before that. Then it retires (rc_bus_retire): it is no
+ * member any more. It has left (rc_host.left) when no snapshot and no token leads to it.
+ *
+ * Who may call what: an attached thread. Two exceptions: any thread may call
+ * rc_bus_wake_detached, and all that concerns only the native task of a topic of records.
  */
 #ifndef RC_BUS_H
 #define RC_BUS_H
@@ -20,10 +24,10 @@
  * their turn. */
 void rc_bus_run(rc_pool *pool, rc_worker *worker, rc_task *task);
 
-/* Has a topic's task, or the lane of one of its members, run if it is idle. */
+/* Schedules a topic's task, or the lane of one of its members, if it is idle. */
 void rc_bus_schedule(rc_topic *topic, rc_task *task);
 
-/* Has the native members run, if there are any and they are idle. */
+/* Schedules the native task, if there are native members and it is idle. */
 static inline void rc_bus_schedule_natives(rc_topic *topic)
 {
     /* seq: after the claim, with rc_topic_join. Either this sees the new member, or it begins after
@@ -33,7 +37,7 @@ static inline void rc_bus_schedule_natives(rc_topic *topic)
         rc_bus_schedule(topic, &topic->native_task);
 }
 
-/* Has all run that is idle, after something was published. */
+/* Schedules the topic's tasks that are idle, after something was published. */
 static inline void rc_bus_wake(rc_topic *topic)
 {
     if (topic->ring.record_size != 0) {
@@ -50,17 +54,17 @@ int rc_bus_wake_detached(rc_topic *topic);
 /* Ends a member that has had its last event. Idempotent. The caller holds it. */
 void rc_bus_retire(rc_member *member);
 
-/* Says where a member ends that takes its events from the ring: no event that is published from now
+/* Sets the end of a member that takes its events from the ring: no event that is published from now
  * on is for it, and with `discard` none that its handler has not begun with. Returns whether
  * nothing waits for it. */
-int rc_bus_end(rc_member *member, int discard);
+int rc_bus_set_end(rc_member *member, int discard);
 
-/* Has a member that rc_bus_end has ended, and that a pool runs, retire when it has had what is left
- * for it. */
-void rc_bus_finish(rc_member *member, int discard);
+/* After rc_bus_set_end, for a member that a pool runs: retires it if it is over. Else wakes its
+ * worker, which retires it later. */
+void rc_bus_after_end(rc_member *member, int discard);
 
-/* After the ring was closed: waits for publishers that have claimed and not yet published, and has
- * run what they have published. */
+/* After the ring was closed: waits for publishers that have claimed and not yet published.
+ * Schedules what they have published. */
 void rc_bus_settle(rc_topic *topic);
 
 #endif

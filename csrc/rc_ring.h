@@ -17,7 +17,8 @@
  * records (rc_record.h). Claims, the gate and the pages' coming and going are the same for both.
  *
  * Invariants
- *   1. gate <= every cursor <= published prefix <= tail.
+ *   1. gate <= each cursor that keeps it back <= tail; the gate is within the published prefix.
+ *      A new cursor starts at the tail.
  *   2. A slot is NULL outside [gate, tail), so a producer finds its slot empty.
  *   3. tail - gate <= max_queue + reserve, and the pages hold a page more than that: the page of a
  *      position that can be claimed is never still attached for the lap before.

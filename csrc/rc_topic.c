@@ -5,7 +5,7 @@
 
 enum { BATCH = 256 }; /* events that are let go of at a time */
 
-/* --- members: under the lock, where nothing else is said -------------------------------------- */
+/* --- members ---------------------------------------------------------------------------------- */
 
 /* Of all topics that have no members; never freed. */
 static rc_members nobody = {.holders = 1};
@@ -26,7 +26,6 @@ static rc_members *members_new(uint32_t most)
     return members;
 }
 
-/* No lock needed. */
 static void add(rc_members *members, rc_member *member)
 {
     rc_member_keep(member);
@@ -60,6 +59,7 @@ static int is_particular(const rc_topic *topic, const rc_member *member)
            member->max_queue < topic->ring.max_queue;
 }
 
+/* Under the lock. */
 static void set_members(rc_topic *topic, rc_members *members)
 {
     uint64_t limit = topic->ring.max_queue;
@@ -84,7 +84,7 @@ static void set_members(rc_topic *topic, rc_members *members)
     rc_u32_store_seq(&topic->native_task.members, members->count - members->first_native);
 }
 
-/* --- the same, which take the lock ------------------------------------------------------------ */
+/* --- topics and their members ----------------------------------------------------------------- */
 
 int rc_topic_init(
     rc_topic *topic, rc_pool *pool, rc_pool *native_pool, uint64_t max_queue, uint64_t reserve,

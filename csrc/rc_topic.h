@@ -141,8 +141,8 @@ void rc_topic_set_plain(rc_topic *topic);
 
 /* --- events ----------------------------------------------------------------------------------- */
 
-/* Looks for published events behind those that were found: at most `most`, of records at least, if
- * there are. Returns the end of those that were found. */
+/* Looks for more published events, at most `most`. Records come in whole runs: there may be more.
+ * Returns the end of all that were found. */
 uint64_t rc_topic_look(rc_topic *topic, uint64_t most);
 
 /* The end of what is published from `position` on, at most `most` further. The caller holds the
@@ -159,8 +159,8 @@ void rc_topic_advance(rc_topic *topic);
 /* Tells those who wait for room that there may be some. */
 void rc_topic_tell_of_room(rc_topic *topic);
 
-/* How many events may be between the gate and the tail now, that no member which holds up
- * publishers is its max_queue behind. */
+/* The largest distance of gate and tail at which no member that holds up publishers is more than
+ * its max_queue behind. */
 uint64_t rc_topic_room(rc_topic *topic);
 
 #endif

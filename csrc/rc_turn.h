@@ -30,8 +30,8 @@ static inline uint64_t rc_turn_limit(const rc_member *member)
     return member->heat == 0 ? RC_TURN_EVENTS : 1;
 }
 
-/* Says that the handler has begun with the event at the cursor, and how far the turn may go. Of a
- * mailbox the numbers of events that were taken and that are finished say the former. */
+/* Says that the handler has begun with the event at the cursor, and shortens the span to the end of
+ * the member. A mailbox needs neither: the events that were taken and are not finished say so. */
 static inline void rc_turn_enter(rc_member *member, rc_span *span)
 {
     uint64_t end;

@@ -301,7 +301,7 @@ static inline void cancel(subscription *sub, int discard)
         absorb(member);
         rc_mutex_lock(&member->mail->mutex); /* the cursor stands still */
     }
-    rc_bus_end(member, discard);
+    rc_bus_set_end(member, discard);
     if (member->mail != NULL) {
         rc_mutex_unlock(&member->mail->mutex);
         while (discard && (got = take_mail(member)) != NULL) {
@@ -310,7 +310,7 @@ static inline void cancel(subscription *sub, int discard)
             event_drop(got);
         }
     }
-    rc_bus_finish(member, discard);
+    rc_bus_after_end(member, discard);
 }
 
 static inline void await_retired(subscription *sub)
@@ -373,13 +373,13 @@ static inline void drop_events(void **events, size_t count)
     for (size_t at = 0; at < count; at++) event_drop(events[at]);
 }
 
-static inline void has_retired(rc_member *member)
+static inline void on_retired(rc_member *member)
 {
     check_no_lock();
     CHECK(rc_u32_load(&member->retired));
 }
 
-static inline void has_left(rc_member *member)
+static inline void on_left(rc_member *member)
 {
     subscription *sub = (subscription *)member;
     bus *all = bus_of(member->topic);
@@ -398,11 +398,11 @@ static const rc_host calls = {
     .unpin = unpin_bus,
     .pause = pause_turn,
     .drop = drop_events,
-    .retired = has_retired,
-    .left = has_left
+    .retired = on_retired,
+    .left = on_left
 };
 static const rc_host native_calls = {
-    .unpin = unpin_natives, .retired = has_retired, .left = has_left
+    .unpin = unpin_natives, .retired = on_retired, .left = on_left
 };
 
 /* --- threads ---------------------------------------------------------------------------------- */

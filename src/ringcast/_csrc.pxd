@@ -324,8 +324,8 @@ cdef extern from "rc_bus.h":   # not nogil: all these may call the host
     void rc_bus_schedule(rc_topic *topic, rc_task *task)
     void rc_bus_wake(rc_topic *topic)
     void rc_bus_retire(rc_member *member)
-    bint rc_bus_end(rc_member *member, bint discard)
-    void rc_bus_finish(rc_member *member, bint discard)
+    bint rc_bus_set_end(rc_member *member, bint discard)
+    void rc_bus_after_end(rc_member *member, bint discard)
     void rc_bus_settle(rc_topic *topic)
 
 cdef extern from "rc_bus.h" nogil:

@@ -96,7 +96,8 @@ cdef class Core:
         if self.native_pool is not None:   # again, as a subclass may have a __del__ of its own
             rc_pool_stop(&self.pool.c)
             rc_pool_stop(&self.native_pool.c)
-            # what a publisher has scheduled that had just left: there is nothing to do for it, but it has no reference
+            # A publisher in C may have scheduled a native task after the last native member left. There is nothing to
+            # do for it, and it has no reference: wait for its end.
             with nogil:
                 await_tasks(&self.native_pool.c)
             self.pool.threads.clear()   # subscriptions that others keep have the pools, and need no thread

@@ -245,7 +245,7 @@ cdef void pin(rc_pool *pool) noexcept:
 
 cdef void unpin(rc_pool *pool) noexcept:
     cdef PyObject *core = pool.bus
-    # seq: after what is outstanding, with Pool.listen. Nobody waits for one of several
+    # seq: after what is outstanding, with Pool.listen
     if rc_u32_load_seq(&(<Core>core).pool.listening) != 0 and (<Core>core).outstanding() == 0:
         tell_listeners(pool)
     Py_DECREF(core)
@@ -315,11 +315,11 @@ cdef void tell_room_waiters(rc_topic *topic) noexcept with gil:
         set_aside(exception, "while publishers were told of room")
 
 
-cdef void has_retired(rc_member *member) noexcept with gil:
-    (<Subscription>member.host).has_retired()
+cdef void on_retired(rc_member *member) noexcept with gil:
+    (<Subscription>member.host).on_retired()
 
 
-cdef void has_left(rc_member *member) noexcept with gil:
+cdef void on_left(rc_member *member) noexcept with gil:
     """Lets go of the subscription, and of a topic that is there for its subscriptions only. Not before: the garbage
     collector would free both, which it sees refer to each other, while C still comes to them."""
     cdef Subscription sub = <Subscription>member.host   # kept until pop has unlocked the dictionary
@@ -336,8 +336,8 @@ calls.pause = let_others_run
 calls.drop = drop_events
 calls.wake = wake_consumer
 calls.moved = tell_room_waiters
-calls.retired = has_retired
-calls.left = has_left
+calls.retired = on_retired
+calls.left = on_left
 
 cdef rc_host native_calls = calls
 native_calls.pin = NULL

@@ -4,9 +4,8 @@
 # is not attached may store these (store_records) and wake those who wait for them (rc_bus_wake_detached).
 
 cdef inline uint32_t subscribers_of(rc_topic *c) noexcept nogil:
-    """How many subscriptions an event reaches that is published now. Where one is just being added, after that: a
-    thread whose last event, claimed in view of a subscriber that was there before, is the first for the new one has to
-    find it for its next event, too."""
+    """How many subscriptions an event reaches that is published now. Waits for the end of a join that is under way: the
+    last event of this thread may already be the new subscription's first. Then its next event must count that one."""
     if rc_u32_load(&c.joining) != 0:   # before the look at the count, which is there when this is 0 again
         rc_mutex_lock(&c.lock)
         rc_mutex_unlock(&c.lock)

@@ -72,9 +72,9 @@ cdef class Subscription:
             rc_pool_unhold(self.c.topic.pool)   # see cancel_direct
         rc_u32_store_seq(&self.c.retired, 1)   # seq: a condition of `progress`
         rc_park_wake_all(self.c.topic.pool.progress)
-        self.has_retired()
+        self.on_retired()
 
-    cdef void has_retired(self) noexcept:
+    cdef void on_retired(self) noexcept:
         """What is to be done besides, in any thread."""
         cdef Core core = <Core>self.c.topic.bus
         if self.c.mode == RC_LOOP:   # who was told of the end just now need not come
@@ -378,7 +378,7 @@ cdef class Subscription:
         if self.c.mail != NULL:
             absorb(&self.c)
             rc_mutex_lock(&self.c.mail.mutex)   # the cursor stands still
-        nothing_waits = rc_bus_end(&self.c, discard)
+        nothing_waits = rc_bus_set_end(&self.c, discard)
         if self.c.mail != NULL:
             rc_mutex_unlock(&self.c.mail.mutex)
             if discard:
@@ -387,7 +387,7 @@ cdef class Subscription:
             self.look_away()   # nothing is left for its consumer, which may never come: nobody waits for that
             self.tell_consumer()
         else:
-            rc_bus_finish(&self.c, discard)
+            rc_bus_after_end(&self.c, discard)
 
     cdef cancel_direct(self, bint discard):
         cdef rc_topic *topic = self.c.topic

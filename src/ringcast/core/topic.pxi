@@ -215,14 +215,15 @@ cdef class Topic:
         rc_mutex_unlock(&self.c.lock)
 
     cdef uint64_t room_limit(self):
-        """How many events may be between the gate and the tail now, that no subscription which holds up publishers is
-        its max_queue behind; after what drops events rather has been made to do so."""
+        """The largest distance of gate and tail at which no subscription that holds up publishers is more than its
+        max_queue behind. Those that drop events rather than that are made to do so first."""
         cdef Subscription sub
         for sub in self.members():
             if sub.c.mail != NULL:
                 make_room(&sub.c)
         rc_topic_look(self.c, RC_NEVER)   # also where the topic's worker is stuck in a handler
-        if rc_topic_move_gate(self.c):   # else nobody is told: those who wait would wake each other to look, for ever
+        # Waiters call this, too: if each call told all of them, they would wake each other for ever.
+        if rc_topic_move_gate(self.c):
             rc_topic_tell_of_room(self.c)
         return rc_topic_room(self.c)
 
