@@ -11,6 +11,7 @@ __all__ = [
     "ClosedError",
     "EventClassError",
     "HandlerTypeError",
+    "InstallError",
     "LoopBlockedError",
     "LoopClosedError",
     "OptionError",
@@ -121,6 +122,14 @@ class StartError(RingcastError, RuntimeError):
     The system has no more, the interpreter is shutting down, or gevent or eventlet has patched `threading`, so that
     there are only greenlets. Raised by the first `publish` to a queued handler, after which the event has reached
     nobody, and by `subscribe_native`.
+    """
+
+
+class InstallError(RingcastError, ImportError, ValueError):
+    """A drop-in module cannot take the place of the original.
+
+    Raised by `ringcast.compat.install` where there is none of that name, and where the original is imported already.
+    Nothing has been replaced.
     """
 
 
