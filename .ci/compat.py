@@ -1,7 +1,7 @@
 """Runs the test suites of other packages on Ringcast's drop-in modules: compat.py [SUITE...]
 
-Each suite is that of an sdist from the package index, unmodified, in a virtual environment of its own which has Ringcast
-and what the suite needs, but not the package whose place a drop-in takes. All of it happens in build/compat.
+Each suite is that of an sdist from the package index, unmodified, in a virtual environment of its own which has
+Ringcast and what the suite needs, but not the package whose place a drop-in takes. All of it happens in build/compat.
 """
 
 import os
