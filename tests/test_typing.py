@@ -1,8 +1,8 @@
 """What mypy and pyright say of code that uses Ringcast, with all their strictness.
 
 `typing/accepted.py` must be free of errors, and so `typing/compat_pyee.py`, a program that is typed against pyee. In
-`typing/refused.py` each line that is marked `# error: X | Y` must have the error X of mypy and Y of pyright (or several, with commas), and no other line any: so an error that is
-missing fails as well.
+`typing/refused.py` each line that is marked `# error: X | Y` must have the error X of mypy and Y of pyright (or
+several, with commas), and no other line any: so an error that is missing fails as well.
 """
 
 import json
