@@ -1,16 +1,16 @@
 """Runs the test suites of other packages on Ringcast's drop-in modules: compat.py [SUITE...]
 
-Each suite is that of an sdist from the package index, unmodified, in a virtual environment of its own which has
+Each suite is that of an sdist from the package index, unmodified, in a virtual environment of its own. That has
 Ringcast and what the suite needs, but not the package whose place a drop-in takes. All of it happens in build/compat.
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tarfile
 import tomllib
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,14 +20,17 @@ WORK = ROOT / "build" / "compat"
 
 
 def locked(source: Path) -> list[str]:
-    """The versions with which the package's authors run its tests, where uv.lock names one for all Pythons."""
-    lock = tomllib.loads((source / "uv.lock").read_text("utf-8"))
-    versions = Counter(package["name"] for package in lock["package"])
-    return [
-        f"{package['name']}=={package['version']}"
-        for package in lock["package"]
-        if "version" in package and versions[package["name"]] == 1
-    ]
+    """The versions in uv.lock, with which the package's authors run its tests; of several the one for newer Pythons."""
+    versions: dict[str, str] = {}
+    for package in tomllib.loads((source / "uv.lock").read_text("utf-8"))["package"]:
+        name, version = package["name"], package.get("version", "0")
+        versions[name] = max(version, versions.get(name, version), key=as_numbers)
+    return [f"{name}=={version}" for name, version in versions.items()]
+
+
+def as_numbers(version: str) -> list[int]:
+    """A version, so that it can be compared."""
+    return [int(part) for part in re.findall(r"\d+", version)]
 
 
 def flask_needs(source: Path) -> list[str]:

@@ -40,7 +40,9 @@ def on_tick(tick: Tick) -> None:
 
 
 def test_importing_it_imports_no_asyncio(run_python):
-    result = run_python("import sys, ringcast; assert 'asyncio' not in sys.modules; ringcast.Stream")
+    result = run_python(
+        "import sys, ringcast; ringcast.Dispatcher; assert 'asyncio' not in sys.modules; ringcast.Stream"
+    )
     assert (result.returncode, result.stderr) == (0, "")
 
 
@@ -48,7 +50,7 @@ def test_the_package_exports_its_api():
     names = {
         *["Dispatcher", "Subscription", "HandlerFailure", "on", "on_type", "off", "emit", "default", "type_id"],
         *["RingcastError", "ClosedError", "EventClassError", "HandlerTypeError", "TypeIdError"],
-        *["QueueFullError", "CloseTimeoutError", "StartError", "__version__"],
+        *["QueueFullError", "CloseTimeoutError", "StartError", "InstallError", "__version__"],
         *["record", "Record", "RecordBatch", "RecordError", "get_include"],
         *[
             "DispatcherStats",
@@ -79,6 +81,8 @@ def test_the_package_exports_its_api():
         (CloseTimeoutError, TimeoutError),
         (ringcast.WaitTimeoutError, TimeoutError),
         (StartError, RuntimeError),
+        (ringcast.InstallError, ImportError),
+        (ringcast.InstallError, ValueError),
     ],
 )
 def test_exceptions_have_one_base_and_a_builtin_one(error, base):

@@ -67,12 +67,14 @@ def goodbye():
 def test_publishing_in_an_atexit_handler_that_runs_later_is_refused(run_to_exit):
     said = run_to_exit(
         """
+from ringcast import emit
+
 bus = Dispatcher()
 bus.subscribe(Tick, show)
 bus.publish(Tick(1))
 
 def last_words():
-    for refused in (lambda: bus.publish(Tick(2)), lambda: bus.subscribe(Tick, show), lambda: ringcast.emit(Tick())):
+    for refused in (lambda: bus.publish(Tick(2)), lambda: bus.subscribe(Tick, show), lambda: emit(Tick())):
         try:
             refused()
         except ClosedError:
@@ -380,10 +382,11 @@ def test_a_second_interpreter_of_the_process_is_refused_with_a_clear_error(run_p
     result = run_python(
         SUBINTERPRETER
         + """
+from ringcast import Dispatcher
 for _ in range(3):
-    error = run("import ringcast")
+    error = run("from ringcast import Dispatcher")
     assert "ImportError" in error and "interpreter" in error, error
-with ringcast.Dispatcher() as bus:   # and the first one is not harmed
+with Dispatcher() as bus:   # and the first one is not harmed
     got = []
     bus.subscribe(int, got.append)
     bus.publish(1)

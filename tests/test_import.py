@@ -9,7 +9,7 @@ def test_import_leaves_slow_modules_alone(run_python: Callable[..., subprocess.C
 import sys
 import threading
 before = set(sys.modules)
-import ringcast
+from ringcast import Dispatcher
 print(*sorted({"asyncio", "dataclasses", "inspect", "logging"} & (set(sys.modules) - before)))
 """
     result = run_python(program)

@@ -4,34 +4,32 @@ Typed events, any number of subscribers each with one ordered, asynchronous cons
 The hot path is compiled; there is nothing to install but this package.
 """
 
-import os
-from typing import TYPE_CHECKING, Any
-
-from ringcast._core import Record, RecordBatch, Subscription
-from ringcast._default import default, emit, off, on, on_type
-from ringcast.dispatcher import Dispatcher, HandlerFailure
-from ringcast.errors import (
-    ClosedError,
-    CloseTimeoutError,
-    EventClassError,
-    HandlerTypeError,
-    LoopBlockedError,
-    LoopClosedError,
-    OptionError,
-    PublishTimeoutError,
-    QueueFullError,
-    RecordError,
-    RingcastError,
-    StartError,
-    TypeIdError,
-    WaitTimeoutError,
-)
-from ringcast.events import type_id
-from ringcast.options import HandlerOptions
-from ringcast.records import record
-
+TYPE_CHECKING = False  # as in typing, whose import takes longer than that of this module
 if TYPE_CHECKING:
+    from ringcast._core import Record, RecordBatch, Subscription
+    from ringcast._default import default, emit, off, on, on_type
     from ringcast.aio import Stream
+    from ringcast.dispatcher import Dispatcher, HandlerFailure
+    from ringcast.errors import (
+        ClosedError,
+        CloseTimeoutError,
+        EventClassError,
+        HandlerTypeError,
+        InstallError,
+        LoopBlockedError,
+        LoopClosedError,
+        OptionError,
+        PublishTimeoutError,
+        QueueFullError,
+        RecordError,
+        RingcastError,
+        StartError,
+        TypeIdError,
+        WaitTimeoutError,
+    )
+    from ringcast.events import type_id
+    from ringcast.options import HandlerOptions
+    from ringcast.records import record
     from ringcast.stats import DispatcherStats, SubscriptionStats, TopicStats
 
 __version__ = "0.1.0"
@@ -39,6 +37,8 @@ __version__ = "0.1.0"
 
 def get_include() -> str:
     """Return the directory of `ringcast.h`, for the include_dirs of an extension that uses the C API."""
+    import os
+
     return os.path.join(os.path.dirname(__file__), "include")
 
 
@@ -51,6 +51,7 @@ __all__ = [
     "HandlerFailure",
     "HandlerOptions",
     "HandlerTypeError",
+    "InstallError",
     "LoopBlockedError",
     "LoopClosedError",
     "OptionError",
@@ -79,14 +80,37 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Stream and the stats are imported when asked for: asyncio, and dataclasses, take longer than all the rest."""
-    if name == "Stream":
-        from ringcast.aio import Stream
+# Where a name comes from that is imported when it is asked for. So a drop-in module, or a part of Ringcast, costs its
+# program no more than itself.
+_NAMES = {
+    "_core": ("Record", "RecordBatch", "Subscription"),
+    "_default": ("default", "emit", "off", "on", "on_type"),
+    "aio": ("Stream",),
+    "dispatcher": ("Dispatcher", "HandlerFailure"),
+    "errors": (
+        *("CloseTimeoutError", "ClosedError", "EventClassError", "HandlerTypeError", "InstallError"),
+        *("LoopBlockedError", "LoopClosedError", "OptionError", "PublishTimeoutError", "QueueFullError"),
+        *("RecordError", "RingcastError", "StartError", "TypeIdError", "WaitTimeoutError"),
+    ),
+    "events": ("type_id",),
+    "options": ("HandlerOptions",),
+    "records": ("record",),
+    "stats": ("DispatcherStats", "SubscriptionStats", "TopicStats"),
+}
+_MODULES = {name: module for module, names in _NAMES.items() for name in names}
 
-        return Stream
-    if name in ("DispatcherStats", "SubscriptionStats", "TopicStats"):
-        from ringcast import stats
 
-        return getattr(stats, name)
+def __getattr__(name: str) -> object:
+    """Import what a name stands for, a part of the interface or a module that makes it up; once."""
+    from importlib import import_module
+
+    if name in _MODULES:
+        value = globals()[name] = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+        return value
+    if name in _NAMES:
+        return import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -2,11 +2,12 @@
 
 import abc
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Protocol, assert_type, runtime_checkable
 
 import ringcast
+import ringcast.compat.blinker as blinker
 from ringcast import Dispatcher, HandlerFailure, Record, RecordBatch, Stream, Subscription, record
 from ringcast.records import float64, int32, timestamp
 
@@ -349,3 +350,50 @@ async def consume() -> None:
         assert_type(await own.wait_for(Tick, where=lambda tick: tick.price > 1), Tick)
         assert_type(await own.apublish(Tick(0.0, 1.0), timeout=1), int)
         await own.aclose(timeout=1)
+
+
+# --- a program that is written for blinker -----------------------------------------------------------------------
+
+saved = blinker.signal("saved", doc="A file was saved.")
+assert_type(saved, blinker.NamedSignal)
+assert_type(blinker.Namespace().signal("saved"), blinker.NamedSignal)
+
+
+@saved.connect
+def on_saved(sender: object, *, path: str) -> int:
+    return len(path)
+
+
+@saved.connect_via("editor")
+def on_saved_by_editor(sender: object, **extra: Any) -> None: ...
+
+
+async def on_saved_later(sender: object, **extra: Any) -> None: ...
+
+
+assert_type(on_saved(None, path="a"), int)
+saved.connect(on_saved_later, sender=blinker.ANY, weak=False)
+assert_type(saved.send("editor", path="a"), list[tuple[Callable[..., Any], Any]])
+assert_type(saved.has_receivers_for(None), bool)
+for receiver in saved.receivers_for("editor"):
+    assert_type(receiver, Callable[..., Any])
+with saved.muted(), saved.connected_to(on_saved, sender="editor"):
+    saved.is_muted = True
+saved.disconnect(on_saved, sender="editor")
+saved.receiver_connected.connect(on_saved_later)
+
+
+def to_function(function: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
+    return function
+
+
+def to_coroutine_function(function: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
+    return function
+
+
+async def send_saved() -> None:
+    saved.send("editor", _async_wrapper=to_function)
+    assert_type(
+        await saved.send_async("editor", _sync_wrapper=to_coroutine_function, path="a"),
+        list[tuple[Callable[..., Any], Any]],
+    )

@@ -5,6 +5,7 @@
 
 from dataclasses import dataclass
 
+import ringcast.compat.blinker as blinker
 from ringcast import Dispatcher, HandlerFailure, RecordBatch, Stream, Subscription, record
 from ringcast.records import int32
 
@@ -126,3 +127,9 @@ async def consume() -> None:
     await bus.wait_for(Tick, where=large)  # error: arg-type | reportArgumentType
     async for tick in bus.stream(Tick):
         for_trade(tick)  # error: arg-type | reportArgumentType
+
+
+saved = blinker.signal("saved")
+saved.connect(1)  # error: type-var | reportArgumentType
+saved.send("editor", "path")  # error: call-arg,arg-type | reportCallIssue
+blinker.signal()  # error: call-arg | reportCallIssue

@@ -1,8 +1,8 @@
 """The compiled part of the drop-in for blinker: who is connected to whom, and `send`.
 
-What a send needs is a *plan*: for one sender, the links to its receivers in their order. A plan never changes; who
-connects or disconnects throws away the plans that are wrong now, under the lock, and the next send makes a new one. So a
-send takes no lock. Before each call it looks whether `receivers` still has what the link was made of, so that a receiver
+What a send needs is a *plan*: for one sender, the links to its receivers in their order. A plan never changes: to
+connect or disconnect throws away the plans that are wrong now, under the lock, and the next send makes a new one. So
+a send takes no lock. Before each call it looks whether `receivers` still has what the link was made of. So a receiver
 that is disconnected during a send is not called by it.
 
 The order of receivers is that of the sets that hold their keys. For a program to see the order that blinker gives it,
@@ -50,8 +50,8 @@ cdef extern from *:
         return found != NULL ? found : Py_NewRef(Py_None);
     }
 
-    /* What a dict has under a key, or None. The `get` that Cython makes borrows from the dict what another thread may take
-     * out of it. */
+    /* What a dict has under a key, or None. The `get` that Cython makes borrows from the dict what another thread
+     * may take out of it. */
     static inline PyObject *rc_get(PyObject *dict, PyObject *key)
     {
         PyObject *found = NULL;
@@ -191,7 +191,7 @@ cdef class _Link:
 
     cdef object key
     cdef object held  # what `receivers` has under the key: the receiver or a weak reference to it
-    cdef object function  # of a method that is held weakly, whose `held` gives the instance: a reference to its function
+    cdef object function  # of a method that is held weakly: a reference to its function; `held` gives the instance
     cdef bint weak
     cdef bint is_coroutine_function
 
@@ -499,6 +499,27 @@ cdef class Core:
         self.changed(key)
         return 0
 
+    def _copy_to(self, Core copied not None):
+        """Connect to a new signal what is connected to this one."""
+        cdef list kept = []  # what must not die under the lock
+        with _lock:
+            for sender_key, sender_ref in list(self._weak_senders.items()):
+                sender = sender_ref()
+                if sender is not None:
+                    kept.append(sender)
+                    copied.adopt(sender_key, copied.watch(sender, sender_key))
+            for key, held in list(self.receivers.items()):
+                receiver = held() if isinstance(held, ref) else held
+                if receiver is not None:
+                    kept.append(receiver)
+                    if isinstance(held, ref):
+                        held = _weak(receiver, copied.when_gone(key, False))
+                    copied.receivers[key] = held
+                    for sender_key in rc_get(self._by_receiver, key) or ():
+                        if sender_key not in self._weak_senders or sender_key in copied._weak_senders:
+                            copied.wire(key, held, sender_key)
+        copied.is_muted = self.is_muted
+
     def _cleanup_bookkeeping(self):
         """Forget the keys of receivers and senders that no connection is left of."""
         with _lock:
@@ -534,7 +555,7 @@ cdef object _send(object self, PyObject *const *args, Py_ssize_t count, PyObject
     cdef Py_ssize_t at, last = 2
     cdef object wrapper = None
     if count > 1:
-        raise TypeError(f"{type(self).__name__}.send() takes from 1 to 2 positional arguments but {count + 1} were given")
+        raise TypeError(f"send() takes from 1 to 2 positional arguments but {count + 1} were given")
     if rc_flag_get(&(<Core>self).muted_flag):
         return []
     if given + 2 > FEW:

@@ -12,7 +12,7 @@ from ringcast.compat._blinker import ANY, Core
 TYPE_CHECKING = False  # as in typing, whose import takes longer than all of this
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
-    from typing import Any, ClassVar, TypeVar
+    from typing import Any, ClassVar, Self, TypeVar
 
     F = TypeVar("F", bound=Callable[..., Any])
 
@@ -174,6 +174,27 @@ class Signal(Core):
         told: Signal | None = self.__dict__.get("receiver_disconnected")
         if told is not None and told.receivers:
             told.send(self, receiver=receiver, sender=sender)
+
+    def __copy__(self) -> Self:
+        return self._copied(self._attributes())
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        from copy import deepcopy
+
+        copied = memo[id(self)] = self._copied({})
+        copied.__dict__.update(deepcopy(self._attributes(), memo))
+        return copied
+
+    def _attributes(self) -> dict[str, Any]:
+        """The attributes of a copy; the signals that tell of this one's receivers are not among them."""
+        return {name: value for name, value in vars(self).items() if not name.startswith("receiver_")}
+
+    def _copied(self, attributes: dict[str, Any]) -> Self:
+        """Another signal that has the same receivers."""
+        copied = type(self).__new__(type(self))
+        copied.__dict__.update(attributes)
+        self._copy_to(copied)
+        return copied
 
 
 class NamedSignal(Signal):
