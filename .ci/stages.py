@@ -347,10 +347,14 @@ class Runner:
         return call(python, "-m", "pip", "freeze", "--all"), lacks
 
     def _build(self, switches: Mapping[str, str], environment: Environment, tree: Path) -> None:
-        """Put the extension into a tree: built once for each interpreter and set of switches."""
+        """Put the extensions into a tree, each once built for an interpreter and set of switches.
+
+        Those are the core, and the drop-in modules whose sources are among the inputs.
+        """
         with tempfile.TemporaryDirectory(prefix="ringcast-build-") as folder:
             source = Path(folder, "source")
             self.copy(select(self._files, self.table.core, "core"), source)
+            self.copy((str(path.relative_to(tree)) for path in tree.glob("src/ringcast/compat/*.pyx")), source)
             parts = [digest_folder(source), switches, environment.identity, environment.packages]
             key = digest([*parts, machine(self._environ), self._read()])
             built = self._cache / "builds" / key
@@ -363,9 +367,10 @@ class Runner:
                     call(environment.python, *command, cwd=source, env=variables)
                     new = built.with_suffix(f".{os.getpid()}")
                     shutil.copytree(source / "src" / "ringcast.egg-info", new / "ringcast.egg-info")
-                    for extension in (source / "src" / "ringcast").glob("_core*.so"):
-                        (new / "ringcast").mkdir(exist_ok=True)
-                        shutil.copy2(extension, new / "ringcast")
+                    for extension in (source / "src").rglob("*.so"):
+                        place = new / extension.relative_to(source / "src")
+                        place.parent.mkdir(parents=True, exist_ok=True)
+                        shutil.copy2(extension, place)
                     new.rename(built)
         os.utime(built)
         shutil.copytree(built, tree / "src", dirs_exist_ok=True)

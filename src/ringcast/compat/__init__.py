@@ -16,7 +16,10 @@ __all__ = ["install"]
 # name of the original: its modules that programs import, and what takes their place
 _REPLACEMENTS = {
     "blinker": {"blinker": "ringcast.compat.blinker", "blinker.base": "ringcast.compat._signals"},
-    "pyee": {"pyee": "ringcast.compat.pyee"},
+    "pyee": {
+        f"pyee{module}": f"ringcast.compat.pyee{module}"
+        for module in ("", ".asyncio", ".base", ".cls", ".executor", ".uplift")
+    },
 }
 
 
