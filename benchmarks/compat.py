@@ -1,66 +1,159 @@
-"""Speed of the drop-in modules beside the originals: each row times both, in turn, in one process.
+"""Speed of the drop-in modules beside the originals: the same calls on both, in turn, in one process.
 
     python benchmarks/compat.py [--repeats N] [--rows PATTERN] [--output FILE.json]
 
-How: benchmarks/measure.py. A row of `import` is a whole process that does nothing else.
+How: benchmarks/measure.py. An import is milliseconds of a whole process, times a million.
 """
 
 from __future__ import annotations
 
+import asyncio
 import functools
+import importlib
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from importlib import import_module
 from typing import Any
 
-from measure import Measure, Row, Tick, compare, per_event
+from measure import Row, Tick, compare, handlers, per_event
 
-ORIGINALS = {"blinker": "ringcast.compat.blinker"}
+RECEIVERS = {
+    "": "lambda sender: None",
+    "with a keyword": "lambda sender, number: None",
+    "with a keyword, of any": "lambda sender, **extra: None",  # as receivers of Flask's signals are mostly written
+}
 
 
-def blinker_send(module: str, count: int, own_sender: bool, keyword: bool) -> float:
-    """Per send, the loop of the sends included; the receivers are for all senders or for the one that sends."""
-    signal: Any = import_module(module).Signal()
-    code = "lambda sender, number: None" if keyword else "lambda sender: None"
-    receivers: list[Callable[..., None]] = [eval(code) for _ in range(count)]
+def send(module: str, count: int, own_sender: bool, receivers: str) -> float:
+    """Nanoseconds for a send, with its loop; the receivers are for all senders or for the one that sends."""
+    signal: Any = importlib.import_module(module).Signal()
+    kept: list[Callable[..., None]] = [eval(RECEIVERS[receivers]) for _ in range(count)]
     sender = Tick()
-    for receiver in receivers:
+    for receiver in kept:
         signal.connect(receiver, *([sender] if own_sender else []), weak=True)
-    send, sends = signal.send, 20_000 // count + 200
+    call, sends = signal.send, 20_000 // count + 200
     start = time.perf_counter()
-    if keyword:
+    if receivers:
         for _ in range(sends):
-            send(sender, number=1)
+            call(sender, number=1)
     else:
         for _ in range(sends):
-            send(sender)
+            call(sender)
     return per_event(time.perf_counter() - start, sends)
 
 
-def importing(module: str) -> float:
-    """Per process, the least of five."""
-    taken = []
-    for _ in range(5):
+def emitter(module: str, kind: str, listeners: int) -> Any:
+    """An emitter with so many listeners for "tick"; of a subclass with attributes, as programs have them."""
+    base: Any = importlib.import_module(f"{module}.asyncio" if kind == "asyncio" else module)
+    if kind == "asyncio":
+        made = base.AsyncIOEventEmitter()
+    elif kind == "subclass":
+
+        class Client(base.EventEmitter):  # type: ignore[misc]
+            def __init__(self) -> None:
+                super().__init__()
+                self.name = "client"
+
+        made = Client()
+    else:
+        made = base.EventEmitter()
+    for listener in handlers(listeners):
+        made.on("tick", listener)
+    return made
+
+
+def emit(module: str, kind: str, listeners: int) -> float:
+    """Nanoseconds for a call of emit with one argument, the loop taken off; as `time_loop` measures."""
+    call = emitter(module, kind, listeners).emit
+    calls = max(200, 20_000 // max(1, listeners))
+    called, empty = [], []
+    for _ in range(10):
         start = time.perf_counter()
-        subprocess.run([sys.executable, "-c", f"import {module}"], check=True)
-        taken.append(time.perf_counter() - start)
-    return per_event(min(taken), 1)
+        for _ in range(calls):
+            call("tick", None)
+        called.append(time.perf_counter() - start)
+        start = time.perf_counter()
+        for _ in range(calls):
+            pass
+        empty.append(time.perf_counter() - start)
+    return per_event(min(called) - min(empty), calls)
 
 
-def both(measure: Callable[..., float], name: str, *arguments: Any) -> tuple[Measure, Measure]:
-    """A measure of ours and of the original."""
-    return functools.partial(measure, ORIGINALS[name], *arguments), functools.partial(measure, name, *arguments)
+def on_and_remove(module: str, rounds: int = 5_000) -> float:
+    """Nanoseconds to add a listener to ten others and remove it."""
+    made, (listener,) = emitter(module, "plain", 10), handlers(1)
+    start = time.perf_counter()
+    for _ in range(rounds):
+        made.on("tick", listener)
+        made.remove_listener("tick", listener)
+    return per_event(time.perf_counter() - start, rounds)
+
+
+def once(module: str, rounds: int = 5_000) -> float:
+    """Nanoseconds to add a listener with `once`, and emit."""
+    made, (listener,) = emitter(module, "plain", 0), handlers(1)
+    start = time.perf_counter()
+    for _ in range(rounds):
+        made.once("tick", listener)
+        made.emit("tick", None)
+    return per_event(time.perf_counter() - start, rounds)
+
+
+def coroutines(module: str, rounds: int = 2_000) -> float:
+    """Nanoseconds from emit until the coroutine of one listener is done."""
+
+    async def run() -> float:
+        made = emitter(module, "asyncio", 0)
+
+        async def listener(event: object) -> None:
+            pass
+
+        made.on("tick", listener)
+        start = time.perf_counter()
+        for _ in range(rounds):
+            made.emit("tick", None)
+        await made.wait_for_complete()
+        return per_event(time.perf_counter() - start, rounds)
+
+    return asyncio.run(run())
+
+
+def importing(module: str) -> float:
+    """Nanoseconds of a process that imports the module, a process that imports nothing taken off."""
+
+    def process(program: str) -> float:
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-c", program], check=True)
+        return time.perf_counter() - start
+
+    return (min(process(f"import {module}") for _ in range(5)) - min(process("") for _ in range(5))) * 1e9
+
+
+def row(original: str, what: str, measure: Callable[..., float], faster: float, *arguments: object) -> Row:
+    def side(module: str) -> Callable[[], float]:
+        return functools.partial(measure, module, *arguments)
+
+    ours = side(f"ringcast.compat.{original}")
+    return Row(f"{original}: {what}", ours, side(original), 1 / faster, peer=original)
 
 
 def rows() -> Iterator[Row]:
     for count, faster in ((1, 5), (10, 5), (100, 4)):
         for own_sender in (False, True):
-            for keyword in (False, True):
-                name = f"blinker send to {count}" + ", by sender" * own_sender + ", with a keyword" * keyword
-                yield Row(name, *both(blinker_send, "blinker", count, own_sender, keyword), 1 / faster, "blinker")
-    yield Row("import blinker", *both(importing, "blinker"), 1.0, "blinker")
+            for receivers in RECEIVERS:
+                what = f"send to {count}" + ", by sender" * own_sender + f", {receivers}" * bool(receivers)
+                yield row("blinker", what, send, faster, count, own_sender, receivers)
+    yield row("blinker", "import", importing, 1)
+    for listeners, faster in ((1, 4), (10, 3), (100, 3)):
+        yield row("pyee", f"emit to {listeners}", emit, faster, "plain", listeners)
+    yield row("pyee", "emit to none", emit, 2, "plain", 0)
+    yield row("pyee", "emit to 1, of a subclass with attributes", emit, 4, "subclass", 1)
+    yield row("pyee", "emit to 10 functions, asyncio", emit, 1, "asyncio", 10)
+    yield row("pyee", "emit and run a coroutine, asyncio", coroutines, 0.8)
+    yield row("pyee", "on and remove_listener, beside 10 others", on_and_remove, 1)
+    yield row("pyee", "once and emit", once, 1)
+    yield row("pyee", "import", importing, 1)
 
 
 if __name__ == "__main__":
