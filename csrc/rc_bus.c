@@ -198,8 +198,11 @@ static void run_lane(rc_pool *pool, rc_worker *worker, rc_member *member)
             !rc_task_acquire(&member->lane))
             break;
     }
-    rc_pool_leave(pool, worker);
+    /* in this order: with the last that is outstanding the bus may go, and with it, for the garbage
+     * collector, whatever only the member refers to */
+    rc_pool_put_down(pool, worker);
     rc_member_drop(calls, member);
+    rc_pool_unhold(pool);
 }
 
 /* Gives each member of the crew a turn. Returns the member whose turn was split and whose lane the
@@ -253,7 +256,7 @@ static void run_topic(const crew *crew, rc_worker *worker)
         }
     }
     rc_pool_leave(crew->pool, worker);
-    rc_topic_drop(topic);
+    rc_topic_drop(topic); /* which needs nothing but the pools: the worker's thread has these */
 }
 
 void rc_bus_run(rc_pool *pool, rc_worker *worker, rc_task *task)

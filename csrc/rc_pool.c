@@ -414,6 +414,13 @@ void rc_pool_yield(rc_pool *pool, rc_worker *worker)
     unlock_and_wake(pool);
 }
 
+void rc_pool_put_down(rc_pool *pool, rc_worker *worker)
+{
+    rc_mutex_lock(&pool->mutex);
+    let_go(pool, worker);
+    rc_mutex_unlock(&pool->mutex); /* rc_pool_unhold wakes whom it concerns */
+}
+
 void rc_pool_leave(rc_pool *pool, rc_worker *worker)
 {
     rc_mutex_lock(&pool->mutex);

@@ -216,8 +216,12 @@ rc_task *rc_pool_take_now(rc_pool *pool, rc_worker *worker);
 void rc_pool_yield(rc_pool *pool, rc_worker *worker);
 
 /* The worker is done with its task: it has released the token and, after its last look, not
- * acquired it again. */
+ * acquired it again. Nothing may be outstanding any more after this, and the bus may go. */
 void rc_pool_leave(rc_pool *pool, rc_worker *worker);
+
+/* The first half of it: the worker has no task any more, which is outstanding still. The caller
+ * lets go of what the task belongs to, and then calls rc_pool_unhold. */
+void rc_pool_put_down(rc_pool *pool, rc_worker *worker);
 
 /* Whether topics wait for a worker. A hint; takes no lock. */
 static inline int rc_pool_others(const rc_pool *pool)

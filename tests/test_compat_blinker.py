@@ -685,6 +685,7 @@ class World:
         self.script = {name: list(actions) for name, actions in script.items()}
         self.happened: list[object] = []
         self.depth = 0
+        self.is_told, self.raised = False, None
 
     def run(self, name: str, sender: object, keywords: dict[str, object]) -> str:
         self.happened.append(("called", name, self.objects.name_of(sender), keywords))
@@ -774,18 +775,21 @@ class World:
         self.objects.kill(name)
 
     def tell(self, raised: type[Exception] | None) -> None:
-        """Have it told of receivers that come and go, from now on."""
+        """Have it told of receivers that come and go, from now on, by one receiver, which may raise. (Several would be
+        called in the order of their addresses, which differ between the worlds.)"""
 
         def connected(signal, receiver, sender, weak):
             self.happened.append(("connected", self.objects.name_of(receiver), self.objects.name_of(sender), weak))
-            if raised is not None:
-                raise raised
+            if self.raised is not None:
+                raise self.raised
 
         def disconnected(signal, receiver, sender):
             self.happened.append(("disconnected", self.objects.name_of(receiver), self.objects.name_of(sender)))
 
-        self.signal.receiver_connected.connect(connected, weak=False)
-        self.signal.receiver_disconnected.connect(disconnected, weak=False)
+        if not self.is_told:
+            self.signal.receiver_connected.connect(connected, weak=False)
+            self.signal.receiver_disconnected.connect(disconnected, weak=False)
+        self.is_told, self.raised = True, raised
 
 
 class InOrder(dict):

@@ -455,6 +455,7 @@ static void close_beside_publishers(void)
 
 typedef struct counted {
     uint64_t records, next;
+    uint64_t slow_every; /* 0: never. Then it gets a lane */
 } counted;
 
 static void count_in_order(const void *records, size_t count, size_t stride, void *userdata)
@@ -466,6 +467,10 @@ static void count_in_order(const void *records, size_t count, size_t stride, voi
         if (so_far->records != 0) CHECK_EQUAL(number, so_far->next);
         so_far->next = number + 1;
         so_far->records++;
+        if (so_far->slow_every != 0 && so_far->records % so_far->slow_every == 0) {
+            int64_t until = nanoseconds_now() + 3 * MILLISECOND;
+            while (nanoseconds_now() < until) rc_cpu_relax();
+        }
     }
 }
 
@@ -506,7 +511,7 @@ static void publish_record(rc_topic *topic, uint64_t number)
 static void natives_come_and_go(void)
 {
     enum { RECORDS = 30000, EVERY = 100 };
-    counted all_of_it = {0, 0}, some = {0, 0};
+    counted all_of_it = {0, 0, 4000}, some = {0, 0, 0};
     subscription *guest = NULL;
     uint64_t began = 0;
     bus_open((shape){
@@ -526,7 +531,7 @@ static void natives_come_and_go(void)
                 let_go(guest);
             }
             began = number;
-            some = (counted){0, 0};
+            some = (counted){0, 0, number % 1000 == 0 ? 40 : 0};
             guest = subscribe_natively(shared.topics[0], &some);
         }
         publish_record(shared.topics[0], number);

@@ -97,9 +97,9 @@ cdef class Core:
             rc_pool_stop(&self.pool.c)
             rc_pool_stop(&self.native_pool.c)
             # A publisher in C may have scheduled a native task after the last native member left. There is nothing to
-            # do for it, and it has no reference: wait for its end.
+            # do for it, and it has no reference: it ends first.
             with nogil:
-                await_tasks(&self.native_pool.c)
+                end_tasks(&self.native_pool.c)
             self.pool.threads.clear()   # subscriptions that others keep have the pools, and need no thread
             self.native_pool.threads.clear()
         if self.made >= 1:
@@ -986,7 +986,8 @@ cdef class Core:
         """A native subscription has had its last record, or was not made."""
         with self.lock:
             self.natives -= 1
-            rc_u32_store(&self.native_pool.is_left, self.natives == 0)
+            # seq: before the look at what is outstanding, with unpin_native
+            rc_u32_store_seq(&self.native_pool.is_left, self.natives == 0)
         self.let_go_of_natives()
 
     cdef void let_go_of_natives(self) noexcept:

@@ -202,9 +202,17 @@ cdef void run_native_tasks(rc_pool *pool, rc_worker *worker) noexcept nogil:
         task = rc_pool_take(pool, worker)
 
 
-cdef void await_tasks(rc_pool *pool) noexcept nogil:
-    """Waits until nothing is scheduled."""
+cdef void end_tasks(rc_pool *pool) noexcept nogil:
+    """Waits until nothing is scheduled in the native pool. One of its workers, which may be the only one, runs what is
+    queued."""
+    cdef rc_worker *worker = rc_pool_current(pool)
+    cdef rc_task *task
     cdef uint32_t ticket
+    while worker != NULL:
+        task = rc_pool_take_now(pool, worker)
+        if task == NULL:
+            return
+        rc_bus_run_natives(pool, worker, task)
     while True:
         ticket = rc_park_prepare(pool.progress)
         if rc_pool_outstanding(pool) == 0:
@@ -256,7 +264,7 @@ cdef void unpin_native(rc_pool *pool) noexcept nogil:
     cdef rc_pool *main = &(<Pool>pool.host).main.c
     if rc_u32_load_seq(&(<Pool>pool.host).main.listening) != 0 and rc_pool_outstanding(main) == 0:   # seq: as above
         tell_listeners(main)
-    if rc_u32_load(&(<Pool>pool.host).is_left):
+    if rc_u32_load_seq(&(<Pool>pool.host).is_left):   # seq: after what is outstanding, with Core.native_left
         let_go_of_natives(pool)
 
 
