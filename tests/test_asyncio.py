@@ -344,7 +344,7 @@ def test_another_exception_while_the_loop_is_told_of_an_event_is_shown(
     bus.publish(Tick(0))
     interrupted_loop.run_until_complete(bus.aclose())
     assert [shown.exc_type for shown in unraisable] == [TimeoutError]
-    assert "event loop" in unraisable[0].err_msg
+    assert "event loop" in unraisable[0].object
     if failures == 1:
         assert (handled.events, recorder.events) == ([Tick(0)], [])
     else:  # given up, and said so

@@ -3,8 +3,12 @@
 import asyncio
 import contextvars
 import decimal
+import gc
+import sys
 import threading
 import time
+import types
+import weakref
 from dataclasses import dataclass
 
 import pytest
@@ -260,3 +264,68 @@ def test_a_slow_handler_keeps_its_context_from_thread_to_thread(bus, recorder):
         bus.publish(Tick(number))
     said = recorder.wait_for(10)
     assert [value for _, value in said] == ["none", *map(str, range(9))]
+
+
+def test_a_handler_with_the_publishers_context_has_a_decimal_context_of_its_own(bus):
+    before = decimal.getcontext().prec
+    bus.subscribe(Tick, lambda tick: setattr(decimal.getcontext(), "prec", 3), context="publisher")
+    bus.publish(Tick(0))
+    assert bus.wait_idle(10)
+    assert decimal.getcontext().prec == before
+
+
+@pytest.mark.thread_unsafe(reason="decimal is replaced for the whole process")
+def test_subscribing_while_decimal_is_just_being_imported(bus, recorder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "decimal", types.ModuleType("decimal"))  # as far as another thread has come
+    bus.subscribe(Tick, lambda tick: recorder(tick.number))
+    bus.publish(Tick(1))
+    assert recorder.wait_for(1) == [1]
+
+
+def test_a_handler_that_leaves_its_context_wrong_is_shown_and_has_a_context_again(run_python):
+    result = run_python("""
+import contextvars, ctypes
+from ringcast import Dispatcher
+
+enter = ctypes.pythonapi.PyContext_Enter
+enter.argtypes = [ctypes.py_object]
+number = contextvars.ContextVar("number", default=0)
+
+class Tick:
+    pass
+
+def handler(tick):
+    number.set(number.get() + 1)
+    print(number.get())
+    if number.get() == 2:
+        enter(contextvars.Context())
+
+with Dispatcher() as bus:
+    bus.subscribe(Tick, handler)
+    for _ in range(4):
+        bus.publish(Tick())
+        bus.wait_idle(10)
+""")
+    assert result.stdout.split() == ["1", "2", "3", "4"]
+    assert result.stderr.startswith("Exception ignored in: 'while the context of a handler was left'")
+    assert result.stderr.count("RuntimeError: cannot exit context") == 1
+    assert "UnraisableHookArgs" not in result.stderr  # which is how the default hook refuses other objects
+
+
+def test_a_subscription_that_has_ended_keeps_no_context(bus):
+    class Request:
+        pass
+
+    def subscribe():
+        current = Request()
+        request.set(current)
+        return bus.subscribe(Tick, lambda tick: None), weakref.ref(current)
+
+    subscription, reference = contextvars.copy_context().run(subscribe)
+    gc.collect()
+    assert reference() is not None
+    with subscription:
+        bus.publish(Tick(0))
+    assert bus.wait_idle(10)
+    gc.collect()
+    assert reference() is None

@@ -221,7 +221,7 @@ def test_without_slow_handlers_there_is_one_worker(make_bus, eventually, deadlin
 
 
 @pytest.mark.thread_unsafe(reason="counts threads by name")
-def test_a_stuck_handler_costs_one_more_worker_and_not_all_of_them(make_bus, gate, deadline):
+def test_a_stuck_handler_costs_one_more_worker_and_not_all_of_them(make_bus, gate, eventually, deadline):
     bus = make_bus(name="double", max_workers=8)
     bus.subscribe(Tick, gate.hold)
     beside = Calls(200)
@@ -230,7 +230,9 @@ def test_a_stuck_handler_costs_one_more_worker_and_not_all_of_them(make_bus, gat
         bus.publish(Tick(number))
     gate.wait_until_held()
     assert_complete([beside], deadline)
-    assert len(workers_of("double")) == 2
+    # one more where the machine stopped the second within a call: it looked stuck
+    assert len(workers_of("double")) <= 3
+    eventually(lambda: len(workers_of("double")) == 2)
 
 
 def event_classes(count):

@@ -105,7 +105,7 @@ def alive():
         next(unfinished[0])
         found = referents([
             bus, subscriptions, in_stream, batches, unfinished, Trade(1.0), Trade.__layout__, batches[0]["price"],
-            _core.Options("direct", "block", 10), _core.Unraisable(ValueError(), "here"),
+            _core.Options("direct", "block", 10),
         ])
         kinds = core_types()
         objects = [one for one in found if kinds & set(type(one).__mro__)]

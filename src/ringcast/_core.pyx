@@ -158,8 +158,15 @@ cdef extern from *:
     #endif
         return value != NULL ? value : Py_NewRef(Py_None);
     }
+    static void rc_write_unraisable(PyObject *exception, PyObject *where)
+    {
+        PyObject *kind = (PyObject *)Py_TYPE(exception);
+        PyErr_Restore(Py_NewRef(kind), Py_NewRef(exception), PyException_GetTraceback(exception));
+        PyErr_WriteUnraisable(where);
+    }
     """
     object raise_current()
+    void rc_write_unraisable(PyObject *exception, PyObject *where)
     object rc_get(object mapping, object key)
     PyObject **PyTuple_Items(PyObject *) nogil   # for as long as the tuple lives
 

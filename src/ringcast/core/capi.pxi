@@ -167,21 +167,10 @@ cdef ringcast_status publish_attached(
         except MemoryError:
             return RINGCAST_NO_MEMORY
         except BaseException as exception:   # direct handlers: the others have had the record
-            sys.unraisablehook(Unraisable(exception, "in a direct handler, called by ringcast_publish"))
+            show_unraisable(exception, "in a direct handler, called by ringcast_publish")
             status = RINGCAST_FAILED
         done[0] += 1
     return status
-
-
-class Unraisable:
-    """What sys.unraisablehook is given."""
-
-    def __init__(self, exception, str where):
-        self.exc_type = type(exception)
-        self.exc_value = exception
-        self.exc_traceback = exception.__traceback__
-        self.err_msg = f"Exception ignored {where}"
-        self.object = None
 
 
 cdef set_aside(exception, str where):
@@ -190,7 +179,12 @@ cdef set_aside(exception, str where):
     if isinstance(exception, KeyboardInterrupt):
         PyErr_SetInterrupt()
     else:
-        sys.unraisablehook(Unraisable(exception, where))
+        show_unraisable(exception, where)
+
+
+cdef show_unraisable(exception, str where):
+    """Has sys.unraisablehook show an exception, and `where` as its object."""
+    rc_write_unraisable(<PyObject *>exception, <PyObject *>where)
 
 
 cdef PyObject *api_subscribe(

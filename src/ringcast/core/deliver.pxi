@@ -4,13 +4,16 @@ cdef bint deliver_in_context(rc_worker *worker, rc_member *sub, rc_span *span) n
     """Has the subscription's `deliver` run in the subscription's own context (contextvars). What a handler sets there
     is there at its next event, and for no other handler that the same thread runs."""
     cdef Subscription owner = <Subscription>sub.host
-    cdef PyObject *context = <PyObject *>owner.context
-    cdef bint entered = PyContext_Enter(context) == 0, goes_on
-    if not entered:   # another thread is in it: one that a handler has given the context to
+    cdef bint goes_on
+    if PyContext_Enter(<PyObject *>owner.context) < 0:   # a handler has left it entered, or has given it away
         set_aside_raised("while the context of a handler was entered")
+        owner.context = owner.context.copy()
+        PyContext_Enter(<PyObject *>owner.context)   # which is new
+    context = owner.context
     goes_on = owner.deliver(worker, sub, span)
-    if entered and PyContext_Exit(context) < 0:   # the handler has returned from inside another one
+    if PyContext_Exit(<PyObject *>context) < 0:   # the handler has returned from inside another one
         set_aside_raised("while the context of a handler was left")
+        owner.context = context.copy()
     return goes_on
 
 

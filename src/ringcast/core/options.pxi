@@ -18,6 +18,21 @@ cdef Envelope envelop(event):
     return envelope
 
 
+cdef copy_for_a_handler(context):
+    """A copy of a context, in which a handler may do what it likes. Code changes the decimal context in place: the copy
+    has a copy of that, too, as every thread has its own."""
+    copied = context.copy()
+    decimal = rc_get(sys.modules, "decimal")   # which another thread may be just importing
+    get, put = getattr(decimal, "getcontext", None), getattr(decimal, "setcontext", None)
+    if get is not None and put is not None:
+        copied.run(copy_decimal_context, get, put)
+    return copied
+
+
+def copy_decimal_context(get, put):
+    put(get().copy())
+
+
 def ask(function, event, str option):
     """What `where` or `key` says of an event, or `on_error` of a failure.
 
@@ -45,7 +60,7 @@ cdef object guarded_call(PyObject *callee, PyObject **arguments, size_t count, P
     try:
         if type(event) is Envelope:
             # a copy, as a context is entered by one thread at a time
-            return (<Envelope>event).context.copy().run(handler, (<Envelope>event).event)
+            return copy_for_a_handler((<Envelope>event).context).run(handler, (<Envelope>event).event)
         return handler(event)
     finally:
         rc_u64_count(&sub.c.heard, 1)

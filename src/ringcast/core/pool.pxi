@@ -332,6 +332,7 @@ cdef void on_left(rc_member *member) noexcept with gil:
     collector would free both, which it sees refer to each other, while C still comes to them."""
     cdef Subscription sub = <Subscription>member.host   # kept until pop has unlocked the dictionary
     sub.topic.owned.pop(sub, None)
+    sub.context = None   # which keeps what its variables have
     if sub.topic.passing:
         sub.leave_deserted()
 

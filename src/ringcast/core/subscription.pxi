@@ -662,7 +662,7 @@ cdef Subscription new_subscription(
         sub.c.deliver = rc_deliver_native
     elif options.mode == RC_QUEUED:
         sub.c.deliver = deliver_in_context
-        sub.context = context_of_its_own()
+        sub.context = copy_for_a_handler(contextvars.copy_context())
         if sub.c.mail != NULL:
             sub.deliver = deliver_mail_batch if sub.c.batch else deliver_mail
         elif sub.c.batch:
@@ -684,20 +684,6 @@ cdef Subscription new_subscription(
         sub.rest()
         raise
     return sub
-
-
-def context_of_its_own():
-    """A copy of the current context for a queued handler. The decimal context is an object that code changes in place:
-    of that it has a copy, too, as every thread has its own."""
-    context = contextvars.copy_context()
-    decimal = rc_get(sys.modules, "decimal")
-    if decimal is not None:
-        context.run(copy_decimal_context, decimal)
-    return context
-
-
-def copy_decimal_context(decimal):
-    decimal.setcontext(decimal.getcontext().copy())
 
 
 cdef watch_owner(Subscription sub):
