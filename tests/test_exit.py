@@ -19,7 +19,6 @@ if BEFORE:
     atexit.register(lambda: last_words())   # runs after Ringcast's own
 
 import ringcast
-import ringcast.dispatcher
 from ringcast import ClosedError, Dispatcher
 
 def say(text):
@@ -67,6 +66,19 @@ def goodbye():
     late.publish(Tick(100))
 """)
     assert sorted(map(int, said)) == list(range(101))
+
+
+def test_what_is_registered_after_the_import_may_publish_by_the_default_dispatcher(run_python):
+    result = run_python("""
+import atexit, ringcast
+
+class Tick:
+    pass
+
+atexit.register(lambda: print(ringcast.emit(Tick())))   # the first time that anything of ringcast is asked for
+ringcast.on(Tick, mode="direct")(lambda tick: print("handled"))
+""")
+    assert (result.stdout.split(), result.stderr) == (["handled", "1"], "")
 
 
 @pytest.mark.skipif(sys.version_info[:2] == (3, 12), reason="Python 3.12 starts no thread at its end: StartError")

@@ -4,6 +4,9 @@ Typed events, any number of subscribers each with one ordered, asynchronous cons
 The hot path is compiled; there is nothing to install but this package.
 """
 
+import atexit as _atexit
+import sys as _sys
+
 TYPE_CHECKING = False  # as in typing, whose import takes longer than that of this module
 if TYPE_CHECKING:
     from ringcast._core import Record, RecordBatch, Subscription
@@ -79,6 +82,20 @@ __all__ = [
     "type_id",
 ]
 
+
+if "_close_all" in globals():  # this module is loaded again
+    _atexit.unregister(globals()["_close_all"])
+
+
+def _close_all() -> None:
+    """Close the dispatchers at the end of the program, if it has made any."""
+    close_all = getattr(_sys.modules.get(f"{__name__}.dispatcher"), "_close_all", None)
+    if close_all is not None:
+        close_all()
+
+
+# Now, and not when the first dispatcher is made: what a program registers after the import runs before this.
+_atexit.register(_close_all)
 
 # Where a name comes from that is imported when it is asked for. So a drop-in module, or a part of Ringcast, costs its
 # program no more than itself.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import _thread
-import atexit
 import os
 import sys
 import threading
@@ -1129,9 +1128,11 @@ def _dispatchers() -> list[Dispatcher]:
         return [dispatcher for reference in _live.valuerefs() if (dispatcher := reference()) is not None]
 
 
-@atexit.register
 def _close_all() -> None:
-    """Deliver at the end of the program what was accepted, within `exit_timeout`, and name what was not delivered."""
+    """Deliver at the end of the program what was accepted, within `exit_timeout`, and name what was not delivered.
+
+    `ringcast/__init__.py` has it called.
+    """
     begun = time.monotonic()
     dispatchers = _dispatchers()
     for dispatcher in dispatchers:
