@@ -134,6 +134,14 @@ static uint64_t find(const crew *crew)
     return end;
 }
 
+/* Whether somebody has to look at what is published. Events are let go of also where no member is
+ * left: a publisher may have just seen one. Records are of no concern to natives that are gone. */
+static int has_readers(const crew *crew)
+{
+    /* seq: as in rc_bus_schedule_natives */
+    return !crew->native || rc_u32_load_seq(&crew->task->members) != 0;
+}
+
 /* Whether the holder of the task has something to do. Also its last look after it has released it:
  * so it reads no slot, which another holder may have emptied meanwhile. */
 static int has_work(const crew *crew)
@@ -141,8 +149,7 @@ static int has_work(const crew *crew)
     rc_topic *topic = crew->topic;
     uint64_t end = rc_u64_load(crew->found);
     int found = 0;
-    /* seq: as in rc_bus_schedule_natives */
-    if (rc_ring_tail(&topic->ring) != end && rc_u32_load_seq(&crew->task->members) != 0) return 1;
+    if (rc_ring_tail(&topic->ring) != end && has_readers(crew)) return 1;
     rc_mutex_lock(&topic->lock);
     for (uint32_t at = first_of(crew, topic->members); at < last_of(crew, topic->members) && !found;
          at++) {

@@ -451,6 +451,45 @@ static void close_beside_publishers(void)
     }
 }
 
+typedef struct burst {
+    rc_topic *topic;
+    uint32_t events;
+} burst;
+
+static void *publish_burst(void *argument)
+{
+    burst *me = argument;
+    for (uint32_t number = 0; number < me->events; number++) {
+        CHECK(publish(me->topic, (event){.number = number}) == RC_CLAIMED);
+        if (number % 7 == 0) pause_after(number);
+    }
+    return NULL;
+}
+
+/* The last member leaves beside publishers, which have seen it: what they store then is let go of
+ * as well. */
+static void the_last_one_leaves_beside_publishers(void)
+{
+    bus_open((shape){.topics = 1, .max_queue = 1000, .max_workers = 2, .parallel = 2});
+    for (uint32_t round = 0; round < 400; round++) {
+        pthread_t threads[2];
+        burst from[2];
+        subscription *sub = subscribe(shared.topics[0], RC_BLOCK, 0);
+        sub->any_order = 1;
+        for (uint32_t at = 0; at < 2; at++) {
+            from[at] = (burst){shared.topics[0], 20 + round % 40};
+            threads[at] = thread_start(publish_burst, &from[at]);
+        }
+        pause_after(round);
+        cancel(sub, round % 2 == 0);
+        let_go(sub);
+        for (uint32_t at = 0; at < 2; at++) thread_join(threads[at]);
+        await_deliveries(&shared);
+        check_nothing_stays_behind(&shared);
+    }
+    close_all();
+}
+
 /* --- native members --------------------------------------------------------------------------- */
 
 typedef struct counted {
@@ -581,6 +620,7 @@ int main(void)
     RUN(close_beside_publishers);
     RUN(handlers_that_publish_in_a_circle);
     RUN(slow_handlers_that_publish_in_a_circle);
+    RUN(the_last_one_leaves_beside_publishers);
     RUN(natives_come_and_go);
     RUN(a_lease_ends_beside_the_worker);
     return 0;
