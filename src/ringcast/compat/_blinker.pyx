@@ -90,9 +90,9 @@ cdef extern from *:
         return _PyType_Lookup(type, name) != _PyType_Lookup(&PyBaseObject_Type, name);
     }
 
-    /* Whether `self.name` may be another than what the type Core has: a program may give it to a subclass, to an object,
-     * or to a type after its objects were made, and may say by itself how names are looked up. The lookup on the type
-     * borrows what it finds, which is only compared. */
+    /* Whether `self.name` may be another than what the type Core has: a program may give it to a subclass, to an
+     * object, or to a type after its objects were made, and may say by itself how names are looked up. The lookup on
+     * the type borrows what it finds, which is only compared. */
     static inline int rc_is_replaced(PyObject *self, PyObject *name, PyObject *original)
     {
         PyTypeObject *type = Py_TYPE(self);
@@ -110,8 +110,8 @@ cdef extern from *:
         return result;
     }
 
-    /* The garbage collector runs code of the program, on whatever thread allocates. Without the GIL, and so with threads
-     * that change the switch at once, it runs between the steps of Python code only. */
+    /* The garbage collector runs code of the program, on the thread that allocates. Without the GIL, where threads
+     * would change the switch at once, it runs between the steps of Python code only. */
     static inline int rc_pause_collector(void)
     {
     #ifdef Py_GIL_DISABLED
