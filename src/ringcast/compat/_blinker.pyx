@@ -77,37 +77,31 @@ cdef extern from *:
         return PyFunction_Check(object) && ((PyFunctionObject *)object)->func_dict == NULL;
     }
 
-    /* Whether a type has a __getattribute__ of its own. */
-    static inline int rc_looks_up_by_itself(PyTypeObject *type)
+    /* Whether `self.name` may be another than what the type Core has: a program may give it to a subclass, to an
+     * object, or to a type after its objects were made, and may say by itself how names are looked up. */
+    static inline int rc_type_replaces(PyTypeObject *type, PyObject *name, PyObject *original)
     {
-        static PyObject *name = NULL;
-        if (type->tp_getattro == PyObject_GenericGetAttr)
-            return 0;
-        if (name == NULL && (name = PyUnicode_InternFromString("__getattribute__")) == NULL) {
-            PyErr_Clear();
-            return 1;
-        }
-        return _PyType_Lookup(type, name) != _PyType_Lookup(&PyBaseObject_Type, name);
+        return _PyType_Lookup(type, name) != original; /* which it borrows, and nobody uses */
     }
 
-    /* Whether `self.name` may be another than what the type Core has: a program may give it to a subclass, to an
-     * object, or to a type after its objects were made, and may say by itself how names are looked up. The lookup on
-     * the type borrows what it finds, which is only compared. */
-    static inline int rc_is_replaced(PyObject *self, PyObject *name, PyObject *original)
+    static inline int rc_dict_replaces(PyObject *self, PyObject *name)
     {
-        PyTypeObject *type = Py_TYPE(self);
         PyObject *dict;
         int result;
-        if (_PyType_Lookup(type, name) != original || rc_looks_up_by_itself(type))
-            return 1;
-        if (type->tp_dictoffset == 0 || Py_TYPE(original)->tp_descr_set != NULL)
-            return 0; /* an attribute of the object comes after a data descriptor */
+        if (Py_TYPE(self)->tp_dictoffset == 0)
+            return 0;
         dict = PyObject_GenericGetDict(self, NULL);
         if (dict == NULL)
             return -1;
         result = PyDict_GET_SIZE(dict) != 0 ? PyDict_Contains(dict, name) : 0;
         Py_DECREF(dict);
         return result;
+    }
+
+    /* The version of a type: another after each change of it or of its bases, and another for each type. 0: unknown. */
+    static inline int rc_type_version(PyObject *self)
+    {
+        return (int)Py_TYPE(self)->tp_version_tag;
     }
 
     /* The garbage collector runs code of the program, on the thread that allocates. Without the GIL, where threads
@@ -144,7 +138,9 @@ cdef extern from *:
     object rc_referent(object weak)
     object rc_get(object container, object key)
     bint rc_is_bare_function(object thing)
-    bint rc_is_replaced(object self, object name, object original) except -1
+    bint rc_type_replaces(type kind, object name, object original)
+    bint rc_dict_replaces(object self, object name) except -1
+    int rc_type_version(object self)
     bint rc_pause_collector()
     int PyGC_Enable()
     bint RC_WITHOUT_GIL
@@ -183,23 +179,28 @@ cdef class _Lock:
     Reentrant, because these may come back.
     """
 
-    cdef object lock
+    cdef object acquire
+    cdef object give_back
     cdef int depth
     cdef bint collects
     cdef list kept
 
     def __cinit__(self):
-        self.lock = RLock()
+        lock = RLock()
+        self.acquire, self.give_back = lock.acquire, lock.release
 
-    def __enter__(self):
+    cdef int take(self) except -1:
+        """To be followed by try and finally: `with` looks up and calls methods of Python, which costs a connect more
+        than the lock itself."""
         kept = []  # before the lock is taken: this may collect
-        self.lock.acquire()
+        self.acquire()
         if self.depth == 0:
             self.collects = rc_pause_collector()
             self.kept = kept
         self.depth += 1
+        return 0
 
-    def __exit__(self, *_):
+    cdef int release(self) except -1:
         kept = None  # freed at the end of this
         self.depth -= 1
         if self.depth == 0:
@@ -207,7 +208,8 @@ cdef class _Lock:
             self.kept = None
             if self.collects:
                 PyGC_Enable()
-        self.lock.release()
+        self.give_back()
+        return 0
 
     cdef int keep(self, object thing) except -1:
         """Under the lock: let something live until the lock is released."""
@@ -339,13 +341,14 @@ cdef class _Link:
         function = rc_referent(self.function)
         return None if function is None else PyMethod_New(function, target)
 
-    cdef bint is_coroutine_function(self, object receiver) except -1:
-        """Asked right before the first call, as blinker does: the answer may be an exception."""
-        cdef int known = rc_flag_get(&self.coroutine_function)
-        if known == 0:
-            known = 2 if _is_coroutine_function(receiver) else 1
-            rc_flag_set(&self.coroutine_function, known)
-        return known == 2
+
+cdef inline bint _link_is_coroutine_function(_Link link, object receiver) except -1:
+    """Asked right before the first call, as blinker does: the answer may be an exception."""
+    cdef int known = rc_flag_get(&link.coroutine_function)
+    if known == 0:
+        known = 2 if _is_coroutine_function(receiver) else 1
+        rc_flag_set(&link.coroutine_function, known)
+    return known == 2
 
 
 cdef _Link _link(object key, object held):
@@ -403,6 +406,8 @@ cdef class Core:
     cdef list retired  # what `receivers` was before; another thread may be reading it
     cdef unsigned long long changes  # counted under the lock: whether a plan that was made without is still right
     cdef rc_flag muted_flag  # -1: the attribute is_muted was deleted
+    cdef rc_flag usual_version  # that of the class when it had the methods of this one; see is_usual
+    cdef bint fresh  # neither connected nor initialised yet
     cdef object __weakref__
 
     def __cinit__(self, *args, **kwargs):
@@ -413,14 +418,23 @@ cdef class Core:
         self.links = {}
         self.plans = {}
         self.set_type = set
+        self.fresh = True
 
     def _rc_reset(self):
         """Be as new: connected to nobody, with sets of the class that `set_class` is now."""
         set_type = self.set_class
-        with _lock:
+        if self.fresh:
+            self.fresh = False
+            self.set_type = set_type
+            self._by_sender[_any] = set_type()
+            return
+        _lock.take()
+        try:
             self.set_type = set_type
             self.clear(set_type())
             self.replace_receivers({})
+        finally:
+            _lock.release()
 
     @property
     def receivers(self):
@@ -431,13 +445,19 @@ cdef class Core:
 
     @receivers.setter
     def receivers(self, dict receivers not None):
-        with _lock:
+        _lock.take()
+        try:
             self.replace_receivers(receivers)
+        finally:
+            _lock.release()
 
     @receivers.deleter
     def receivers(self):
-        with _lock:
+        _lock.take()
+        try:
             self.replace_receivers(None)
+        finally:
+            _lock.release()
 
     cdef int replace_receivers(self, dict receivers) except -1:
         """Under the lock."""
@@ -504,6 +524,15 @@ cdef class Core:
                 else:
                     self.forget_receiver(link.key, link.held)
 
+    cdef bint ask_class(self) except -1:
+        """What _is_usual is to know of the class, which is kept until the class changes."""
+        cdef int version = rc_type_version(self)
+        for name, original in _looked_up:
+            if rc_type_replaces(type(self), name, original):
+                return False
+        rc_flag_set(&self.usual_version, version)  # of before: a change meanwhile has given it another
+        return True
+
     # --- plans -----------------------------------------------------------------------------------------------
 
     cdef tuple plan(self, object sender):
@@ -524,20 +553,26 @@ cdef class Core:
         cdef unsigned long long changes
         cdef list links = []
         cdef dict made = {}
-        with _lock:
+        _lock.take()
+        try:
             changes = self.changes
             for_all = rc_get(self._by_sender, _any)
             own = None if key is _any else rc_get(self._by_sender, key)
             keys = list(for_all.copy() if own is None else for_all | own)
+        finally:
+            _lock.release()
         for receiver_key in keys:
             link = self.link(receiver_key, made)
             if link is not None:
                 links.append(link)
         plan = tuple(links)
-        with _lock:
+        _lock.take()
+        try:
             if changes == self.changes:
                 self.plans[key] = plan
                 self.links.update(made)
+        finally:
+            _lock.release()
         return plan
 
     cdef _Link link(self, object key, dict made):
@@ -586,7 +621,8 @@ cdef class Core:
             # Who has the keys now is asked without the lock, and what is there is kept so that the answer stays right.
             old, old_sender = rc_get(self.held_receivers, key), rc_get(self._weak_senders, sender_key)
             alive, alive_sender = _strong(old), _strong(old_sender)
-            with _lock:
+            _lock.take()
+            try:
                 if (
                     rc_get(self.held_receivers, key) is old
                     and rc_get(self._weak_senders, sender_key) is old_sender
@@ -598,6 +634,8 @@ cdef class Core:
                         self.drop_sender(sender_key)
                     self.wire(key, held, sender_key, sender_ref)
                     done = True
+            finally:
+                _lock.release()
 
     cdef object when_gone(self, object key, bint is_sender):
         cdef _WhenGone call = _WhenGone.__new__(_WhenGone)
@@ -617,6 +655,7 @@ cdef class Core:
 
     cdef int wire(self, object key, object held, object sender_key, object sender_ref) except -1:
         """Under the lock. A send sees the receiver from the last step on: before, its key is in no set."""
+        self.fresh = False
         old = rc_get(self.held_receivers, key)
         _lock.keep(old)
         if sender_ref is not None and sender_key not in self._weak_senders:
@@ -651,7 +690,8 @@ cdef class Core:
     # --- disconnecting ---------------------------------------------------------------------------------------
 
     def _disconnect(self, receiver_id, sender_id):
-        with _lock:
+        _lock.take()
+        try:
             if sender_id is _any:
                 self.drop(receiver_id)
             else:
@@ -660,6 +700,8 @@ cdef class Core:
                 if senders is not None:
                     senders.discard(sender_id)
                 self.changed(sender_id)
+        finally:
+            _lock.release()
 
     cdef int drop(self, object key) except -1:
         """Under the lock: disconnect a receiver from all."""
@@ -677,20 +719,26 @@ cdef class Core:
 
     cdef int forget_receiver(self, object key, object gone) except -1:
         """A receiver is gone; unless its key is already that of another."""
-        if rc_is_replaced(self, "_disconnect", _disconnect):
+        if not _is_usual(self) or rc_dict_replaces(self, "_disconnect"):
             if rc_get(self.held_receivers, key) is gone:
                 self._disconnect(key, _any)
             return 0
-        with _lock:
+        _lock.take()
+        try:
             if rc_get(self.held_receivers, key) is gone:
                 self.drop(key)
+        finally:
+            _lock.release()
         return 0
 
     cdef int forget_sender(self, object key, object gone) except -1:
         """A sender is gone; unless its key is already that of another."""
-        with _lock:
+        _lock.take()
+        try:
             if rc_get(self._weak_senders, key) is gone:
                 self.drop_sender(key)
+        finally:
+            _lock.release()
         return 0
 
     cdef int drop_sender(self, object key) except -1:
@@ -709,7 +757,8 @@ cdef class Core:
         """Connect to a new signal what is connected to this one."""
         cdef list kept = []  # so that nothing ends before it is connected
         cdef set gone = set()
-        with _lock:
+        _lock.take()
+        try:
             copied.set_type = self.set_type
             copied._by_sender[_any] = self.set_type()
             watched = list(self._weak_senders.items())
@@ -717,6 +766,8 @@ cdef class Core:
                 (key, held, list(rc_get(self._by_receiver, key) or ()))
                 for key, held in list(self.held_receivers.items())
             ]
+        finally:
+            _lock.release()
         sender_refs = {}
         for sender_key, sender_ref in watched:
             sender = sender_ref()
@@ -732,16 +783,20 @@ cdef class Core:
             kept.append(receiver)
             if PyWeakref_CheckRef(held):
                 held = _weak(receiver, copied.when_gone(key, False))
-            with _lock:
+            _lock.take()
+            try:
                 copied.held_receivers[key] = held
                 for sender_key in senders:
                     if sender_key not in gone:
                         copied.wire(key, held, sender_key, sender_refs.get(sender_key))
+            finally:
+                _lock.release()
         rc_flag_set(&copied.muted_flag, rc_flag_get(&self.muted_flag))
 
     def _cleanup_bookkeeping(self):
         """Forget the keys of receivers and senders that no connection is left of."""
-        with _lock:
+        _lock.take()
+        try:
             _lock.keep_all(self._by_receiver)
             _lock.keep_all(self._by_sender)
             for key, senders in list(self._by_receiver.items()):
@@ -756,13 +811,18 @@ cdef class Core:
                     else:
                         self._by_sender.pop(key, None)
             self.changed(_any)
+        finally:
+            _lock.release()
 
     def _clear_state(self):
         """Disconnect all receivers from all senders."""
-        with _lock:
+        _lock.take()
+        try:
             self.clear(self.set_type())
             _lock.keep_all(self.held_receivers)
             self.held_receivers.clear()
+        finally:
+            _lock.release()
 
     cdef int clear(self, object for_all) except -1:
         """Under the lock: forget who is connected, but for `receivers`."""
@@ -784,10 +844,17 @@ def make_id(thing):
     return _key(thing)
 
 
+cdef inline bint _is_usual(Core signal) except -1:
+    """Whether the class of a signal has the methods of Core that `send` is to look up."""
+    cdef int version = rc_type_version(signal)
+    return version != 0 and version == rc_flag_get(&signal.usual_version) or signal.ask_class()
+
+
 # What blinker looks up on a signal. Programs replace it: tracers on the class, tests on one signal.
-cdef object _receivers_for = Core.__dict__["receivers_for"]
-cdef object _is_muted = Core.__dict__["is_muted"]
-cdef object _disconnect = Core.__dict__["_disconnect"]
+cdef tuple _looked_up = (
+    *((name, Core.__dict__[name]) for name in ("receivers_for", "is_muted", "_disconnect")),
+    ("__getattribute__", object.__getattribute__),
+)
 
 
 # --- sending -------------------------------------------------------------------------------------------------
@@ -803,9 +870,8 @@ cdef object _send(object self, PyObject *const *args, Py_ssize_t count, PyObject
     cdef object wrapper = None
     if count > 1:
         raise TypeError(f"send() takes from 1 to 2 positional arguments but {count + 1} were given")
-    if rc_flag_get(&(<Core>self).muted_flag) or rc_is_replaced(self, "is_muted", _is_muted):
-        if self.is_muted:
-            return []
+    if (rc_flag_get(&(<Core>self).muted_flag) or not _is_usual(<Core>self)) and self.is_muted:
+        return []
     if given + 2 > FEW:
         stack = <PyObject **>PyMem_Malloc((given + 2) * sizeof(PyObject *))
         if stack == NULL:
@@ -831,7 +897,7 @@ cdef list _deliver(Core signal, PyObject *const *args, PyObject *names, object w
     """Call the receivers. `args` has the sender and the values of `names`, and a free place before them."""
     cdef list results = []
     cdef _Link link
-    if rc_is_replaced(signal, "receivers_for", _receivers_for):
+    if not _is_usual(signal) or rc_dict_replaces(signal, "receivers_for"):
         for receiver in signal.receivers_for(<object>args[0]):
             result = _call(receiver, _is_coroutine_function(receiver), args, names, wrapper)
             results.append((receiver, result))
@@ -844,7 +910,7 @@ cdef list _deliver(Core signal, PyObject *const *args, PyObject *names, object w
         if receiver is None:
             signal.forget_receiver(link.key, link.held)
             continue
-        result = _call(receiver, link.is_coroutine_function(receiver), args, names, wrapper)
+        result = _call(receiver, _link_is_coroutine_function(link, receiver), args, names, wrapper)
         results.append((receiver, result))
     return results
 
