@@ -1375,6 +1375,53 @@ def test_threads_that_connect_disconnect_and_send_at_once_lose_no_receiver(spawn
 
 
 @pytest.mark.thread_unsafe(reason="it has its own threads, and sets how often they switch")
+def test_threads_send_while_all_that_can_be_replaced_is_replaced(spawn, deadline):
+    class Subclass(Signal):
+        pass
+
+    def nobody(self, sender):
+        return iter(())
+
+    signal, sender, button, done = Subclass(), Sender(), Button(), threading.Event()
+    start = threading.Barrier(3)
+    known = {first, second, button.press}
+
+    def send():
+        start.wait(deadline)
+        while not done.is_set():
+            assert known.issuperset(receiver for receiver, _ in signal.send(sender))
+            assert known.issuperset(signal.receivers_for(None))
+            assert signal.has_receivers_for(sender) in (True, False)
+
+    def change():
+        start.wait(deadline)
+        for number in range(300):
+            signal.connect(button.press, sender)
+            signal.connect(first, weak=False)
+            signal.connect(second, number)
+            assert len(copy.copy(signal).send(sender)) == 2
+            Subclass.receivers_for = nobody
+            del Subclass.receivers_for
+            signal.receivers = {}
+            signal._cleanup_bookkeeping()
+            signal.connect(first)
+            assert first in [receiver for receiver, _ in signal.send()]
+            signal._clear_state() if number % 2 else signal.__init__()
+        signal.connect(first)
+
+    with switching_often():
+        sending = [spawn(send) for _ in range(2)]
+        try:
+            spawn(change).result(deadline)
+        finally:
+            done.set()
+        for thread in sending:
+            thread.result(deadline)
+    assert signal.send(sender) == [(first, ("first", sender, {}))]
+    assert gc.isenabled()
+
+
+@pytest.mark.thread_unsafe(reason="it has its own threads, and sets how often they switch")
 def test_threads_that_ask_for_a_name_or_a_signal_of_a_signal_at_once_get_the_same(spawn, deadline):
     with switching_often():
         for _ in range(50):

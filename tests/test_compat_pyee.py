@@ -1098,6 +1098,22 @@ def test_an_emitter_is_initialised_again_while_another_thread_emits(emitter, spa
     assert emitter.emit("event") is False
 
 
+def test_of_threads_that_find_the_listeners_replaced_none_loses_what_another_adds(emitter, spawn):
+    workers = 4
+
+    def work(number, start):
+        start.wait(DEADLINE)
+        emitter.on("event", functools.partial(noop, number))
+        return emitter.emit("event", number)
+
+    for _ in range(100):
+        emitter._events = {"event": {noop: noop}}
+        start = threading.Barrier(workers)
+        futures = [spawn(work, number, start) for number in range(workers)]
+        assert all(future.result(DEADLINE) for future in futures)
+        assert len(emitter.listeners("event")) == workers + 1
+
+
 def test_what_only_looks_at_listeners_waits_for_nobody(emitter, spawn):
     """As with pyee: a thread that has a lock of the program may ask, while another holds the emitter."""
     emitter.on("event", noop)
