@@ -82,8 +82,9 @@ class Signal(Core):
             TypeError: there can be no weak reference to the receiver; or a receiver of `receiver_connected` has raised
                 it. Nothing is connected.
         """
+        attributes = self.__dict__  # before: without memory for this dict nothing may be connected
         self._rc_connect(receiver, sender, weak)
-        told: Signal | None = self.__dict__.get("receiver_connected")
+        told: Signal | None = attributes.get("receiver_connected")
         if told is not None and told.receivers:
             try:
                 told.send(self, receiver=receiver, sender=sender, weak=weak)
