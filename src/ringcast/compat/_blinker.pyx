@@ -179,6 +179,7 @@ cdef class _Lock:
     Reentrant, because these may come back.
     """
 
+    cdef object lock
     cdef object acquire
     cdef object give_back
     cdef int depth
@@ -186,8 +187,22 @@ cdef class _Lock:
     cdef list kept
 
     def __cinit__(self):
-        lock = RLock()
-        self.acquire, self.give_back = lock.acquire, lock.release
+        self.make()
+
+    cdef int make(self) except -1:
+        self.lock = RLock()
+        self.acquire, self.give_back = self.lock.acquire, self.lock.release
+        return 0
+
+    cdef int renew(self) except -1:
+        """In a child process: a thread of the parent may have held it."""
+        if self.lock._is_owned():  # a method of a `set_class` has forked
+            return 0
+        if self.depth and self.collects:
+            PyGC_Enable()
+        self.depth = 0
+        self.kept = None
+        return self.make()
 
     cdef int take(self) except -1:
         """To be followed by try and finally: `with` looks up and calls methods of Python, which costs a connect more
@@ -231,11 +246,7 @@ cdef _Lock _lock = _Lock()
 
 
 def _renew_lock():
-    """In a child process: a thread of the parent may have held it."""
-    global _lock
-    if _lock.depth and _lock.collects:
-        PyGC_Enable()
-    _lock = _Lock()
+    _lock.renew()
 
 
 if hasattr(os, "register_at_fork"):
@@ -406,7 +417,7 @@ cdef class Core:
     cdef list retired  # what `receivers` was before; another thread may be reading it
     cdef unsigned long long changes  # counted under the lock: whether a plan that was made without is still right
     cdef rc_flag muted_flag  # -1: the attribute is_muted was deleted
-    cdef rc_flag usual_version  # that of the class when it had the methods of this one; see is_usual
+    cdef rc_flag usual_version  # that of the class when it had the methods of this one; see _is_usual
     cdef bint fresh  # neither connected nor initialised yet
     cdef object __weakref__
 
@@ -466,6 +477,7 @@ cdef class Core:
                 self.retired = []
             self.retired.append(self.held_receivers)
         _lock.keep(self.held_receivers)
+        self.fresh = False
         self.held_receivers = receivers
         self.changed(_any)
         return 0
@@ -690,6 +702,7 @@ cdef class Core:
     # --- disconnecting ---------------------------------------------------------------------------------------
 
     def _disconnect(self, receiver_id, sender_id):
+        """Disconnect the receiver of a key from the sender of a key, or from all with `ANY`. Subclasses override it."""
         _lock.take()
         try:
             if sender_id is _any:
@@ -759,6 +772,7 @@ cdef class Core:
         cdef set gone = set()
         _lock.take()
         try:
+            copied.fresh = False
             copied.set_type = self.set_type
             copied._by_sender[_any] = self.set_type()
             watched = list(self._weak_senders.items())
