@@ -5,6 +5,7 @@ import copy
 import gc
 import importlib
 import inspect
+import os
 import pickle
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from unittest import mock
 
 import blinker as original
 import pytest
@@ -297,7 +299,7 @@ def test_a_sender_that_is_gone_leaves_nothing_behind():
     del sender
     gc.collect()
     assert there() is None
-    assert list(signal._by_sender) == ["a"]
+    assert list(signal._by_sender) == [ANY, "a"]
     assert not signal._weak_senders
 
 
@@ -610,6 +612,457 @@ print("done")
     assert (result.returncode, result.stdout, result.stderr) == (0, "done\n", "")
 
 
+# --- what programs replace -----------------------------------------------------------------------------------------
+
+
+def replaced_on_the_instance(module, signal, name, value):
+    setattr(signal, name, value.__get__(signal))
+
+
+def replaced_in_the_dict_of_the_instance(module, signal, name, value):
+    vars(signal)[name] = value.__get__(signal)
+
+
+def replaced_on_its_class(module, signal, name, value):
+    setattr(type(signal), name, value)
+
+
+def replaced_by_another_class(module, signal, name, value):
+    signal.__class__ = type("Other", (type(signal),), {name: value})
+
+
+def replaced_by_getattribute(module, signal, name, value):
+    class Other(type(signal)):
+        def __getattribute__(self, asked):
+            return value.__get__(self) if asked == name else super().__getattribute__(asked)
+
+    signal.__class__ = Other
+
+
+REPLACED = [
+    replaced_on_the_instance,
+    replaced_in_the_dict_of_the_instance,
+    replaced_on_its_class,
+    replaced_by_another_class,
+    replaced_by_getattribute,
+]
+
+
+@pytest.mark.parametrize("module", [ours, original])
+@pytest.mark.parametrize("replace", REPLACED)
+def test_who_receives_may_be_replaced_at_any_time(module, replace):
+    """As tracers do, which wrap the receivers of each signal."""
+
+    class Subclass(module.Signal):
+        pass
+
+    signal = Subclass()
+    signal.connect(first)
+    assert [receiver for receiver, _ in signal.send(1)] == [first]
+    replace(module, signal, "receivers_for", lambda self, sender: iter([second]))
+    assert [receiver for receiver, _ in signal.send(1)] == [second]
+
+
+@pytest.mark.parametrize("module", [ours, original])
+@pytest.mark.parametrize("replace", REPLACED)
+def test_how_receivers_are_disconnected_may_be_replaced_at_any_time(module, replace):
+    class Subclass(module.Signal):
+        pass
+
+    signal, button, seen = Subclass(), Button(), []
+    usual = module.Signal._disconnect
+
+    def disconnect(self, receiver_id, sender_id):
+        seen.append((receiver_id in self.receivers, sender_id))
+        usual(self, receiver_id, sender_id)
+
+    signal.connect(first)
+    signal.connect(first, 7)
+    signal.connect(button.press)
+    replace(module, signal, "_disconnect", disconnect)
+    signal.disconnect(first, 7)
+    signal.disconnect(first)
+    del button
+    gc.collect()
+    anybody = getattr(importlib.import_module(module.base.__name__), "ANY_ID")  # noqa: B009 - not of the stubs
+    assert seen == [(True, 7), (True, anybody), (True, anybody)]
+    assert not signal.receivers
+
+
+@pytest.mark.thread_unsafe(reason="patches a class")
+@pytest.mark.parametrize("module", [ours, original])
+def test_a_mock_may_stand_for_each_method_and_attribute(module):
+    signal = module.Signal()
+    signal.connect(first)
+    with mock.patch.object(module.Signal, "receivers_for", return_value=[second]):
+        assert [receiver for receiver, _ in signal.send(1)] == [second]
+    for muted in (True, False):
+        signal.is_muted = muted
+        with mock.patch.object(signal, "is_muted", not muted):
+            assert bool(signal.send(1)) is muted
+        assert signal.is_muted is muted
+    with mock.patch.object(signal, "receivers", {}):
+        assert signal.send(1) == []
+        assert not signal.has_receivers_for(1)
+    assert [receiver for receiver, _ in signal.send(1)] == [first]
+    with mock.patch.object(signal, "send", return_value=[]):
+        assert signal.send(1) == []
+    assert [receiver for receiver, _ in signal.send(1)] == [first]
+
+
+@pytest.mark.parametrize("module", [ours, original])
+def test_a_subclass_may_say_by_itself_whether_it_is_muted(module):
+    class Quiet(module.Signal):
+        quiet = False
+
+        @property
+        def is_muted(self):
+            return self.quiet
+
+        @is_muted.setter
+        def is_muted(self, muted):
+            self.quiet = muted
+
+    signal = Quiet()
+    signal.connect(first)
+    assert len(signal.send()) == 1
+    signal.quiet = True
+    assert signal.send() == []
+    assert asyncio.run(signal.send_async()) == []
+
+
+@pytest.mark.parametrize("module", [ours, original])
+def test_an_attribute_that_was_deleted_is_missed_by_a_send(module):
+    signal = module.Signal()
+    signal.connect(first)
+    del signal.is_muted
+    for use in (signal.send, lambda: signal.is_muted):
+        with pytest.raises(AttributeError, match="is_muted"):
+            use()
+    signal.is_muted = False
+    assert len(signal.send()) == 1
+    del signal.receivers
+    with pytest.raises(AttributeError, match="receivers"):
+        signal.receivers  # noqa: B018
+
+
+@pytest.mark.parametrize("module", [ours, original])
+def test_receivers_may_be_emptied_and_replaced(module):
+    """The keys of senders stay: a receiver that comes again is again for its other senders."""
+    signal = module.Signal()
+    for sender in ("a", "b"):
+        signal.connect(first, sender)
+    before = signal.receivers
+    for empty in (lambda: setattr(signal, "receivers", {}), lambda: signal.receivers.clear()):
+        empty()
+        assert [len(signal.send(each)) for each in "ab"] == [0, 0]
+        signal.connect(first, "a")
+        assert [len(signal.send(each)) for each in "ab"] == [1, 1]
+    signal.receivers = before
+    assert signal.receivers is before
+    with pytest.raises(TypeError):
+        ours.Signal().receivers = 3
+
+
+@pytest.mark.parametrize("module", [ours, original])
+def test_initialising_again_disconnects_all(module):
+    signal = module.Signal()
+    signal.connect(first)
+    signal.connect(second, "a")
+    signal.is_muted = True
+    before = signal.receivers
+    signal.__init__()
+    assert not signal.is_muted
+    assert (signal.send("a"), signal.receivers, signal.has_receivers_for("a")) == ([], {}, False)
+    assert len(before) == 2
+    signal.connect(first, "a")
+    assert [receiver for receiver, _ in signal.send("a")] == [first]
+
+
+@pytest.mark.parametrize("module", [ours, original])
+def test_a_signal_may_choose_its_sets_before_it_is_initialised(module):
+    class Ordered(module.Signal):
+        def __init__(self):
+            self.set_class = InOrder
+            super().__init__()
+
+    signal = Ordered()
+    receivers = [lambda sender, number=number: number for number in range(20)]
+    for sender in (module.ANY, "a"):
+        for receiver in receivers:
+            signal.connect(receiver, sender)
+    assert [number for _, number in signal.send("a")] == list(range(20))
+    assert isinstance(signal._by_sender["a"], InOrder)
+
+
+def test_a_signal_has_no_names_that_blinker_has_not():
+    """Each would be in the way of a subclass, which may have methods and attributes of any other name."""
+    for name, arguments in (("Signal", ()), ("NamedSignal", ("saved",)), ("Namespace", ())):
+        more = set(dir(getattr(ours, name)(*arguments))) - set(dir(getattr(original, name)(*arguments)))
+        assert [each for each in more if not each.startswith(("_rc_", "__"))] == []
+
+
+def test_a_subclass_may_use_any_name_for_its_own_purposes():
+    used = []
+    names = ("_connect", "_copy_to", "_copied", "_attributes", "_set_up", "_reset", "_plan", "_link", "_wire", "_key")
+    attributes = {name: lambda self, *arguments, name=name: used.append(name) for name in names}
+    signal = type("Subclass", (Signal,), attributes)()
+    signal.connect(first)
+    assert len(copy.copy(signal).send()) == len(copy.deepcopy(signal).send()) == len(signal.send()) == 1
+    signal.disconnect(first)
+    assert (signal.send(), used) == ([], [])
+
+
+@pytest.mark.parametrize("make", [copy.copy, copy.deepcopy])
+def test_a_copy_has_all_attributes_but_the_signals_of_the_signal(make):
+    signal = Signal()
+    signal.receiver_limit, signal.limit = 3, 4
+    signal.receiver_connected.connect(first)
+    signal.receiver_disconnected.connect(first)
+    assert vars(make(signal)) == {"receiver_limit": 3, "limit": 4}
+
+
+# --- in blinker's order, at blinker's time -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("forget", ["_cleanup_bookkeeping", "_clear_state"])
+def test_receivers_are_in_blinkers_order_after_the_bookkeeping_is_cleaned_up(forget):
+    """A set that was large keeps its room, and with it another order of what comes into it."""
+    many = [lambda sender: None for _ in range(5000)]
+    few = [lambda sender: None for _ in range(20)]
+    orders = []
+    for module in (original, ours):
+        signal = module.Signal()
+        for receiver in many:
+            signal.connect(receiver)
+        for receiver in many:
+            signal.disconnect(receiver)
+        getattr(signal, forget)()
+        for receiver in few:
+            signal.connect(receiver)
+        orders.append([few.index(receiver) for receiver, _ in signal.send()])
+    assert orders[0] == orders[1]
+
+
+@pytest.mark.parametrize("module", [ours, original])
+def test_a_receiver_is_looked_at_right_before_its_call(module):
+    """What one raises when it is asked whether it is a coroutine function does not prevent those before it."""
+
+    class Hostile:
+        def __getattr__(self, name):
+            raise LookupError(name)
+
+        def __call__(self, sender):
+            raise AssertionError
+
+    class Subclass(module.Signal):
+        set_class = InOrder
+
+    signal, called, hostile = Subclass(), [], Hostile()
+    receiver = called.append
+    signal.connect(receiver, weak=False)
+    signal.connect(hostile, weak=False)
+    with pytest.raises(LookupError):
+        signal.send(1)
+    assert called == [1]
+
+
+@pytest.mark.parametrize("module", [ours, original])
+def test_a_receiver_of_the_wrong_kind_is_refused_in_blinkers_words(module):
+    for receiver, send, words in (
+        (asynchronous, lambda signal: signal.send(), "Cannot send to a coroutine function"),
+        (first, lambda signal: asyncio.run(signal.send_async()), "Cannot send to a non-coroutine function"),
+    ):
+        signal = module.Signal()
+        signal.connect(receiver)
+        with pytest.raises(RuntimeError, match=words):
+            send(signal)
+
+
+def test_a_send_at_the_end_of_the_program_calls_its_receivers(run_python):
+    """Nothing can be imported then."""
+    result = run_python("""
+import builtins
+from functools import partial
+from ringcast.compat.blinker import Signal
+
+def function(sender):
+    return "function"
+
+signal, late = Signal(), Signal()
+with_attributes = partial(function)
+function.attribute = 1
+signal.connect(function)
+signal.connect(with_attributes)
+
+def plain(sender):
+    return "plain"
+
+late.connect(plain)
+plain.attribute = 1
+
+class AtEnd:
+    def __init__(self):
+        self.signals, self.kept = (signal, late), (function, with_attributes, plain)
+
+    def __del__(self):
+        for signal in self.signals:
+            print(sorted(result for _, result in signal.send()))
+
+builtins.at_end = AtEnd()
+""")
+    assert (result.returncode, result.stdout, result.stderr) == (0, "['function', 'function']\n['plain']\n", "")
+
+
+def test_one_link_to_a_receiver_serves_all_senders():
+    signal = Signal()
+    receivers = [lambda sender: None for _ in range(30)]
+    senders = [Sender() for _ in range(40)]
+    for receiver in receivers:
+        signal.connect(receiver)
+    for sender in senders:
+        signal.connect(first, sender)
+    assert [len(signal.send(sender)) for sender in senders] == [31] * 40
+    plans = [each for each in gc.get_referents(*gc.get_referents(signal)) if type(each) is tuple and len(each) == 31]
+    assert len(plans) == 40
+    assert len({id(link) for plan in plans for link in plan}) == 31
+
+
+# --- locks of the program --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def connects_elsewhere(spawn, deadline):
+    """Connects in another thread, as one does that has a lock of the program, and tells whether that goes on."""
+
+    def connect():
+        connected = spawn(Signal().connect, first)
+        try:
+            connected.result(deadline / 10)
+        except TimeoutError:
+            return False
+        return True
+
+    return connect
+
+
+USES = {
+    "connect": lambda signal, sender: signal.connect(second, sender),
+    "connect again": lambda signal, sender: signal.connect(first),
+    "disconnect": lambda signal, sender: signal.disconnect(first),
+    "disconnect from one": lambda signal, sender: signal.disconnect(first, sender),
+    "send": lambda signal, sender: signal.send(sender),
+    "copy": lambda signal, sender: copy.copy(signal),
+    "initialise": lambda signal, sender: signal.__init__(),
+    "clean up": lambda signal, sender: signal._cleanup_bookkeeping(),
+    "clear": lambda signal, sender: signal._clear_state(),
+}
+
+
+@pytest.mark.thread_unsafe(reason="sets when the garbage collector runs")
+@pytest.mark.parametrize("use", USES)
+def test_garbage_that_is_collected_while_a_signal_changes_finds_no_lock_taken(use, connects_elsewhere):
+    """A finalizer may wait for a lock whose owner connects at that moment."""
+    went_on = []
+
+    class Garbage:
+        def __init__(self):
+            self.itself = self
+
+        def __del__(self):
+            went_on.append(connects_elsewhere())
+
+    before = gc.get_threshold()
+    try:
+        for allocations in range(1, 25):
+            signal, sender = Signal(), Sender()
+            signal.connect(first)
+            signal.connect(first, sender)
+            gc.collect()
+            Garbage()
+            gc.set_threshold(gc.get_count()[0] + allocations)
+            USES[use](signal, sender)
+            gc.set_threshold(*before)
+            gc.collect()
+    finally:
+        gc.set_threshold(*before)
+    assert len(went_on) == 24
+    assert all(went_on)
+    assert gc.isenabled()
+
+
+@pytest.mark.parametrize("use", ["connect", "clear", "initialise", "disconnect", "clean up"])
+def test_what_a_change_frees_is_freed_without_the_lock(use, connects_elsewhere):
+    went_on = []
+
+    class Receiver:
+        def __call__(self, sender):
+            pass
+
+        def __del__(self):
+            went_on.append(connects_elsewhere())
+
+    class Name(str):
+        def __del__(self):
+            went_on.append(connects_elsewhere())
+
+    signal = Signal()
+    signal.connect(Receiver(), weak=False)
+    signal.send()
+    signal.receivers.clear()
+    receiver, name = Receiver(), Name("name")
+    signal.connect(receiver, name, weak=False)
+    signal.send(name)
+    signal.disconnect(receiver)
+    signal.connect(first)
+    del receiver, name
+    USES[use](signal, "any other")
+    del signal
+    gc.collect()
+    assert len(went_on) == 3
+    assert all(went_on)
+
+
+@pytest.mark.thread_unsafe(reason="forks")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_child_process_collects_garbage_and_connects(run_python):
+    result = run_python("""
+import gc, os, threading
+from ringcast.compat.blinker import Signal
+
+class Slow(set):
+    slow = False
+    def add(self, key):
+        if Slow.slow:
+            inside.set()
+            go_on.wait()
+        super().add(key)
+
+class Subclass(Signal):
+    set_class = Slow
+
+def receiver(sender):
+    return sender
+
+inside, go_on, signal = threading.Event(), threading.Event(), Subclass()
+Slow.slow = True
+thread = threading.Thread(target=signal.connect, args=(receiver,))
+thread.start()
+inside.wait()
+Slow.slow = False
+child = os.fork()
+if child == 0:
+    other = Signal()
+    other.connect(receiver)
+    os._exit(0 if gc.isenabled() and len(other.send()) == 1 else 1)
+status = os.waitpid(child, 0)[1]
+go_on.set()
+thread.join()
+print(os.waitstatus_to_exitcode(status), gc.isenabled(), len(signal.send()))
+""")
+    assert (result.stdout, result.stderr) == ("0 True 1\n", "")
+
+
 # --- beside blinker ----------------------------------------------------------------------------------------------
 
 RECEIVERS = ["f0", "f1", "f2", "m0", "m1", "c0", "c1", "a0"]
@@ -917,6 +1370,53 @@ def test_threads_that_connect_disconnect_and_send_at_once_lose_no_receiver(spawn
     stays.pressed.clear()
     assert {receiver for receiver, _ in signal.send(sender)} == {stays.press, *(each.press for each in kept)}
     assert [receiver for receiver, _ in signal.send(None)] == [stays.press]
+
+
+@pytest.mark.thread_unsafe(reason="it has its own threads, and sets how often they switch")
+def test_threads_send_while_all_that_can_be_replaced_is_replaced(spawn, deadline):
+    class Subclass(Signal):
+        pass
+
+    def nobody(self, sender):
+        return iter(())
+
+    signal, sender, button, done = Subclass(), Sender(), Button(), threading.Event()
+    start = threading.Barrier(3)
+    known = {first, second, button.press}
+
+    def send():
+        start.wait(deadline)
+        while not done.is_set():
+            assert known.issuperset(receiver for receiver, _ in signal.send(sender))
+            assert known.issuperset(signal.receivers_for(None))
+            assert signal.has_receivers_for(sender) in (True, False)
+
+    def change():
+        start.wait(deadline)
+        for number in range(300):
+            signal.connect(button.press, sender)
+            signal.connect(first, weak=False)
+            signal.connect(second, number)
+            assert len(copy.copy(signal).send(sender)) == 2
+            Subclass.receivers_for = nobody
+            del Subclass.receivers_for
+            signal.receivers = {}
+            signal._cleanup_bookkeeping()
+            signal.connect(first)
+            assert first in [receiver for receiver, _ in signal.send()]
+            signal._clear_state() if number % 2 else signal.__init__()
+        signal.connect(first)
+
+    with switching_often():
+        sending = [spawn(send) for _ in range(2)]
+        try:
+            spawn(change).result(deadline)
+        finally:
+            done.set()
+        for thread in sending:
+            thread.result(deadline)
+    assert signal.send(sender) == [(first, ("first", sender, {}))]
+    assert gc.isenabled()
 
 
 @pytest.mark.thread_unsafe(reason="it has its own threads, and sets how often they switch")

@@ -495,6 +495,24 @@ test_a_method_that_is_replaced_at_run_time_is_called = pytest.mark.thread_unsafe
 )
 
 
+def test_a_class_that_looks_up_its_methods_by_itself_is_asked(calls):
+    class Asked(EventEmitter):
+        def __getattribute__(self, name):
+            if name == "_emit_run":
+                return lambda f, args, kwargs: calls.append(args)
+            return super().__getattribute__(name)
+
+    class Delegating(EventEmitter):
+        def __getattr__(self, name):
+            raise AttributeError(name)
+
+    for kind in (Asked, Delegating):
+        emitter = kind()
+        emitter.on("event", lambda number: calls.append(number))
+        emitter.emit("event", 1)
+    assert calls == [(1,), 1]
+
+
 @pytest.mark.parametrize("base", [dict, list, ValueError, threading.Thread])
 def test_an_emitter_may_also_be_something_else(base, calls):
     class Both(EventEmitter, base):
@@ -583,6 +601,62 @@ def test_the_listeners_look_like_the_dict_that_pyee_has(emitter):
     assert repr(events) == repr({"event": {noop: noop}})
     with pytest.raises(KeyError):
         events["other"]
+
+
+def test_the_listeners_can_be_looked_at_as_in_a_dict(emitter):
+    for event in ("c", "a", "b"):
+        emitter.on(event, noop)
+    events = emitter._events
+    usual = {event: {noop: noop} for event in ("c", "a", "b")}
+    assert list(events) == list(events.keys()) == ["c", "a", "b"]
+    assert list(events.values()) == list(usual.values())
+    assert dict(events.items()) == dict(events) == usual
+    assert (events.get("a"), events.get("d"), events.get("d", 1)) == ({noop: noop}, None, 1)
+    events.get("a").clear()
+    assert emitter.emit("a")
+    with pytest.raises(TypeError, match="unhashable"):
+        events.get([])
+
+
+@pytest.mark.parametrize("module", ["pyee", "ringcast.compat.pyee"])
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda emitter: emitter.emit("event", 1),
+        lambda emitter: emitter.on("event", noop),
+        lambda emitter: emitter.once("other", noop),
+        lambda emitter: emitter.remove_listener("event", noop),
+        lambda emitter: emitter.remove_all_listeners("event"),
+        lambda emitter: emitter.listeners("event"),
+        lambda emitter: emitter.event_names(),
+    ],
+)
+def test_the_listeners_may_be_replaced_as_a_whole(module, use, calls):
+    """As tests do, which begin anew or take the listeners away for a time."""
+    emitter = importlib.import_module(module).EventEmitter()
+
+    def heard(number):
+        calls.append(number)
+
+    emitter.on("event", noop)
+    before = emitter._events
+    with mock.patch.object(emitter, "_events", {"event": OrderedDict({noop: noop, heard: heard})}):
+        use(emitter)
+        emitter.emit("event", 2)
+        assert (2 in calls) == (heard in emitter.listeners("event"))
+    assert emitter._events is before
+    emitter._events = {}
+    assert (emitter.emit("event", 3), emitter.event_names(), emitter.listeners("event")) == (False, set(), [])
+    emitter.once("event", heard)
+    assert (emitter.emit("event", 4), emitter.emit("event", 5)) == (True, False)
+    assert calls[-1] == 4
+
+
+def test_a_method_that_was_replaced_stays_so_when_the_listeners_are_replaced(emitter, calls):
+    emitter._emit_run = lambda f, args, kwargs: calls.append(args)
+    emitter._events = {"event": {noop: noop}}
+    emitter.emit("event", 1)
+    assert calls == [(1,)]
 
 
 # --- asyncio ------------------------------------------------------------------------------------------------------
@@ -811,6 +885,43 @@ def test_an_exception_in_the_executor_is_an_error_and_a_call_that_is_cancelled_i
     assert submitted == [(noop, ()), (noop, ()), (other, (error,))]
 
 
+KINDS = {"": "EventEmitter", ".asyncio": "AsyncIOEventEmitter", ".executor": "ExecutorEventEmitter"}
+
+
+@pytest.mark.parametrize("module", KINDS)
+def test_an_emitter_has_no_names_that_pyee_has_not(module):
+    """Each would be in the way of a subclass, which may have methods and attributes of any other name."""
+    theirs, ours = (
+        getattr(importlib.import_module(name + module), KINDS[module])() for name in ("pyee", pyee.__name__)
+    )
+    assert {name for name in set(dir(ours)) - set(dir(theirs)) if not name.startswith("__")} == set()
+
+
+@in_loop
+async def test_a_subclass_may_use_any_name_for_its_own_purposes(calls):
+    names = ("_done", "_set_up", "_adopt", "_report", "_join", "_part", "_on_error")
+    attributes = {name: lambda self, *args, name=name: calls.append(name) for name in names}
+    emitter = type("Subclass", (AsyncIOEventEmitter,), attributes)()
+
+    @emitter.on("event")
+    async def listener():
+        raise ValueError
+
+    errors = []
+    emitter.on("error", errors.append)
+    emitter.emit("event")
+    await emitter.wait_for_complete()
+    with type("Subclass", (ExecutorEventEmitter,), attributes)() as other:
+        other.on("event", lambda: 1 / 0)
+        other.on("error", errors.append)
+        other.emit("event")
+        while len(errors) < 2:
+            await asyncio.sleep(0.001)
+    copy.copy(emitter)
+    assert [type(error) for error in errors] == [ValueError, ZeroDivisionError]
+    assert (emitter.complete, calls) == (True, [])
+
+
 # --- evented classes, and uplift ----------------------------------------------------------------------------------
 
 
@@ -834,6 +945,31 @@ def test_marked_methods_listen_in_each_instance(calls):
     one.listener(3)
     assert calls == [("one", 1), ("two", 2), ("one", 3)]
     assert (one.size, two.size) == (1, 0)
+
+
+def test_a_method_that_is_marked_twice_for_an_event_listens_twice(calls):
+    for module in (pyee_cls, importlib.import_module("pyee.cls")):
+
+        @module.evented
+        class Evented:
+            @module.on("event")
+            @module.on("event")
+            def listener(self, number):
+                """A docstring."""
+                calls.append(number)
+
+            @module.on("other")
+            @classmethod
+            def uncallable(cls):
+                pass
+
+        emitter = Evented().event_emitter
+        emitter.emit("event", 1)
+        assert calls == [1, 1]
+        assert [each.__doc__ for each in emitter.listeners("event")] == ["A docstring."] * 2
+        with pytest.raises(TypeError, match="classmethod"):
+            emitter.emit("other")
+        calls.clear()
 
 
 def test_an_evented_class_may_have_an_emitter_of_its_own_and_inherits(calls):
@@ -960,6 +1096,35 @@ def test_an_emitter_is_initialised_again_while_another_thread_emits(emitter, spa
     done.set()
     future.result(DEADLINE)
     assert emitter.emit("event") is False
+
+
+def test_of_threads_that_find_the_listeners_replaced_none_loses_what_another_adds(emitter, spawn):
+    workers = 4
+
+    def work(number, start):
+        start.wait(DEADLINE)
+        emitter.on("event", functools.partial(noop, number))
+        return emitter.emit("event", number)
+
+    for _ in range(100):
+        emitter._events = {"event": {noop: noop}}
+        start = threading.Barrier(workers)
+        futures = [spawn(work, number, start) for number in range(workers)]
+        assert all(future.result(DEADLINE) for future in futures)
+        assert len(emitter.listeners("event")) == workers + 1
+
+
+def test_what_only_looks_at_listeners_waits_for_nobody(emitter, spawn):
+    """As with pyee: a thread that has a lock of the program may ask, while another holds the emitter."""
+    emitter.on("event", noop)
+
+    def look():
+        events = emitter._events
+        return emitter.listeners("event"), emitter.event_names(), events["event"], events.get("event"), list(events)
+
+    with emitter._lock:
+        looked = spawn(look).result(DEADLINE)
+    assert looked == ([noop], {"event"}, {noop: noop}, {noop: noop}, ["event"])
 
 
 def test_listeners_in_an_executor_may_change_the_listeners(calls):

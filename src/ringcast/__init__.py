@@ -117,16 +117,18 @@ _NAMES = {
 _MODULES = {name: module for module, names in _NAMES.items() for name in names}
 
 
-def __getattr__(name: str) -> object:
-    """Import what a name stands for, a part of the interface or a module that makes it up; once."""
-    from importlib import import_module
+if not TYPE_CHECKING:  # else a type checker takes any name for one of this module
 
-    if name in _MODULES:
-        value = globals()[name] = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
-        return value
-    if name in _NAMES:
-        return import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str) -> object:
+        """Import what a name stands for, a part of the interface or a module that makes it up; once."""
+        from importlib import import_module
+
+        if name in _MODULES:
+            value = globals()[name] = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+            return value
+        if name in _NAMES:
+            return import_module(f"{__name__}.{name}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

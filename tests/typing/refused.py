@@ -5,6 +5,7 @@
 
 from dataclasses import dataclass
 
+import ringcast
 import ringcast.compat.blinker as blinker
 from ringcast import Dispatcher, HandlerFailure, RecordBatch, Stream, Subscription, record
 from ringcast.records import int32
@@ -153,3 +154,5 @@ saved = blinker.signal("saved")
 saved.connect(1)  # error: type-var | reportArgumentType
 saved.send("editor", "path")  # error: call-arg,arg-type | reportCallIssue
 blinker.signal()  # error: call-arg | reportCallIssue
+
+_misspelt = ringcast.Dispatchr  # error: attr-defined | reportAttributeAccessIssue

@@ -77,6 +77,50 @@ cdef extern from *:
         return PyFunction_Check(object) && ((PyFunctionObject *)object)->func_dict == NULL;
     }
 
+    /* Whether `self.name` may be another than what the type Core has: a program may give it to a subclass, to an
+     * object, or to a type after its objects were made, and may say by itself how names are looked up. */
+    static inline int rc_type_replaces(PyTypeObject *type, PyObject *name, PyObject *original)
+    {
+        return _PyType_Lookup(type, name) != original; /* which it borrows, and nobody uses */
+    }
+
+    static inline int rc_dict_replaces(PyObject *self, PyObject *name)
+    {
+        PyObject *dict;
+        int result;
+        if (Py_TYPE(self)->tp_dictoffset == 0)
+            return 0;
+        dict = PyObject_GenericGetDict(self, NULL);
+        if (dict == NULL)
+            return -1;
+        result = PyDict_GET_SIZE(dict) != 0 ? PyDict_Contains(dict, name) : 0;
+        Py_DECREF(dict);
+        return result;
+    }
+
+    /* The version of a type: another after each change of it or of its bases, and another for each type. 0: unknown. */
+    static inline int rc_type_version(PyObject *self)
+    {
+        return (int)Py_TYPE(self)->tp_version_tag;
+    }
+
+    /* The garbage collector runs code of the program, on the thread that allocates. Without the GIL, where threads
+     * would change the switch at once, it runs between the steps of Python code only. */
+    static inline int rc_pause_collector(void)
+    {
+    #ifdef Py_GIL_DISABLED
+        return 0;
+    #else
+        return PyGC_Disable();
+    #endif
+    }
+
+    #ifdef Py_GIL_DISABLED
+    #define RC_WITHOUT_GIL 1
+    #else
+    #define RC_WITHOUT_GIL 0
+    #endif
+
     /* Gives a type a method that gets its arguments as they lie on the caller's stack, which Cython has no word for. */
     static int rc_add_method(PyTypeObject *type, PyMethodDef *definition)
     {
@@ -94,6 +138,13 @@ cdef extern from *:
     object rc_referent(object weak)
     object rc_get(object container, object key)
     bint rc_is_bare_function(object thing)
+    bint rc_type_replaces(type kind, object name, object original)
+    bint rc_dict_replaces(object self, object name) except -1
+    int rc_type_version(object self)
+    bint rc_pause_collector()
+    int PyGC_Enable()
+    bint RC_WITHOUT_GIL
+    bint PyWeakref_CheckRef(object thing)
     int rc_add_method(PyTypeObject *type, PyMethodDef *definition) except -1
 
     ctypedef struct PyTypeObject:
@@ -116,15 +167,86 @@ cdef extern from *:
 cdef enum:
     FEW = 8
 
-# One lock for all signals: it is held for the few steps of a connect or disconnect. Reentrant, because what these steps
-# free may be the last of another receiver, whose end disconnects it.
-cdef object _lock = RLock()
+
+@cython.final
+cdef class _Lock:
+    """One lock for all signals: it is held for the few steps of a connect or disconnect.
+
+    Under it no code of the program may run: that may wait for a lock of its own, whose owner waits for this one. So the
+    collector is paused, and what the steps let go of is kept until the lock is released. (What remains are the methods
+    of a program's own `set_class`, and of senders whose class derives from `str` or `int`.)
+
+    Reentrant, because these may come back.
+    """
+
+    cdef object lock
+    cdef object acquire
+    cdef object give_back
+    cdef int depth
+    cdef bint collects
+    cdef list kept
+
+    def __cinit__(self):
+        self.make()
+
+    cdef int make(self) except -1:
+        self.lock = RLock()
+        self.acquire, self.give_back = self.lock.acquire, self.lock.release
+        return 0
+
+    cdef int renew(self) except -1:
+        """In a child process: a thread of the parent may have held it."""
+        if self.lock._is_owned():  # a method of a `set_class` has forked
+            return 0
+        if self.depth and self.collects:
+            PyGC_Enable()
+        self.depth = 0
+        self.kept = None
+        return self.make()
+
+    cdef int take(self) except -1:
+        """To be followed by try and finally: `with` looks up and calls methods of Python, which costs a connect more
+        than the lock itself."""
+        kept = []  # before the lock is taken: this may collect
+        self.acquire()
+        if self.depth == 0:
+            self.collects = rc_pause_collector()
+            self.kept = kept
+        self.depth += 1
+        return 0
+
+    cdef int release(self) except -1:
+        kept = None  # freed at the end of this
+        self.depth -= 1
+        if self.depth == 0:
+            kept = self.kept
+            self.kept = None
+            if self.collects:
+                PyGC_Enable()
+        self.give_back()
+        return 0
+
+    cdef int keep(self, object thing) except -1:
+        """Under the lock: let something live until the lock is released."""
+        try:
+            self.kept.append(thing)
+        except MemoryError:  # then it may die here: no step of a change may fail for this
+            pass
+        return 0
+
+    cdef int keep_all(self, dict things) except -1:
+        try:
+            self.kept.append(things.copy())
+        except MemoryError:
+            pass
+        return 0
+
+
+cdef _Lock _lock = _Lock()
 
 
 def _renew_lock():
-    """In a child process: a thread of the parent may have held it."""
-    global _lock
-    _lock = RLock()
+    _lock.renew()
 
 
 if hasattr(os, "register_at_fork"):
@@ -173,27 +295,52 @@ cdef object _weak(object thing, object when_gone):
     return ref(thing, when_gone)
 
 
+cdef object _iscoroutinefunction = None  # of inspect, which takes long to import: most receivers do without
+
+
+cdef object _function_of(object receiver):
+    return <object>PyMethod_GET_FUNCTION(receiver) if PyMethod_Check(receiver) else receiver
+
+
+cdef int _load_inspect() except -1:
+    global _iscoroutinefunction
+    if _iscoroutinefunction is None:
+        from inspect import iscoroutinefunction
+        _iscoroutinefunction = iscoroutinefunction
+    return 0
+
+
+cdef int _prepare(object receiver) except -1:
+    """Have at hand what tells whether it is a coroutine function: at the end of the program nothing can be imported."""
+    cdef object function = _function_of(receiver)
+    if not (rc_is_bare_function(function) or PyCFunction_Check(function)):
+        _load_inspect()
+    return 0
+
+
 cdef bint _is_coroutine_function(object receiver) except -1:
-    cdef object function = receiver
-    if PyMethod_Check(receiver):
-        function = <object>PyMethod_GET_FUNCTION(receiver)
+    cdef object function = _function_of(receiver)
     if rc_is_bare_function(function):
         return (function.__code__.co_flags & CO_COROUTINE) != 0
     if PyCFunction_Check(function):
         return False
-    from inspect import iscoroutinefunction  # it takes long to import, and most receivers are functions
-    return iscoroutinefunction(receiver)
+    try:
+        _load_inspect()
+    except ImportError:  # the program ends, and the receiver has become more than a function since it was connected
+        return (getattr(getattr(function, "__code__", None), "co_flags", 0) & CO_COROUTINE) != 0
+    return _iscoroutinefunction(receiver)
 
 
 @cython.final
 cdef class _Link:
-    """How a send reaches one receiver. Threads share links without a lock: none ever changes."""
+    """How a send reaches one receiver. Threads and plans share links without a lock: none ever changes, but for what is
+    found out about the receiver, which is the same for all."""
 
     cdef object key
     cdef object held  # what `receivers` has under the key: the receiver or a weak reference to it
     cdef object function  # of a method that is held weakly: a reference to its function; `held` gives the instance
     cdef bint weak
-    cdef bint is_coroutine_function
+    cdef rc_flag coroutine_function  # 0: nobody has asked yet; 1: no; 2: yes
 
     cdef object receiver(self):
         """The receiver, or None if it is gone."""
@@ -206,20 +353,28 @@ cdef class _Link:
         return None if function is None else PyMethod_New(function, target)
 
 
+cdef inline bint _link_is_coroutine_function(_Link link, object receiver) except -1:
+    """Asked right before the first call, as blinker does: the answer may be an exception."""
+    cdef int known = rc_flag_get(&link.coroutine_function)
+    if known == 0:
+        known = 2 if _is_coroutine_function(receiver) else 1
+        rc_flag_set(&link.coroutine_function, known)
+    return known == 2
+
+
 cdef _Link _link(object key, object held):
     """A link, or None if the receiver is gone."""
     cdef _Link link = _Link.__new__(_Link)
     cdef object receiver = held
     link.key = key
     link.held = held
-    link.weak = isinstance(held, ref)
+    link.weak = PyWeakref_CheckRef(held)
     if link.weak:
         receiver = held()
         if receiver is None:
             return None
         if isinstance(held, WeakMethod):
             link.function = ref(receiver.__func__)
-    link.is_coroutine_function = _is_coroutine_function(receiver)
     return link
 
 
@@ -244,42 +399,104 @@ cdef class _WhenGone:
 
 
 cdef class Core:
-    """What a signal is, without what blinker builds upon it in Python."""
+    """What a signal is, without what blinker builds upon it in Python.
 
-    cdef readonly dict receivers
-    """Key of a receiver: the receiver, or a weak reference to it."""
+    What blinker has not is named `_rc_`, because a subclass may have any other name.
+    """
+
+    cdef dict held_receivers
     cdef readonly dict _by_receiver
     """Key of a receiver: the keys of its senders."""
     cdef readonly dict _by_sender
-    """Key of a sender: the keys of the receivers that are for this sender; without those for all."""
+    """Key of a sender: the keys of the receivers that are for this sender. ANY is always one of the keys."""
     cdef readonly dict _weak_senders
     """Key of a sender: the weak reference that tells of its end."""
-    cdef object for_all  # the keys of the receivers that are for all senders
     cdef object set_type
+    cdef dict links  # key of a receiver: how plans reach it
     cdef dict plans  # key of a sender, or ANY for those that have no receivers of their own: a tuple of links
+    cdef list retired  # what `receivers` was before; another thread may be reading it
     cdef unsigned long long changes  # counted under the lock: whether a plan that was made without is still right
-    cdef rc_flag muted_flag
-    cdef bint has_own_receivers_for  # a subclass says by itself who receives
+    cdef rc_flag muted_flag  # -1: the attribute is_muted was deleted
+    cdef rc_flag usual_version  # that of the class when it had the methods of this one; see _is_usual
+    cdef bint fresh  # neither connected nor initialised yet
     cdef object __weakref__
 
     def __cinit__(self, *args, **kwargs):
-        self.receivers = {}
+        self.held_receivers = {}
         self._by_receiver = {}
-        self._by_sender = {}
+        self._by_sender = {_any: set()}
         self._weak_senders = {}
+        self.links = {}
         self.plans = {}
-        self.set_type = self.set_class
-        self.for_all = self.set_type()
-        self.has_own_receivers_for = type(self).receivers_for is not _receivers_for
+        self.set_type = set
+        self.fresh = True
+
+    def _rc_reset(self):
+        """Be as new: connected to nobody, with sets of the class that `set_class` is now."""
+        set_type = self.set_class
+        if self.fresh:
+            self.fresh = False
+            self.set_type = set_type
+            self._by_sender[_any] = set_type()
+            return
+        _lock.take()
+        try:
+            self.set_type = set_type
+            self.clear(set_type())
+            self.replace_receivers({})
+        finally:
+            _lock.release()
+
+    @property
+    def receivers(self):
+        """Key of a receiver: the receiver, or a weak reference to it."""
+        if self.held_receivers is None:
+            raise AttributeError("receivers")
+        return self.held_receivers
+
+    @receivers.setter
+    def receivers(self, dict receivers not None):
+        _lock.take()
+        try:
+            self.replace_receivers(receivers)
+        finally:
+            _lock.release()
+
+    @receivers.deleter
+    def receivers(self):
+        _lock.take()
+        try:
+            self.replace_receivers(None)
+        finally:
+            _lock.release()
+
+    cdef int replace_receivers(self, dict receivers) except -1:
+        """Under the lock."""
+        if RC_WITHOUT_GIL:
+            if self.retired is None:
+                self.retired = []
+            self.retired.append(self.held_receivers)
+        _lock.keep(self.held_receivers)
+        self.fresh = False
+        self.held_receivers = receivers
+        self.changed(_any)
+        return 0
 
     @property
     def is_muted(self):
         """Whether `send` and `send_async` call nobody."""
-        return rc_flag_get(&self.muted_flag) != 0
+        cdef int muted = rc_flag_get(&self.muted_flag)
+        if muted < 0:
+            raise AttributeError("is_muted")
+        return muted != 0
 
     @is_muted.setter
     def is_muted(self, muted):
         rc_flag_set(&self.muted_flag, 1 if muted else 0)
+
+    @is_muted.deleter
+    def is_muted(self):
+        rc_flag_set(&self.muted_flag, -1)  # as unittest.mock does before it sets what was there
 
     def has_receivers_for(self, sender):
         """Say whether there may be receivers for a sender, without a look at which of them are gone.
@@ -292,9 +509,9 @@ cdef class Core:
 
         Any thread may call it.
         """
-        if not self.receivers:
+        if not self.held_receivers:
             return False
-        if self.for_all:
+        if rc_get(self._by_sender, _any):
             return True
         return sender is not _any and _key(sender) in self._by_sender
 
@@ -319,12 +536,21 @@ cdef class Core:
                 else:
                     self.forget_receiver(link.key, link.held)
 
+    cdef bint ask_class(self) except -1:
+        """What _is_usual is to know of the class, which is kept until the class changes."""
+        cdef int version = rc_type_version(self)
+        for name, original in _looked_up:
+            if rc_type_replaces(type(self), name, original):
+                return False
+        rc_flag_set(&self.usual_version, version)  # of before: a change meanwhile has given it another
+        return True
+
     # --- plans -----------------------------------------------------------------------------------------------
 
     cdef tuple plan(self, object sender):
         """The links to the receivers for a sender."""
         cdef object key = _any
-        if len(self._by_sender):
+        if len(self._by_sender) > 1:
             key = _key(sender)
             if key not in self._by_sender:
                 key = _any
@@ -338,27 +564,47 @@ cdef class Core:
         """
         cdef unsigned long long changes
         cdef list links = []
-        with _lock:
+        cdef dict made = {}
+        _lock.take()
+        try:
             changes = self.changes
-            own = rc_get(self._by_sender, key)
-            keys = list(self.for_all.copy() if own is None else self.for_all | own)
+            for_all = rc_get(self._by_sender, _any)
+            own = None if key is _any else rc_get(self._by_sender, key)
+            keys = list(for_all.copy() if own is None else for_all | own)
+        finally:
+            _lock.release()
         for receiver_key in keys:
-            held = rc_get(self.receivers, receiver_key)
-            if held is not None:
-                link = _link(receiver_key, held)
-                if link is None:
-                    self.forget_receiver(receiver_key, held)
-                else:
-                    links.append(link)
+            link = self.link(receiver_key, made)
+            if link is not None:
+                links.append(link)
         plan = tuple(links)
-        with _lock:
+        _lock.take()
+        try:
             if changes == self.changes:
                 self.plans[key] = plan
+                self.links.update(made)
+        finally:
+            _lock.release()
         return plan
+
+    cdef _Link link(self, object key, dict made):
+        """The link to a receiver that all plans share, or a new one, which is put into `made`; None if it is gone."""
+        held = rc_get(self.held_receivers, key)
+        if held is None:
+            return None
+        link = rc_get(self.links, key)
+        if link is not None and (<_Link>link).held is held:
+            return <_Link>link
+        link = _link(key, held)
+        if link is None:
+            self.forget_receiver(key, held)
+        else:
+            made[key] = link
+        return link
 
     cdef _Link current(self, _Link link):
         """The link, or what has taken its place since its plan was made; None if its receiver is disconnected."""
-        held = rc_get(self.receivers, link.key)
+        held = rc_get(self.held_receivers, link.key)
         if held is link.held:
             return link
         return None if held is None else _link(link.key, held)
@@ -366,29 +612,42 @@ cdef class Core:
     cdef int changed(self, object sender_key) except -1:
         """Throw away the plans in which a change of the receivers for a sender shows. Under the lock."""
         self.changes += 1
-        if sender_key is _any:
+        if sender_key is not _any:
+            _lock.keep(self.plans.pop(sender_key, None))
+        elif self.plans:
+            _lock.keep_all(self.plans)
             self.plans.clear()
-        else:
-            self.plans.pop(sender_key, None)
         return 0
 
     # --- connecting ------------------------------------------------------------------------------------------
 
-    def _connect(self, receiver, sender, weak):
+    def _rc_connect(self, receiver, sender, weak):
         """Connect a receiver; all of it or, with an exception, nothing."""
         cdef object key = _key(receiver)
         cdef object sender_key = _any if sender is _any else _key(sender)
+        cdef bint done = False
         held = _weak(receiver, self.when_gone(key, False)) if weak else receiver
         sender_ref = None if sender is _any else self.watch(sender, sender_key)
-        # what the steps free is kept until the lock is released
-        replaced = None
-        with _lock:
-            replaced = rc_get(self.receivers, key)
-            if isinstance(replaced, ref) and replaced() is None:
-                self.drop(key)  # another object had the same address, and nobody has told of its end yet
-            if sender_ref is not None:
-                self.adopt(sender_key, sender_ref)
-            self.wire(key, held, sender_key)
+        _prepare(receiver)
+        while not done:
+            # Who has the keys now is asked without the lock, and what is there is kept so that the answer stays right.
+            old, old_sender = rc_get(self.held_receivers, key), rc_get(self._weak_senders, sender_key)
+            alive, alive_sender = _strong(old), _strong(old_sender)
+            _lock.take()
+            try:
+                if (
+                    rc_get(self.held_receivers, key) is old
+                    and rc_get(self._weak_senders, sender_key) is old_sender
+                ):
+                    # another object had the same address, and nobody has told of its end yet
+                    if old is not None and alive is None:
+                        self.drop(key)
+                    if old_sender is not None and alive_sender is None:
+                        self.drop_sender(sender_key)
+                    self.wire(key, held, sender_key, sender_ref)
+                    done = True
+            finally:
+                _lock.release()
 
     cdef object when_gone(self, object key, bint is_sender):
         cdef _WhenGone call = _WhenGone.__new__(_WhenGone)
@@ -406,24 +665,19 @@ cdef class Core:
         except TypeError:
             return None
 
-    cdef int adopt(self, object sender_key, object sender_ref) except -1:
-        """Under the lock: wait for the end of a sender, unless that is done already."""
-        old = rc_get(self._weak_senders, sender_key)
-        if old is not None and old() is None:
-            self.drop_sender(sender_key)  # another object had the same address
-            old = None
-        if old is None:
-            self._weak_senders[sender_key] = sender_ref
-        return 0
-
-    cdef int wire(self, object key, object held, object sender_key) except -1:
+    cdef int wire(self, object key, object held, object sender_key, object sender_ref) except -1:
         """Under the lock. A send sees the receiver from the last step on: before, its key is in no set."""
-        old = rc_get(self.receivers, key)
+        self.fresh = False
+        old = rc_get(self.held_receivers, key)
+        _lock.keep(old)
+        if sender_ref is not None and sender_key not in self._weak_senders:
+            self._weak_senders[sender_key] = sender_ref
         bucket = self.bucket(sender_key)
         senders = rc_get(self._by_receiver, key)
-        if senders is None:
+        known = senders is not None
+        if not known:
             senders = self._by_receiver[key] = self.set_type()
-        self.receivers[key] = held
+        self.held_receivers[key] = held
         try:
             senders.add(sender_key)
             bucket.add(key)
@@ -431,16 +685,15 @@ cdef class Core:
             if old is None:
                 self.drop(key)
             else:
-                self.receivers[key] = old
+                self.held_receivers[key] = old
             raise
+        _lock.keep(self.links.pop(key, None))
         # a receiver that was there is in the plans of its other senders, too
-        self.changed(sender_key if old is None else _any)
+        self.changed(_any if known else sender_key)
         return 0
 
     cdef object bucket(self, object sender_key):
         """The keys of the receivers for a sender."""
-        if sender_key is _any:
-            return self.for_all
         bucket = rc_get(self._by_sender, sender_key)
         if bucket is None:
             bucket = self._by_sender[sender_key] = self.set_type()
@@ -448,99 +701,174 @@ cdef class Core:
 
     # --- disconnecting ---------------------------------------------------------------------------------------
 
-    def _disconnect(self, receiver, sender):
-        """Disconnect a receiver from a sender, or from all with `ANY`."""
-        cdef object key = _key(receiver)
-        cdef object sender_key = _any if sender is _any else _key(sender)
-        dropped = None
-        with _lock:
-            if sender_key is _any:
-                dropped = self.drop(key)
+    def _disconnect(self, receiver_id, sender_id):
+        """Disconnect the receiver of a key from the sender of a key, or from all with `ANY`. Subclasses override it."""
+        _lock.take()
+        try:
+            if sender_id is _any:
+                self.drop(receiver_id)
             else:
-                self.bucket(sender_key).discard(key)
-                senders = rc_get(self._by_receiver, key)
+                self.bucket(sender_id).discard(receiver_id)
+                senders = rc_get(self._by_receiver, receiver_id)
                 if senders is not None:
-                    senders.discard(sender_key)
-                self.changed(sender_key)
+                    senders.discard(sender_id)
+                self.changed(sender_id)
+        finally:
+            _lock.release()
 
-    cdef object drop(self, object key):
-        """Under the lock: disconnect a receiver from all. Returns what was held, which must not die under the lock."""
-        held = self.receivers.pop(key, None)
-        senders = self._by_receiver.pop(key, None)
+    cdef int drop(self, object key) except -1:
+        """Under the lock: disconnect a receiver from all."""
+        senders = rc_get(self._by_receiver, key)
+        for container in (self.held_receivers, self._by_receiver, self.links):
+            _lock.keep(rc_get(container, key))
+            (<dict>container).pop(key, None)
         if senders is not None:
             for sender_key in senders:
-                bucket = self.for_all if sender_key is _any else rc_get(self._by_sender, sender_key)
+                bucket = rc_get(self._by_sender, sender_key)
                 if bucket is not None:
                     bucket.discard(key)
                 self.changed(sender_key)
-        return held
+        return 0
 
     cdef int forget_receiver(self, object key, object gone) except -1:
         """A receiver is gone; unless its key is already that of another."""
-        held = None
-        with _lock:
-            if rc_get(self.receivers, key) is gone:
-                held = self.drop(key)
+        if not _is_usual(self) or rc_dict_replaces(self, "_disconnect"):
+            if rc_get(self.held_receivers, key) is gone:
+                self._disconnect(key, _any)
+            return 0
+        _lock.take()
+        try:
+            if rc_get(self.held_receivers, key) is gone:
+                self.drop(key)
+        finally:
+            _lock.release()
         return 0
 
     cdef int forget_sender(self, object key, object gone) except -1:
         """A sender is gone; unless its key is already that of another."""
-        with _lock:
+        _lock.take()
+        try:
             if rc_get(self._weak_senders, key) is gone:
                 self.drop_sender(key)
+        finally:
+            _lock.release()
         return 0
 
     cdef int drop_sender(self, object key) except -1:
-        self._weak_senders.pop(key, None)
-        for receiver_key in self._by_sender.pop(key, ()):
+        receivers = rc_get(self._by_sender, key)
+        for container in (self._weak_senders, self._by_sender):
+            _lock.keep(rc_get(container, key))
+            (<dict>container).pop(key, None)
+        for receiver_key in receivers or ():
             senders = rc_get(self._by_receiver, receiver_key)
             if senders is not None:
                 senders.discard(key)
         self.changed(key)
         return 0
 
-    def _copy_to(self, Core copied not None):
+    def _rc_copy_to(self, Core copied not None):
         """Connect to a new signal what is connected to this one."""
-        cdef list kept = []  # what must not die under the lock
-        with _lock:
-            for sender_key, sender_ref in list(self._weak_senders.items()):
-                sender = sender_ref()
-                if sender is not None:
-                    kept.append(sender)
-                    copied.adopt(sender_key, copied.watch(sender, sender_key))
-            for key, held in list(self.receivers.items()):
-                receiver = held() if isinstance(held, ref) else held
-                if receiver is not None:
-                    kept.append(receiver)
-                    if isinstance(held, ref):
-                        held = _weak(receiver, copied.when_gone(key, False))
-                    copied.receivers[key] = held
-                    for sender_key in rc_get(self._by_receiver, key) or ():
-                        if sender_key not in self._weak_senders or sender_key in copied._weak_senders:
-                            copied.wire(key, held, sender_key)
-        copied.is_muted = self.is_muted
+        cdef list kept = []  # so that nothing ends before it is connected
+        cdef set gone = set()
+        _lock.take()
+        try:
+            copied.fresh = False
+            copied.set_type = self.set_type
+            copied._by_sender[_any] = self.set_type()
+            watched = list(self._weak_senders.items())
+            connected = [
+                (key, held, list(rc_get(self._by_receiver, key) or ()))
+                for key, held in list(self.held_receivers.items())
+            ]
+        finally:
+            _lock.release()
+        sender_refs = {}
+        for sender_key, sender_ref in watched:
+            sender = sender_ref()
+            if sender is None:
+                gone.add(sender_key)
+            else:
+                kept.append(sender)
+                sender_refs[sender_key] = copied.watch(sender, sender_key)
+        for key, held, senders in connected:
+            receiver = _strong(held)
+            if receiver is None:
+                continue
+            kept.append(receiver)
+            if PyWeakref_CheckRef(held):
+                held = _weak(receiver, copied.when_gone(key, False))
+            _lock.take()
+            try:
+                copied.held_receivers[key] = held
+                for sender_key in senders:
+                    if sender_key not in gone:
+                        copied.wire(key, held, sender_key, sender_refs.get(sender_key))
+            finally:
+                _lock.release()
+        rc_flag_set(&copied.muted_flag, rc_flag_get(&self.muted_flag))
 
     def _cleanup_bookkeeping(self):
         """Forget the keys of receivers and senders that no connection is left of."""
-        with _lock:
-            for key in [key for key, senders in self._by_receiver.items() if not senders]:
-                del self._by_receiver[key]
-            for key in [key for key, receivers in self._by_sender.items() if not receivers]:
-                self._weak_senders.pop(key, None)
-                del self._by_sender[key]
+        _lock.take()
+        try:
+            _lock.keep_all(self._by_receiver)
+            _lock.keep_all(self._by_sender)
+            for key, senders in list(self._by_receiver.items()):
+                if not senders:
+                    self._by_receiver.pop(key, None)
+            for key, receivers in list(self._by_sender.items()):
+                if not receivers:
+                    _lock.keep(rc_get(self._weak_senders, key))
+                    self._weak_senders.pop(key, None)
+                    if key is _any:  # a new set: how large one was decides the order of what comes into it
+                        self._by_sender[key] = self.set_type()
+                    else:
+                        self._by_sender.pop(key, None)
             self.changed(_any)
+        finally:
+            _lock.release()
 
     def _clear_state(self):
         """Disconnect all receivers from all senders."""
-        kept = None
-        with _lock:
-            kept = list(self.receivers.values())  # they must not die under the lock
-            for held in (self.receivers, self._by_receiver, self._by_sender, self._weak_senders, self.for_all):
-                held.clear()
-            self.changed(_any)
+        _lock.take()
+        try:
+            self.clear(self.set_type())
+            _lock.keep_all(self.held_receivers)
+            self.held_receivers.clear()
+        finally:
+            _lock.release()
+
+    cdef int clear(self, object for_all) except -1:
+        """Under the lock: forget who is connected, but for `receivers`."""
+        for container in (self._by_receiver, self._by_sender, self._weak_senders, self.links):
+            _lock.keep_all(<dict>container)
+            (<dict>container).clear()
+        self._by_sender[_any] = for_all
+        self.changed(_any)
+        return 0
 
 
-cdef object _receivers_for = Core.receivers_for
+cdef object _strong(object held):
+    """What is held, or None if it is gone."""
+    return held() if PyWeakref_CheckRef(held) else held
+
+
+def make_id(thing):
+    """What a signal knows a receiver or sender by."""
+    return _key(thing)
+
+
+cdef inline bint _is_usual(Core signal) except -1:
+    """Whether the class of a signal has the methods of Core that `send` is to look up."""
+    cdef int version = rc_type_version(signal)
+    return version != 0 and version == rc_flag_get(&signal.usual_version) or signal.ask_class()
+
+
+# What blinker looks up on a signal. Programs replace it: tracers on the class, tests on one signal.
+cdef tuple _looked_up = (
+    *((name, Core.__dict__[name]) for name in ("receivers_for", "is_muted", "_disconnect")),
+    ("__getattribute__", object.__getattribute__),
+)
 
 
 # --- sending -------------------------------------------------------------------------------------------------
@@ -556,7 +884,7 @@ cdef object _send(object self, PyObject *const *args, Py_ssize_t count, PyObject
     cdef object wrapper = None
     if count > 1:
         raise TypeError(f"send() takes from 1 to 2 positional arguments but {count + 1} were given")
-    if rc_flag_get(&(<Core>self).muted_flag):
+    if (rc_flag_get(&(<Core>self).muted_flag) or not _is_usual(<Core>self)) and self.is_muted:
         return []
     if given + 2 > FEW:
         stack = <PyObject **>PyMem_Malloc((given + 2) * sizeof(PyObject *))
@@ -583,7 +911,7 @@ cdef list _deliver(Core signal, PyObject *const *args, PyObject *names, object w
     """Call the receivers. `args` has the sender and the values of `names`, and a free place before them."""
     cdef list results = []
     cdef _Link link
-    if signal.has_own_receivers_for:
+    if not _is_usual(signal) or rc_dict_replaces(signal, "receivers_for"):
         for receiver in signal.receivers_for(<object>args[0]):
             result = _call(receiver, _is_coroutine_function(receiver), args, names, wrapper)
             results.append((receiver, result))
@@ -596,7 +924,8 @@ cdef list _deliver(Core signal, PyObject *const *args, PyObject *names, object w
         if receiver is None:
             signal.forget_receiver(link.key, link.held)
             continue
-        results.append((receiver, _call(receiver, link.is_coroutine_function, args, names, wrapper)))
+        result = _call(receiver, _link_is_coroutine_function(link, receiver), args, names, wrapper)
+        results.append((receiver, result))
     return results
 
 
@@ -606,7 +935,7 @@ cdef inline object _call(
     if is_coroutine_function:
         if wrapper is None:
             raise RuntimeError(
-                f"the receiver {receiver!r} is a coroutine function: use send_async, or give send an _async_wrapper"
+                f"Cannot send to a coroutine function: {receiver!r}; use send_async, or give send an _async_wrapper"
             )
         receiver = wrapper(receiver)
     return PyObject_Vectorcall(receiver, args, 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, names)

@@ -27,6 +27,22 @@ cdef extern from *:
     #endif
     }
 
+    /* Whether a class has a __getattribute__ of its own, which may find other methods than the class has. */
+    static inline int rc_looks_up_by_itself(PyObject *kind)
+    {
+        PyTypeObject *type = (PyTypeObject *)kind;
+        PyObject *found, *usual;
+        int result;
+        if (type->tp_getattro == PyObject_GenericGetAttr)
+            return 0;
+        found = PyObject_GetAttrString(kind, "__getattribute__");
+        usual = found != NULL ? PyObject_GetAttrString((PyObject *)&PyBaseObject_Type, "__getattribute__") : NULL;
+        result = usual == NULL ? -1 : found != usual;
+        Py_XDECREF(found);
+        Py_XDECREF(usual);
+        return result;
+    }
+
     static PyMethodDef rc_emit_definition = {
         "emit", NULL, METH_FASTCALL | METH_KEYWORDS,
         "emit($self, event, *args, **kwargs)\\n--\\n\\n"
@@ -55,6 +71,7 @@ cdef extern from *:
     """
     ctypedef object (*rc_emit_function)(object, PyObject *const *, Py_ssize_t, PyObject *)
     int rc_dict_get(dict, object key, PyObject **value) except -1
+    bint rc_looks_up_by_itself(object kind) except -1
     object PyMethod_New(object function, object self)
     object rc_emit_descriptor(object type, rc_emit_function)
     object PyObject_Vectorcall(PyObject *callable, PyObject *const *args, size_t nargsf, PyObject *kwnames)
@@ -70,6 +87,8 @@ cdef class Events:
     """The listeners of an emitter: a mapping of each event to a dict of what was registered to what is called.
 
     Any thread may call the methods. What they return is the caller's own: a change of it changes nothing here.
+
+    What only looks takes no lock, as with pyee: the one lookup or copy of a dict is one step for other threads.
     """
 
     cdef dict _handlers
@@ -127,18 +146,15 @@ cdef class Events:
 
     def listeners(self, event):
         """Return the listeners of an event, as they were registered, in a list."""
-        with self.lock:
-            return list(self._handlers.get(event, ()))
+        return list(self._registered(event) or ())
 
     def has(self, event, listener):
         """Return whether the event has this listener."""
-        with self.lock:
-            return listener in self._handlers.get(event, ())
+        return listener in (self._registered(event) or ())
 
     def names(self):
         """Return the events, in a set."""
-        with self.lock:
-            return set(self._handlers)
+        return set(self._handlers)
 
     def calls(self, event):
         """Return what to call for an event, in a tuple."""
@@ -148,15 +164,30 @@ cdef class Events:
         """The emitter has methods of its own, which `emit` is to look up and call each time."""
         self._overridden = True
 
+    def get(self, event, default=None):
+        handlers = self._registered(event)
+        return default if handlers is None else dict(handlers)
+
+    def keys(self):
+        return self._copy().keys()
+
+    def values(self):
+        return self._copy().values()
+
+    def items(self):
+        return self._copy().items()
+
     def __getitem__(self, event):
-        with self.lock:
-            return dict(self._handlers[event])
+        handlers = self._registered(event)
+        if handlers is None:
+            raise KeyError(event)
+        return dict(handlers)
 
     def __contains__(self, event):
         return event in self._handlers
 
     def __iter__(self):
-        return iter(self.names())
+        return iter(list(self._handlers))
 
     def __len__(self):
         return len(self._handlers)
@@ -173,6 +204,15 @@ cdef class Events:
     def _copy(self):
         with self.lock:
             return {event: dict(handlers) for event, handlers in self._handlers.items()}
+
+    cdef object _registered(self, event):
+        """The dict of an event, or None."""
+        cdef PyObject *found = NULL
+        if not rc_dict_get(self._handlers, event, &found):
+            return None
+        handlers = <object> found
+        Py_DECREF(found)
+        return handlers
 
     cdef tuple _of(self, event):
         cdef PyObject *found = NULL
@@ -203,6 +243,30 @@ cdef class Events:
         return 0
 
 
+cdef object _adopting = RLock()
+
+
+def adopt(emitter, Events events not None):
+    """Give an emitter its listeners."""
+    emitter._events = events
+    emitter._lock = events.lock
+    if "_emit_run" in emitter.__dict__ or "_call_handlers" in emitter.__dict__:
+        events.override()
+
+
+def events_of(emitter):
+    """Return the listeners of an emitter; of what a program has assigned to `_events` itself, as tests do, a copy,
+    which takes its place."""
+    found = emitter._events
+    if type(found) is Events:
+        return found
+    made = Events(found)
+    with _adopting:  # of threads that find it at once, one replaces it
+        if emitter._events is found:
+            adopt(emitter, made)
+    return emitter._events
+
+
 cdef class Once:
     """What is called for a listener that is to be called once."""
 
@@ -217,7 +281,7 @@ cdef class Once:
 
     def __call__(self, *args, **kwargs):
         """Remove the listener and call it; if it has been removed already, return None."""
-        cdef Events events = self.emitter._events
+        cdef Events events = events_of(self.emitter)
         with events.lock:  # of threads that emit at once, one finds it
             if not events.has(self.event, self.listener):
                 return None
@@ -269,6 +333,8 @@ cdef class Hook:
 cdef bint overrides_nothing(object emitter, Events events) except -1:
     """Whether `emit` may call the listeners itself."""
     kind = type(emitter)
+    if rc_looks_up_by_itself(kind):
+        return False
     return not events._overridden and kind._emit_run is emit_run and kind._call_handlers is call_handlers
 
 
@@ -277,7 +343,9 @@ cdef object emit(object self, PyObject *const *args, Py_ssize_t nargs, PyObject 
         return emit_by_name(self, args, nargs, kwnames)
     events = self._events
     event = <object> args[0]
-    if type(events) is not Events or not overrides_nothing(self, <Events> events):
+    if type(events) is not Events:
+        events = events_of(self)
+    if not overrides_nothing(self, <Events> events):
         return emit_in_steps(self, event, packed(args, 1, nargs), named(args, nargs, kwnames))
     cdef tuple calls = (<Events> events)._of(event)
     cdef Py_ssize_t count = PyTuple_GET_SIZE(calls)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 
-from ringcast.compat._blinker import ANY, Core
+from ringcast.compat._blinker import ANY, Core, make_id
 
 TYPE_CHECKING = False  # as in typing, whose import takes longer than all of this
 if TYPE_CHECKING:
@@ -15,8 +15,13 @@ if TYPE_CHECKING:
     from typing import Any, ClassVar, Self, TypeVar
 
     F = TypeVar("F", bound=Callable[..., Any])
+    S = TypeVar("S", bound="Signal")
 
 __all__ = ["ANY", "NamedSignal", "Namespace", "Signal", "default_namespace", "signal"]
+
+
+ANY_ID = ANY
+"""The key of `ANY`. With blinker it is 0, which is also that of the sender 0."""
 
 
 class _Companion:
@@ -58,6 +63,8 @@ class Signal(Core):
     def __init__(self, doc: str | None = None) -> None:
         if doc:
             self.__doc__ = doc
+        self._rc_reset()
+        self.is_muted = False
 
     def connect(self, receiver: F, sender: Any = ANY, weak: bool = True) -> F:
         """Have a receiver called when the signal is sent.
@@ -75,8 +82,9 @@ class Signal(Core):
             TypeError: there can be no weak reference to the receiver; or a receiver of `receiver_connected` has raised
                 it. Nothing is connected.
         """
-        self._connect(receiver, sender, weak)
-        told: Signal | None = self.__dict__.get("receiver_connected")
+        attributes = self.__dict__  # before: without memory for this dict nothing may be connected
+        self._rc_connect(receiver, sender, weak)
+        told: Signal | None = attributes.get("receiver_connected")
         if told is not None and told.receivers:
             try:
                 told.send(self, receiver=receiver, sender=sender, weak=weak)
@@ -156,7 +164,7 @@ class Signal(Core):
             if not iscoroutinefunction(receiver):
                 if _sync_wrapper is None:
                     raise RuntimeError(
-                        f"the receiver {receiver!r} is no coroutine function: "
+                        f"Cannot send to a non-coroutine function: {receiver!r}; "
                         "use send, or give send_async a _sync_wrapper"
                     )
                 call = _sync_wrapper(receiver)
@@ -170,31 +178,37 @@ class Signal(Core):
             receiver: the receiver.
             sender: no longer for this sender; `ANY` is for none at all.
         """
-        self._disconnect(receiver, sender)
+        self._disconnect(make_id(receiver), ANY_ID if sender is ANY else make_id(sender))
         told: Signal | None = self.__dict__.get("receiver_disconnected")
         if told is not None and told.receivers:
             told.send(self, receiver=receiver, sender=sender)
 
     def __copy__(self) -> Self:
-        return self._copied(self._attributes())
+        return _copied(self, _attributes(self))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         from copy import deepcopy
 
-        copied = memo[id(self)] = self._copied({})
-        copied.__dict__.update(deepcopy(self._attributes(), memo))
+        copied = memo[id(self)] = _copied(self, {})
+        copied.__dict__.update(deepcopy(_attributes(self), memo))
         return copied
 
-    def _attributes(self) -> dict[str, Any]:
-        """The attributes of a copy; the signals that tell of this one's receivers are not among them."""
-        return {name: value for name, value in vars(self).items() if not name.startswith("receiver_")}
 
-    def _copied(self, attributes: dict[str, Any]) -> Self:
-        """Another signal that has the same receivers."""
-        copied = type(self).__new__(type(self))
-        copied.__dict__.update(attributes)
-        self._copy_to(copied)
-        return copied
+# No methods: a subclass may have methods of any name.
+
+
+def _attributes(signal: Signal) -> dict[str, Any]:
+    """The attributes of a copy; the signals that tell of this one's receivers are not among them."""
+    companions = ("receiver_connected", "receiver_disconnected")
+    return {name: value for name, value in vars(signal).items() if name not in companions}
+
+
+def _copied(signal: S, attributes: dict[str, Any]) -> S:
+    """Another signal that has the same receivers."""
+    copied = type(signal).__new__(type(signal))
+    copied.__dict__.update(attributes)
+    signal._rc_copy_to(copied)
+    return copied
 
 
 class NamedSignal(Signal):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from asyncio import AbstractEventLoop, Future, ensure_future, iscoroutine, wait
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from ringcast.compat.pyee.base import EventEmitter
@@ -49,12 +50,7 @@ class AsyncIOEventEmitter(EventEmitter):
         else:
             return
         self._waiting.add(future)
-        future.add_done_callback(self._done)
-
-    def _done(self, future: Future[Any]) -> None:
-        self._waiting.discard(future)
-        if not future.cancelled() and (error := future.exception()) is not None:
-            self.emit("error", error)
+        future.add_done_callback(partial(_done, self))
 
     async def wait_for_complete(self) -> None:
         """Return when the tasks that there are now are done. What they raise is not raised here.
@@ -74,3 +70,9 @@ class AsyncIOEventEmitter(EventEmitter):
     def complete(self) -> bool:
         """Whether there is no task that is not done."""
         return not self._waiting
+
+
+def _done(emitter: AsyncIOEventEmitter, future: Future[Any]) -> None:
+    emitter._waiting.discard(future)
+    if not future.cancelled() and (error := future.exception()) is not None:
+        emitter.emit("error", error)

@@ -1,6 +1,6 @@
 """`EventEmitter` and the exceptions, as in `pyee.base`."""
 
-from ringcast.compat._pyee import Events, Once, equip
+from ringcast.compat._pyee import Events, Once, adopt, equip, events_of
 
 
 class PyeeException(Exception):
@@ -21,13 +21,7 @@ class EventEmitter:
     """
 
     def __init__(self):
-        self._set_up(Events())
-
-    def _set_up(self, events):
-        self._events = events
-        self._lock = events.lock
-        if "_emit_run" in self.__dict__ or "_call_handlers" in self.__dict__:
-            events.override()
+        adopt(self, Events())
 
     def __getstate__(self):
         """Return the attributes without the lock, for pickle and copy."""
@@ -39,7 +33,7 @@ class EventEmitter:
         self.__dict__.update(state)
         events = self._events
         # what the original has pickled is a dict
-        self._set_up(events if isinstance(events, Events) else Events(events))
+        adopt(self, events if isinstance(events, Events) else Events(events))
 
     def on(self, event, f=None):
         """Add a listener: `emitter.on("saved", f)`, or `@emitter.on("saved")` as a decorator.
@@ -95,29 +89,29 @@ class EventEmitter:
     def remove_all_listeners(self, event=None):
         """Remove all listeners of an event; without one, of all events."""
         if event is None:
-            self._events.clear()
+            events_of(self).clear()
         else:
-            self._events.remove_all(event)
+            events_of(self).remove_all(event)
 
     def listeners(self, event):
         """Return the listeners of an event in a new list, in the order in which they are called."""
-        return self._events.listeners(event)
+        return events_of(self).listeners(event)
 
     def event_names(self):
         """Return the events that have had a listener added and not removed by `remove_listener`, in a new set."""
-        return self._events.names()
+        return events_of(self).names()
 
     # Not public, but overridden by programs, as the original's:
 
     def _add_event_handler(self, event, k, v):
         self.emit("new_listener", event, k)
-        self._events.add(event, k, v)
+        events_of(self).add(event, k, v)
 
     def _remove_listener(self, event, f):
-        self._events.remove(event, f)
+        events_of(self).remove(event, f)
 
     def _call_handlers(self, event, args, kwargs):
-        calls = self._events.calls(event)
+        calls = events_of(self).calls(event)
         for call in calls:
             self._emit_run(call, args, kwargs)
         return bool(calls)

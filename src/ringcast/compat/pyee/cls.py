@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from functools import wraps
-from types import MethodType
 from typing import Any, TypeVar
 
 from ringcast.compat.pyee.base import EventEmitter
@@ -34,6 +33,16 @@ def on(event: str) -> Callable[[Method], Method]:
     return mark
 
 
+def _bound(method: Callable[..., Any], instance: object) -> Callable[..., Any]:
+    """A listener of its own each time: bound methods are equal, and a method may be marked twice for one event."""
+
+    @wraps(method)
+    def listener(*args: Any, **kwargs: Any) -> Any:
+        return method(instance, *args, **kwargs)
+
+    return listener
+
+
 def evented(cls: Cls) -> Cls:
     """Have each instance of a class listen with the methods that are marked with `on`.
 
@@ -51,7 +60,7 @@ def evented(cls: Cls) -> Cls:
         if not hasattr(self, "event_emitter"):
             self.event_emitter = EventEmitter()
         for event, method in methods:
-            self.event_emitter.on(event, MethodType(method, self))
+            self.event_emitter.on(event, _bound(method, self))
 
     cls.__init__ = __init__  # type: ignore[misc]
     return cls

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -29,16 +30,7 @@ class ExecutorEventEmitter(EventEmitter):
         self._executor = ThreadPoolExecutor() if executor is None else executor
 
     def _emit_run(self, f: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self._executor.submit(f, *args, **kwargs).add_done_callback(self._done)
-
-    def _done(self, future: Future[Any]) -> None:
-        if future.cancelled():
-            return
-        error = future.exception()
-        if isinstance(error, Exception):
-            self.emit("error", error)
-        elif error is not None:
-            raise error  # KeyboardInterrupt and the like: the executor reports them
+        self._executor.submit(f, *args, **kwargs).add_done_callback(partial(_done, self))
 
     def shutdown(self, wait: bool = True) -> None:
         """Shut the executor down.
@@ -55,3 +47,13 @@ class ExecutorEventEmitter(EventEmitter):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.shutdown()
+
+
+def _done(emitter: ExecutorEventEmitter, future: Future[Any]) -> None:
+    if future.cancelled():
+        return
+    error = future.exception()
+    if isinstance(error, Exception):
+        emitter.emit("error", error)
+    elif error is not None:
+        raise error  # KeyboardInterrupt and the like: the executor reports them
