@@ -424,7 +424,7 @@ cdef class Core:
     def __cinit__(self, *args, **kwargs):
         self.held_receivers = {}
         self._by_receiver = {}
-        self._by_sender = {_any: set()}
+        self._by_sender = {}
         self._weak_senders = {}
         self.links = {}
         self.plans = {}
@@ -437,12 +437,11 @@ cdef class Core:
         if self.fresh:
             self.fresh = False
             self.set_type = set_type
-            self._by_sender[_any] = set_type()
             return
         _lock.take()
         try:
             self.set_type = set_type
-            self.clear(set_type())
+            self.clear()
             self.replace_receivers({})
         finally:
             _lock.release()
@@ -550,7 +549,7 @@ cdef class Core:
     cdef tuple plan(self, object sender):
         """The links to the receivers for a sender."""
         cdef object key = _any
-        if len(self._by_sender) > 1:
+        if len(self._by_sender) > 1 or (self._by_sender and _any not in self._by_sender):
             key = _key(sender)
             if key not in self._by_sender:
                 key = _any
@@ -568,7 +567,7 @@ cdef class Core:
         _lock.take()
         try:
             changes = self.changes
-            for_all = rc_get(self._by_sender, _any)
+            for_all = self.bucket(_any)
             own = None if key is _any else rc_get(self._by_sender, key)
             keys = list(for_all.copy() if own is None else for_all | own)
         finally:
@@ -774,7 +773,6 @@ cdef class Core:
         try:
             copied.fresh = False
             copied.set_type = self.set_type
-            copied._by_sender[_any] = self.set_type()
             watched = list(self._weak_senders.items())
             connected = [
                 (key, held, list(rc_get(self._by_receiver, key) or ()))
@@ -820,10 +818,7 @@ cdef class Core:
                 if not receivers:
                     _lock.keep(rc_get(self._weak_senders, key))
                     self._weak_senders.pop(key, None)
-                    if key is _any:  # a new set: how large one was decides the order of what comes into it
-                        self._by_sender[key] = self.set_type()
-                    else:
-                        self._by_sender.pop(key, None)
+                    self._by_sender.pop(key, None)
             self.changed(_any)
         finally:
             _lock.release()
@@ -832,18 +827,17 @@ cdef class Core:
         """Disconnect all receivers from all senders."""
         _lock.take()
         try:
-            self.clear(self.set_type())
+            self.clear()
             _lock.keep_all(self.held_receivers)
             self.held_receivers.clear()
         finally:
             _lock.release()
 
-    cdef int clear(self, object for_all) except -1:
+    cdef int clear(self) except -1:
         """Under the lock: forget who is connected, but for `receivers`."""
         for container in (self._by_receiver, self._by_sender, self._weak_senders, self.links):
             _lock.keep_all(<dict>container)
             (<dict>container).clear()
-        self._by_sender[_any] = for_all
         self.changed(_any)
         return 0
 
