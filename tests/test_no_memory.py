@@ -182,7 +182,6 @@ FAIL_ALLOC = hasattr(ctypes.CDLL(_core.__file__), "rc_fail_alloc")
 # full, then)
 WITHOUT = {
     "publish to a mailbox",
-    "subscribe",
     "subscribe direct",
     "publish",
     "publish_to",
