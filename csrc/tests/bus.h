@@ -260,25 +260,32 @@ static inline int deliver_mail(rc_worker *worker, rc_member *member, rc_span *sp
 
 /* --- subscribe and cancel --------------------------------------------------------------------- */
 
-/* Returns a subscription that the caller holds (let_go), or NULL without memory. `most`: of a
- * mailbox; 0: it has none. */
-static inline subscription *subscribe(rc_topic *topic, rc_policy policy, uint64_t most)
+/* A subscription that the caller holds, and that has not joined yet. */
+static inline subscription *subscription_new(rc_topic *topic)
 {
     subscription *sub = aligned_alloc(RC_CACHE_LINE, sizeof *sub);
     CHECK(sub != NULL);
     memset(sub, 0, sizeof *sub);
     rc_member_init(&sub->member, topic);
+    sub->member.max_queue = topic->ring.max_queue;
+    rc_member_keep(&sub->member);
+    return sub;
+}
+
+/* Returns a subscription that the caller holds (let_go), or NULL without memory. `most`: of a
+ * mailbox; 0: it has none. */
+static inline subscription *subscribe(rc_topic *topic, rc_policy policy, uint64_t most)
+{
+    subscription *sub = subscription_new(topic);
     sub->in_order = policy == RC_BLOCK;
     sub->is_slow = 1;
     sub->member.policy = policy;
-    sub->member.max_queue = topic->ring.max_queue;
     sub->member.deliver = most == 0 ? deliver_events : deliver_mail;
     if (most != 0 && rc_mail_init(&sub->in_place, most) != 0) {
         free(sub);
         return NULL;
     }
     if (most != 0) sub->member.mail = &sub->in_place;
-    rc_member_keep(&sub->member);
     if (rc_topic_join(topic, &sub->member) == 0) {
         rc_u64_count(&bus_of(topic)->subscribed, 1);
         return sub;

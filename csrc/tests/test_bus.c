@@ -451,21 +451,6 @@ static void close_beside_publishers(void)
     }
 }
 
-typedef struct burst {
-    rc_topic *topic;
-    uint32_t events;
-} burst;
-
-static void *publish_burst(void *argument)
-{
-    burst *me = argument;
-    for (uint32_t number = 0; number < me->events; number++) {
-        CHECK(publish(me->topic, (event){.number = number}) == RC_CLAIMED);
-        if (number % 7 == 0) pause_after(number);
-    }
-    return NULL;
-}
-
 /* The last member leaves beside publishers, which have seen it: what they store then is let go of
  * as well. */
 static void the_last_one_leaves_beside_publishers(void)
@@ -473,12 +458,11 @@ static void the_last_one_leaves_beside_publishers(void)
     bus_open((shape){.topics = 1, .max_queue = 1000, .max_workers = 2, .parallel = 2});
     for (uint32_t round = 0; round < 400; round++) {
         pthread_t threads[2];
-        burst from[2];
+        publisher from[2];
         subscription *sub = subscribe(shared.topics[0], RC_BLOCK, 0);
-        sub->any_order = 1;
         for (uint32_t at = 0; at < 2; at++) {
-            from[at] = (burst){shared.topics[0], 20 + round % 40};
-            threads[at] = thread_start(publish_burst, &from[at]);
+            from[at] = (publisher){.from = at, .each = 20 + round % 40, .pause_every = 7};
+            threads[at] = thread_start(publish_each, &from[at]);
         }
         pause_after(round);
         cancel(sub, round % 2 == 0);
@@ -515,16 +499,11 @@ static void count_in_order(const void *records, size_t count, size_t stride, voi
 
 static subscription *subscribe_natively(rc_topic *topic, counted *so_far)
 {
-    subscription *sub = aligned_alloc(RC_CACHE_LINE, sizeof *sub);
-    CHECK(sub != NULL);
-    memset(sub, 0, sizeof *sub);
-    rc_member_init(&sub->member, topic);
+    subscription *sub = subscription_new(topic);
     sub->member.mode = RC_NATIVE;
-    sub->member.max_queue = topic->ring.max_queue;
     sub->member.deliver = rc_deliver_native;
     sub->member.native = count_in_order;
     sub->member.userdata = so_far;
-    rc_member_keep(&sub->member);
     CHECK(rc_topic_join(topic, &sub->member) == 0);
     rc_u64_count(&shared.subscribed, 1);
     return sub;
