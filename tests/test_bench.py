@@ -1,6 +1,7 @@
 """The benchmark suite: its arguments and statistics, what it says of results, and that it notices lost events."""
 
 import json
+import platform
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -246,9 +247,10 @@ def test_latency_counts_the_wait_behind_a_slow_event_but_not_the_senders_own_sle
 @pytest.mark.parametrize("name", memory.HOLDERS)
 def test_memory_holds_all_events_at_once(name):
     pytest.importorskip("psutil")
-    command = [sys.executable, "-m", "ringcast.bench.memory", name, "2", "50000"]  # more than an allocator gives back
+    command = [sys.executable, "-m", "ringcast.bench.memory", name, "2", "50000"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
-    assert float(done.stdout) >= 0
+    at_least = 7 if platform.libc_ver()[0] == "glibc" else 0  # bytes: a pointer, but for what was free before
+    assert float(done.stdout) >= at_least
 
 
 # --- statistics ----------------------------------------------------------------------------------------------------
@@ -374,6 +376,16 @@ def test_markdown_has_the_tables_and_what_speaks_against_them(tmp_path):
         "Skipped: pyee: pyee is not installed.",
         "Noisy machine: other programs were running.\n",
     ]
+
+
+@pytest.mark.parametrize("values", [[[0.0], [8.0]], [[0.0], [0.0]], [[-1.0], [8.0]]])
+def test_a_plot_has_room_for_nothing(tmp_path, values):
+    pytest.importorskip("matplotlib")
+    from ringcast.bench.plots import draw
+
+    ways = [row(own, unit="bytes/event", section="memory", way=str(at)) for at, own in enumerate(values)]
+    draw(results(*ways), tmp_path / "all.svg")
+    assert "memory for an event" in (tmp_path / "all.svg").read_text()
 
 
 def test_the_plot_is_small_text_with_a_part_for_everything(tmp_path):
