@@ -246,7 +246,7 @@ def test_latency_counts_the_wait_behind_a_slow_event_but_not_the_senders_own_sle
 def test_memory_holds_all_events_at_once(name):
     pytest.importorskip("psutil")
     at_least = 7 if platform.libc_ver()[0] == "glibc" else 0  # bytes: a pointer, but for what was free before
-    assert memory.held_by_a_process(name, 2, 50_000) >= at_least
+    assert memory.held_by_a_process(name, 2, 50_000, timeout=30) >= at_least
 
 
 # --- statistics ----------------------------------------------------------------------------------------------------

@@ -133,17 +133,19 @@ def own_memory(process: Any) -> int:
     return int(usage.rss - getattr(usage, "shared", 0))  # macOS and Windows do not tell
 
 
-def held_by_a_process(name: str, subscribers: int, events: int) -> float:
+def held_by_a_process(name: str, subscribers: int, events: int, timeout: float | None = None) -> float:
     """`held` in a new process.
 
     Raises:
         LostEvents: the process has failed.
+        subprocess.TimeoutExpired: it has not ended after `timeout` seconds.
     """
     done = subprocess.run(
         [sys.executable, "-m", "ringcast.bench.memory", name, str(subscribers), str(events)],
         capture_output=True,
         text=True,
         check=False,
+        timeout=timeout,
         env={**os.environ, "MIMALLOC_PURGE_DELAY": "0"},  # free pages go back at once, not while it measures
     )
     if done.returncode:

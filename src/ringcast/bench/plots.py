@@ -147,17 +147,15 @@ def _dots(axes: Any, values: dict[str, list[Spread]], unit: float, ticks: Any) -
 
 
 def _logarithmic(axis: Any, ticks: Any) -> None:
-    """Powers of ten, and at least one of them. What is 0 or less is drawn at the edge; a linear axis where all is."""
+    """Powers of ten, and at least one of them. Values of 0 or less stand at the edge; without others, it is linear."""
     high = axis.get_data_interval()[1]
-    if high <= 0:
-        axis.set_major_formatter(ticks)
-        return
-    low = min(axis.get_minpos(), high)
-    set_scale = axis.axes.set_xscale if axis.axis_name == "x" else axis.axes.set_yscale
-    set_scale("log")
-    axis.set_view_interval(10 ** math.floor(math.log10(low)), 10 ** math.ceil(math.log10(high)), ignore=True)
-    axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(ticks)
+    if high > 0:
+        low = axis.get_minpos()
+        set_scale = axis.axes.set_xscale if axis.axis_name == "x" else axis.axes.set_yscale
+        set_scale("log")
+        axis.set_view_interval(10 ** math.floor(math.log10(low)), 10 ** math.ceil(math.log10(high)), ignore=True)
+        axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(ticks)  # the scale has set its own
 
 
 def _scaling(axes: Any, rows: Sequence[Row]) -> None:
