@@ -345,3 +345,38 @@ uint64_t rc_topic_room(rc_topic *topic)
     rc_mutex_unlock(&topic->lock);
     return room;
 }
+
+/* How many events there are from a cursor up to the tail, which was `before` when the cursor was
+ * read, and `end` after that. Of those that came in between one counts: the others may have taken
+ * its room. */
+static uint64_t waiting_count(uint64_t before, uint64_t cursor, uint64_t end)
+{
+    if (end <= cursor) return 0;
+    return (before < cursor + 1 ? cursor + 1 : before < end ? before : end) - cursor;
+}
+
+uint64_t rc_topic_pending(const rc_topic *topic)
+{
+    uint64_t before = rc_ring_tail(&topic->ring), gate = rc_ring_gate(&topic->ring);
+    return waiting_count(before, gate, rc_ring_tail(&topic->ring));
+}
+
+uint64_t rc_member_pending(const rc_member *member)
+{
+    const rc_ring *ring = &member->topic->ring;
+    uint64_t before, cursor, own, end, count;
+    if (member->mode == RC_DIRECT) return rc_member_unfinished(member);
+    /* what goes from the ring to the mailbox, and out of it, goes under this */
+    if (member->mail != NULL) rc_mutex_lock(&member->mail->mutex);
+    /* in the order in which an event goes: ring, being judged, mailbox, in hand */
+    before = rc_ring_tail(ring);
+    cursor = rc_u64_load_seq(&member->cursor);
+    own = rc_u64_load_seq(&member->end);
+    end = rc_ring_tail(ring);
+    count = waiting_count(before, cursor, own < end ? own : end);
+    if (member->mail != NULL) count += rc_u32_load_seq(&member->picked);
+    count += rc_member_letters(member);
+    if (member->mode == RC_LOOP || member->mail != NULL) count += rc_member_unfinished(member);
+    if (member->mail != NULL) rc_mutex_unlock(&member->mail->mutex);
+    return count;
+}

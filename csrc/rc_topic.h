@@ -163,4 +163,12 @@ void rc_topic_tell_of_room(rc_topic *topic);
  * its max_queue behind. */
 uint64_t rc_topic_room(rc_topic *topic);
 
+/* How many events are in the ring, those included that are published meanwhile and not counted yet.
+ */
+uint64_t rc_topic_pending(const rc_topic *topic);
+
+/* How many events the member was to have and its handler has not finished. Counts an event twice
+ * rather than not at all where that moves on meanwhile. Any thread. */
+uint64_t rc_member_pending(const rc_member *member);
+
 #endif

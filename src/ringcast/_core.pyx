@@ -2,7 +2,7 @@
 
 The way of an event, by file and function:
 
-    core/dispatcher.pxi     Core.publish    class -> topic (registry)
+    core/fanout.pxi         publish_quickly class -> topic (registry)
     core/publish.pxi        try_publish     claim a slot (ring), store, schedule the topic if it is idle
     core/pool.pxi           Pool.work       a worker takes the topic off the run queue
     csrc/rc_bus.c           run_topic       for each subscription that runs with its topic: a turn
@@ -270,10 +270,17 @@ include "core/options.pxi"
 include "core/native.pxi"
 include "core/topic.pxi"
 include "core/subscription.pxi"
+include "core/consumer.pxi"
+include "core/classes.pxi"
 include "core/route.pxi"
 include "core/pool.pxi"
+include "core/room.pxi"
 include "core/waiting.pxi"
+include "core/close.pxi"
+include "core/stats.pxi"
+include "core/many.pxi"
 include "core/dispatcher.pxi"
+include "core/fanout.pxi"
 include "core/fork.pxi"
 include "core/capi.pxi"
 include "core/counting.pxi"

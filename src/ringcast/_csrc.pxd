@@ -309,6 +309,8 @@ cdef extern from "rc_topic.h" nogil:
     uint64_t rc_topic_look(rc_topic *topic, uint64_t most)
     uint64_t rc_topic_published(rc_topic *topic, uint64_t position, uint64_t most)
     uint64_t rc_topic_room(rc_topic *topic)
+    uint64_t rc_topic_pending(const rc_topic *topic)
+    uint64_t rc_member_pending(const rc_member *member)
 
 cdef extern from "rc_topic.h":   # not nogil: with the last hold the host's objects may go, and with the gate events
     void rc_topic_drop(rc_topic *topic)

@@ -39,7 +39,7 @@ cdef ringcast_topic *api_topic_new(PyObject *dispatcher, PyObject *record_type) 
     if not isinstance(<object>dispatcher, Core):
         raise TypeError(f"a Dispatcher is needed, not {type(<object>dispatcher).__name__}")
     core = <Core>dispatcher
-    found = core.record_topic(<object>record_type)
+    found = record_topic(core, <object>record_type)
     topic = <handle_t *>PyMem_RawMalloc(sizeof(handle_t))
     if topic == NULL:
         raise MemoryError
@@ -156,7 +156,7 @@ cdef ringcast_status publish_attached(
     cdef uint64_t at
     for at in range(count):
         try:
-            core.publish_rare(
+            publish_slow(core, 
                 new_record(layout, records + at * layout.size),
                 -1 if deadline < 0 else max(0, deadline - rc_clock_now()),
             )

@@ -163,7 +163,7 @@ cdef class Pool:
         cdef bint done
         running = running_loop()
         while True:
-            core._leave_closed_loops()
+            leave_closed_loops(core)
             ticket = rc_park_prepare(self.c.progress)
             done = rc_u32_load_seq(&sub.c.retired) != 0 if sub is not None else core.outstanding() == 0
             if timeout >= 0:
@@ -184,9 +184,9 @@ cdef class Pool:
         """Whether what is waited for needs the event loop that runs here: `sub`, or all if it is None."""
         cdef const rc_ring *ring
         if sub is None:
-            return core._is_run_here()
+            return is_run_here(core)
         ring = rc_pool_waits_for(&self.c, &sub.c.lane)   # a ring is the first field of its topic
-        return ring != NULL and core.stops_itself(<Topic>(<rc_topic *>ring).host)
+        return ring != NULL and stops_its_loop(core, <Topic>(<rc_topic *>ring).host)
 
 
 cdef inline void tell_of_progress(Core core) noexcept:
@@ -245,6 +245,41 @@ cdef name_thread():
         pass
 
 
+cdef start_pool(Core core, Pool pool):
+    """Starts the threads of a pool, unless they are there. Not under core.lock, and without waiting for long where
+    another call does so: whoever starts a thread waits for it, and the new thread may first have to run a finalizer
+    that publishes or forgets a class."""
+    if rc_u32_load(&pool.c.started):
+        return
+    starting = core.starting   # a fork replaces it
+    if not starting.acquire(timeout=START_SECONDS):
+        return
+    try:
+        if not rc_u32_load(&pool.c.started):
+            pool.start()
+            rc_u32_store(&pool.c.started, 1)
+    finally:
+        starting.release()
+
+
+cdef void native_left(Core core) noexcept:
+    """A native subscription has had its last record, or was not made."""
+    with core.lock:
+        core.natives -= 1
+        # seq: before the look at what is outstanding, with unpin_native
+        rc_u32_store_seq(&core.native_pool.is_left, core.natives == 0)
+    let_go_if_no_natives(core)
+
+
+cdef void let_go_if_no_natives(Core core) noexcept:
+    """Lets go of the dispatcher if it has no native subscriptions, and none of their tasks is scheduled; else the
+    worker that ends the last task comes here again."""
+    with core.lock:
+        if core.natives == 0 and rc_pool_outstanding(&core.native_pool.c) == 0:
+            rc_u32_store(&core.native_pool.is_left, 0)
+            native_dispatchers.discard(core)
+
+
 # --- what the C side asks for: csrc/rc_host.h ---------------------------------------------------------------------
 
 cdef void pin(rc_pool *pool) noexcept:
@@ -264,7 +299,7 @@ cdef void unpin_native(rc_pool *pool) noexcept nogil:
     cdef rc_pool *main = &(<Pool>pool.host).main.c
     if rc_u32_load_seq(&(<Pool>pool.host).main.listening) != 0 and rc_pool_outstanding(main) == 0:   # seq: as above
         tell_listeners(main)
-    if rc_u32_load_seq(&(<Pool>pool.host).is_left):   # seq: after what is outstanding, with Core.native_left
+    if rc_u32_load_seq(&(<Pool>pool.host).is_left):   # seq: after what is outstanding, with native_left
         let_go_of_natives(pool)
 
 
@@ -272,14 +307,14 @@ cdef void let_go_of_natives(rc_pool *pool) noexcept with gil:
     """Keeps the dispatcher no longer, if it has no native subscriptions any more and nothing is scheduled."""
     for core in list(native_dispatchers):
         if &(<Core>core).native_pool.c == pool:
-            (<Core>core).let_go_of_natives()
+            let_go_if_no_natives(<Core>core)
 
 
 cdef void start_threads(rc_topic *topic, rc_pool *pool) noexcept with gil:
     """For those who did not publish themselves: publish starts them before it claims, and raises what comes of it."""
     cdef Core core = <Core>topic.bus
     try:
-        core.start(<Pool>pool.host)
+        start_pool(core, <Pool>pool.host)
         rc_mutex_lock(&topic.lock)
         rc_topic_set_plain(topic)
         rc_mutex_unlock(&topic.lock)
@@ -302,23 +337,23 @@ cdef void drop_events(void **events, size_t count) noexcept:
 cdef void wake_consumer(rc_member *member) noexcept:
     """Tells an event loop that there are events, once for as long as it has not taken them all."""
     cdef Subscription sub = <Subscription>member.host
-    rc_member_keep(member)   # the token's hold: see Subscription.rest
+    rc_member_keep(member)   # the token's hold: see return_token
     if not rc_pool_acquire(member.topic.pool, &member.lane):
         rc_member_drop(&calls, member)
         return
     if rc_u32_load_seq(&member.retired):   # seq: after the token was taken, with rc_bus_retire: one gives it back
-        sub.rest()
+        return_token(sub)
         return
     try:
         sub.waker()   # was set before the token was given back for the first time
     except BaseException as exception:
-        sub.not_told(exception)
+        not_told(sub, exception)
 
 
 cdef void tell_room_waiters(rc_topic *topic) noexcept with gil:
     """The Topic may be gone already; the Core is not."""
     try:
-        (<Core>topic.bus).tell_room_waiters(topic)
+        tell_of_room(<Core>topic.bus, topic)
     except BaseException as exception:   # a signal's handler has raised meanwhile
         set_aside(exception, "while publishers were told of room")
 

@@ -6,7 +6,7 @@
 # instead of to its topic. Subscriptions of the same Scope share a wide topic. A topic's companion is the same for the
 # context of the publisher.
 #
-# Wide topics and companions are made for subscriptions, and go with the last of them (Core.drop_deserted). A Route
+# Wide topics and companions are made for subscriptions, and go with the last of them (drop_deserted). A Route
 # stays as long as its class, empty perhaps: a publisher may have just found it in the registry, without a reference.
 
 @cython.final
@@ -99,3 +99,132 @@ def is_subclass(event_class, base):
         return issubclass(event_class, base)
     except TypeError:
         return False
+
+
+cdef tuple wide_under(Core core, rc_topic *topic, tuple wide):
+    """The wide topics of an event that is published under an id which its class does not state. `topic`: that of
+    the id, or NULL. `wide`: those that its class leads to."""
+    cdef Topic each
+    cdef uint32_t type_id
+    cdef list reached, of_id = []
+    if rc_u32_load(&core.unions) == 0:
+        return wide
+    reached = [each for each in wide if len((<Scope>each.scope).bases) != 0]
+    if topic != NULL:
+        type_id = (<Topic>topic.host).type_id
+        with core.lock:
+            of_id = [each for each in core.wide if (<Scope>each.scope).has_id(type_id) and each not in reached]
+    return tuple(reached + of_id)
+
+
+cdef rc_topic *route_to(Core core, event_class, rc_topic *found, list wide) except NULL:
+    """The route of a class whose entry was `found`, with these wide topics more."""
+    cdef Route route = core.routes.get(id(event_class))   # which may be out of use: see drop_deserted
+    own = <Topic>found.host if found.kind == RC_OF_CLASS else None
+    if found.kind != RC_ROUTE and (route is None or route.own is not own):
+        route = Route.__new__(Route, own)
+        core.routes[id(event_class)] = route
+    for topic in wide:
+        route.add(<Topic>topic)
+    return route.c
+
+
+cdef Scope scope_of(Core core, tuple classes, tuple bases):
+    """That of these classes, of some of them (`bases`) with their subclasses; the others' ids are theirs from now
+    on."""
+    cdef Topic found
+    cdef list ids = []
+    for event_class in classes:
+        if not any([event_class is base for base in bases]):
+            found = own_topic(core, event_class)
+            with core.lock:
+                check_own(core, found, event_class)
+                ids.append(found.type_id)
+    return Scope.__new__(Scope, classes, bases, ids)
+
+
+cdef Topic wide_topic(Core core, Scope scope):
+    """The topic of all events that a scope has. Not under core.lock."""
+    cdef Topic topic
+    cdef list known, unknown
+    cdef dict answers = {}   # id of a class -> (the class, whether it is a subclass)
+    while True:
+        with core.lock:
+            core.check_open()
+            for topic in core.wide:
+                if (<Scope>topic.scope).key == scope.key:
+                    return topic
+            known = [reference() for reference in core.classes.values()]
+            unknown = [one for one in known if one is not None and id(one) not in answers]
+            if not unknown:
+                return make_wide_topic(core, scope, list(answers.values()))
+        for one in unknown:
+            answers[id(one)] = (one, scope.has_subclass(one))
+
+
+cdef Topic make_wide_topic(Core core, Scope scope, list known):
+    """The same where there is none yet. `known`: the classes that are, each with whether it is a subclass."""
+    cdef Topic topic = Topic.__new__(Topic, core, 0, False)
+    cdef rc_topic *found
+    topic.passing = True
+    topic.scope = scope
+    for one, belongs in known:
+        found = <rc_topic *>rc_registry_find_locked(&core.by_class, class_key(<PyTypeObject *>one))
+        if found == NULL or not (belongs or scope.has_id(id_of(found))):
+            continue
+        found = route_to(core, one, found, [topic])
+        if rc_registry_put(&core.by_class, class_key(<PyTypeObject *>one), found) != 0:
+            raise MemoryError
+    core.wide.append(topic)
+    if scope.ids:
+        rc_u32_store(&core.unions, rc_u32_load(&core.unions) + 1)
+    return topic
+
+
+cdef Topic companion_of(Core core, Topic topic):
+    """The topic of the same events, each with the context of its publisher."""
+    cdef Topic companion
+    if topic.companion is None:
+        companion = Topic.__new__(Topic, core, topic.type_id, topic.automatic)
+        companion.passing = True
+        companion.scope = topic.scope
+        core.companions.append(companion)
+        topic.set_companion(companion)
+    return topic.companion
+
+
+cdef drop_deserted(Core core, Topic topic):
+    """Lets go of a wide topic or a companion that its last subscription has left: what publish costs, and which
+    classes are kept, is then as it was before. Not under a topic's lock."""
+    cdef Topic other
+    with core.lock:
+        # A closed dispatcher finds no topics. (A publisher that has found this one holds a reference to it; what it
+        # still stores there is for nobody, and goes with the topic.)
+        if rc_u32_load(&core.closing) or not topic.is_deserted():
+            return
+        if topic in core.wide:
+            core.wide = [other for other in core.wide if other is not topic]
+            if (<Scope>topic.scope).ids:
+                rc_u32_store(&core.unions, rc_u32_load(&core.unions) - 1)
+            end_routes(core, topic)
+            return
+        core.parted = [other for other in core.parted if other is not topic]
+        core.companions = [other for other in core.companions if other is not topic]
+        for other in core.wide if topic.scope is not None else [core.topics.get(topic.type_id)]:
+            if other is not None and other.companion is topic:
+                other.set_companion(None)
+                if other.passing:
+                    drop_deserted(core, other)
+
+
+cdef end_routes(Core core, Topic topic):
+    """Has no route lead to the wide topic any more, and classes without routes found as if there had been none."""
+    cdef Route route
+    cdef rc_topic *found
+    for address, route in list(core.routes.items()):
+        if topic not in route.wide:
+            continue
+        route.remove(topic)
+        found = &by_instance if route.own is None else (<Topic>route.own).c
+        if not route.wide and rc_registry_put(&core.by_class, address, found) != 0:
+            raise MemoryError

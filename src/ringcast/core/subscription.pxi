@@ -78,10 +78,10 @@ cdef class Subscription:
         """What is to be done besides, in any thread."""
         cdef Core core = <Core>self.c.topic.bus
         if self.c.mode == RC_LOOP:   # who was told of the end just now need not come
-            self.rest()
+            return_token(self)
         tell_of_progress(core)
         if self.c.mode == RC_NATIVE:
-            core.native_left()
+            native_left(core)
         if self.topic.passing and self.c.mode == RC_DIRECT:   # of the others: when C does not come to them any more
             self.leave_deserted()
 
@@ -90,7 +90,7 @@ cdef class Subscription:
         core = self.core_reference()
         if core is not None:
             try:
-                (<Core>core).drop_deserted(self.topic)
+                drop_deserted(<Core>core, self.topic)
             except BaseException as exception:   # no memory, or Ctrl-C: the topic stays until the dispatcher goes
                 set_aside(exception, f"while the last subscription left {describe(None, self.topic)}")
 
@@ -115,25 +115,9 @@ cdef class Subscription:
 
     cdef uint64_t waiting(self) noexcept:
         """How many accepted events its handler has not finished."""
-        cdef uint64_t count, before, cursor, end
-        if self.c.mode == RC_DIRECT:
-            return rc_member_unfinished(&self.c)
-        if self.c.mail != NULL:
+        if self.c.mode != RC_DIRECT and self.c.mail != NULL:
             absorb(&self.c)
-            rc_mutex_lock(&self.c.mail.mutex)   # what goes from the ring to the mailbox, and out of it, goes under this
-        # in the order in which an event goes, so that one which moves meanwhile counts twice rather than not at all
-        before = rc_ring_tail(&self.c.topic.ring)
-        cursor = rc_u64_load_seq(&self.c.cursor)
-        end = min(rc_u64_load_seq(&self.c.end), rc_ring_tail(&self.c.topic.ring))
-        count = between(before, cursor, end)
-        if self.c.mail != NULL:
-            count += rc_u32_load_seq(&self.c.picked)
-            count += rc_member_letters(&self.c)
-        if self.c.mode == RC_LOOP or self.c.mail != NULL:
-            count += rc_member_unfinished(&self.c)
-        if self.c.mail != NULL:
-            rc_mutex_unlock(&self.c.mail.mutex)
-        return count
+        return rc_member_pending(&self.c)
 
     cdef object event_loop(self):
         """`loop`: it is set when other threads know the subscription already."""
@@ -142,138 +126,27 @@ cdef class Subscription:
         rc_mutex_unlock(&self.c.topic.lock)
         return loop
 
-    # --- for the consumer of a RC_LOOP subscription: one thread at a time ---
+    # --- for the consumer of a RC_LOOP subscription, one thread at a time: see core/consumer.pxi ---
 
     def _set_consumer(self, waker, loop, uint32_t concurrency=0):
-        """`waker()` is called, from any thread, when there are events, and again when there are some after `_next` has
-        given the last one."""
-        core = self.core_reference()
-        rc_mutex_lock(&self.c.topic.lock)
-        self.concurrency = concurrency
-        self.waker = waker   # in place of None, as the loop
-        self._loop = loop
-        rc_mutex_unlock(&self.c.topic.lock)
-        self.look_away()
+        """See set_consumer."""
+        set_consumer(self, waker, loop, concurrency)
 
     def _next(self):
-        """The next event, or batch of events, or EMPTY. Whoever gets one says _done() or _failed() of it when it is
-        handled."""
-        taken = EMPTY
-        owner = self.core_reference()   # kept until the end: it may be all that keeps the topic
-        if owner is None or self.orphaned:
-            return EMPTY
-        rc_pool_hold(self.c.topic.pool)   # close waits for what was taken, and it keeps the dispatcher, until _done
-        while True:
-            taken = self.take_batch() if self.c.batch else self.take_admitted()
-            if self.orphaned:   # `where` or `key` has forked, and in the child nothing of this is counted any more
-                return EMPTY
-            if not rc_member_has_events(&self.c, rc_ring_tail(&self.c.topic.ring)):
-                self.look_away()
-            elif taken is EMPTY and not self.c.picky:   # one has come just now
-                continue
-            elif taken is EMPTY:   # another thread is picking: nobody else tells when it has found something
-                self.event_loop().call_later(PICK_SECONDS, self.waker)
-            break
-        if taken is EMPTY:
-            rc_pool_unhold(self.c.topic.pool)
-        else:
-            rc_mutex_lock(&self.c.topic.lock)
-            self.c.in_hand += 1
-            rc_mutex_unlock(&self.c.topic.lock)
-        return taken
+        """See next_for_consumer."""
+        return next_for_consumer(self)
 
-    cdef object take_batch(self):
-        cdef list events = []
-        cdef uint64_t lag = 0
-        cdef uint64_t taken = 0
-        try:
-            while taken < self.c.batch:
-                event = self.take_admitted()
-                if event is EMPTY:
-                    break
-                taken += 1
-                events.append(event)
-                lag += rc_u64_load(&self.c.lag)
-            rc_u64_store(&self.c.lag, lag)
-            if not events:
-                return EMPTY
-            return events if self.topic.layout is None else batch_of(self.topic.layout, events)
-        except MemoryError as exception:
-            rc_u64_count(&self.c.calls, taken)
-            report_lost_batch(self, taken, exception)
-            return EMPTY
+    def _done(self, taken):
+        """See event_done."""
+        event_done(self, taken)
 
-    cdef object take_admitted(self):
-        """The next event that its conditions let pass, or EMPTY."""
-        cdef PyObject *raw
-        while True:
-            raw = take_mail(&self.c) if self.c.mail != NULL else self.take()
-            if raw == NULL:
-                return EMPTY
-            event = <object>raw
-            Py_DECREF(raw)
-            try:
-                if self.admit(event) is not None:
-                    return event
-            except BaseException as exception:   # `where` has raised
-                rc_u64_count(&self.c.failures, 1)
-                report_or_interrupt(<Core>self.c.topic.bus, exception, unwrapped(event), self)
-            rc_u64_count(&self.c.calls, 1)
+    def _failed(self, exception, taken):
+        """See event_failed."""
+        event_failed(self, exception, taken)
 
-    cdef void look_away(self) noexcept:
-        """The consumer has seen all there is: from now on it is to be told when there is more."""
-        if rc_member_is_over(&self.c):
-            self.retire()
-        self.rest()
-        if rc_member_has_work(&self.c, rc_ring_tail(&self.c.topic.ring)):
-            rc_bus_schedule(self.c.topic, &self.c.lane)
-
-    cdef void rest(self) noexcept:
-        """Gives the lane's token back, if it is out. The caller holds references to this and to the Core, and looks for
-        work once more unless it has retired. Any thread: a consumer that has taken all, or a cancel that has left it
-        nothing to take."""
-        if not rc_task_give_back(&self.c.lane):
-            return
-        rc_pool_unhold(self.c.topic.pool)
-        rc_member_drop(&calls, &self.c)   # the token's hold: see wake_consumer
-
-    cdef PyObject *take(self) noexcept:
-        """The event at the cursor, with a reference, or NULL. Records for which there is no memory are lost."""
-        cdef PyObject *event = NULL
-        while self.take_one(&event):
-            if event != NULL:
-                return event
-            rc_u64_count(&self.c.calls, 1)
-            report_lost_record(&self.c)
-        return NULL
-
-    cdef bint take_one(self, PyObject **event) noexcept:
-        """Takes the event at the cursor (NULL: a record, and no memory for its object). It counts as taken before it
-        leaves the ring: see waiting and is_over. Returns whether there is one."""
-        cdef rc_topic *topic = self.c.topic
-        cdef uint64_t cursor = rc_u64_load(&self.c.cursor), waiting, end
-        cdef unsigned spins = 0
-        rc_u32_store_seq(&self.c.running, 1)   # seq: before the look at its end, with holds_gate and is_over
-        end = min(rc_u64_load_seq(&self.c.end), rc_ring_tail(&topic.ring))
-        if cursor >= end:
-            rc_u32_store(&self.c.running, 0)
-            return False
-        waiting = end - cursor
-        if waiting > rc_u64_load(&self.c.high_water):
-            rc_u64_store(&self.c.high_water, waiting)
-        if topic.ring.record_size == 0:
-            rc_ring_await_event(&topic.ring, cursor)
-        else:
-            while rc_topic_published(topic, cursor, 1) == cursor:
-                rc_ring_pause(spins)
-                spins += 1
-        event[0] = event_at(topic, cursor)
-        rc_u64_count(&self.c.taken, 1)
-        rc_u64_store_seq(&self.c.cursor, cursor + 1)
-        rc_u32_store_seq(&self.c.running, 0)   # seq: before look_away, for the end that a cancel has moved meanwhile
-        if waiting == 1 or cursor % 64 == 63 or rc_u32_load(&topic.limited) != 0:
-            rc_topic_advance(topic)
-        return True
+    def _abandon(self):
+        """See abandon."""
+        abandon(self, None)
 
     def _is_stream(self):
         """Whether its events are taken by a stream."""
@@ -286,75 +159,6 @@ cdef class Subscription:
     def _is_over(self):
         """Whether there will be no more events for it."""
         return rc_u32_load(&self.c.retired) != 0 or self.core_reference() is None
-
-    def _done(self, taken):
-        """What _next has given is handled."""
-        if self.finish(len(taken) if self.c.batch else 1):
-            self.let_go()
-
-    def _failed(self, exception, taken):
-        """The same, and its handler has raised."""
-        if self.finish(len(taken) if self.c.batch else 1):
-            rc_u64_count(&self.c.failures, 1)
-            report(<Core>self.c.topic.bus, exception, unwrapped(taken), self)
-            self.let_go()
-
-    cdef bint finish(self, uint64_t events) noexcept:
-        """Counts what _next has given as handled. Returns False if it was given up already: see _abandon."""
-        cdef bint gone
-        if self.orphaned:
-            return False
-        rc_mutex_lock(&self.c.topic.lock)
-        gone = self.c.gone
-        if not gone:
-            self.c.in_hand -= 1
-            rc_u64_count(&self.c.heard, events)
-            rc_u64_count(&self.c.calls, events)
-        rc_mutex_unlock(&self.c.topic.lock)
-        return not gone
-
-    cdef let_go(self):
-        """Nobody need wait for it any more."""
-        if rc_u64_load(&self.c.end) != RC_NEVER and rc_member_is_over(&self.c):
-            self.retire()
-        rc_pool_unhold(self.c.topic.pool)
-
-    cdef not_told(self, exception):
-        """Its consumer could not be told of events: the loop is closed, or a signal's handler has raised meanwhile,
-        which is no reason to lose events."""
-        loop = self.event_loop()
-        if loop is None or loop.is_closed():
-            self._abandon(exception)
-            return
-        try:
-            self.waker()   # for the second time, perhaps: the consumer finds nothing then
-        except BaseException as again:
-            self._abandon(again)
-        set_aside(exception, f"while the event loop of {self!r} was told of events")
-
-    def _abandon(self, exception=None):
-        """The consumer will not come any more (its loop is closed): drops and counts what is waiting."""
-        cdef uint64_t given, in_hand = 0
-        core = self.core_reference()
-        loop = self.event_loop()
-        pending = self.waiting() if core is not None else 0
-        if loop is not None and loop.is_closed():   # also those in hand: their handlers will never end
-            rc_mutex_lock(&self.c.topic.lock)
-            if not self.c.gone:
-                self.c.gone = True
-                in_hand = self.c.in_hand
-                given = rc_member_unfinished(&self.c)
-                rc_u64_count(&self.c.unheard, given)
-                rc_u64_count(&self.c.calls, given)
-            rc_mutex_unlock(&self.c.topic.lock)
-        self.cancel(discard=True)
-        for _ in range(in_hand):
-            self.let_go()
-        if core is not None and pending:
-            what = "is closed" if loop is None or loop.is_closed() else "cannot be told of events"
-            failure = LoopClosedError(f"the event loop of {self!r} {what}; {pending} events were dropped")
-            failure.__cause__ = exception
-            report(<Core>core, failure, None, self)
 
     # --- for everybody ---
 
@@ -384,8 +188,8 @@ cdef class Subscription:
             if discard:
                 empty_mail(&self.c)
         if self.c.mode == RC_LOOP and (discard or nothing_waits):
-            self.look_away()   # nothing is left for its consumer, which may never come: nobody waits for that
-            self.tell_consumer()
+            consumer_idle(self)   # nothing is left for its consumer, which may never come: nobody waits for that
+            tell_consumer(self)
         else:
             rc_bus_after_end(&self.c, discard)
 
@@ -405,17 +209,6 @@ cdef class Subscription:
         rc_mutex_unlock(&topic.lock)
         if rc_member_is_over(&self.c):   # else whoever calls its handler retires it
             self.retire()
-
-    cdef tell_consumer(self):
-        """That it is over. The consumer need not come for it."""
-        rc_mutex_lock(&self.c.topic.lock)
-        waker = self.waker
-        rc_mutex_unlock(&self.c.topic.lock)
-        if waker is not None:
-            try:
-                waker()
-            except RuntimeError:   # its loop is closed
-                pass
 
     def __call__(self):
         """The same as `cancel()`."""
@@ -681,7 +474,7 @@ cdef Subscription new_subscription(
     try:
         topic.join(sub)
     except MemoryError:
-        sub.rest()
+        return_token(sub)
         raise
     return sub
 

@@ -257,13 +257,7 @@ cdef class Topic:
         for sub in self.members():
             loop = sub.event_loop()
             if loop is not None and loop.is_closed():
-                sub._abandon()
-
-
-cdef inline uint64_t between(uint64_t before, uint64_t cursor, uint64_t end) noexcept nogil:
-    """How many events there are from a cursor up to the tail, which was `before` when the cursor was read, and `end`
-    after that. Of those that came in between one counts: the others may have taken its room."""
-    return 0 if end <= cursor else max(min(before, end), cursor + 1) - cursor
+                abandon(sub, None)
 
 
 cdef running_loop():
@@ -286,3 +280,14 @@ cdef current_coroutine():
 
 def direct_rank(Subscription sub):
     return -sub.priority
+
+
+cdef object qualname_of = type.__dict__["__qualname__"].__get__   # whatever a metaclass makes of it
+
+
+cdef str describe(event_class, Topic topic):
+    cdef Scope scope = topic.scope
+    if scope is not None:
+        name = joined_names([qualname_of(each) for each in scope.classes])
+        return f"{name} and subclasses" if scope.with_subclasses() else name
+    return f"type id {topic.type_id:#x}" if event_class is None else f"{qualname_of(event_class)} ({topic.type_id:#x})"

@@ -1,0 +1,201 @@
+# Fan-out: publishing an event, the quick way (publish_quickly) and all others.
+#
+# The quick way is for a class whose events go to one topic that has room and no direct handlers. All else goes
+# publish_slow -> publish_in_one (a topic) or publish_to_all (several).
+
+cdef publish_slow(Core core, event, int64_t timeout):
+    """Everything but a plain claim in a ring that has room for it."""
+    cdef tuple wide = ()
+    cdef rc_topic *topic = <rc_topic *>rc_registry_find(&core.by_class, class_key(Py_TYPE(<PyObject *>event)))
+    if topic == NULL:
+        topic = find_class(core, type(event))   # seen for the first time, or closed
+    if topic.kind == RC_OF_CLASS:
+        return publish_in_one(core, <Topic>topic.host, event, timeout)
+    if topic.kind == RC_ROUTE:
+        route = <Route>topic.host
+        wide = (<Route>route).wide_topics()
+        topic = (<Topic>(<Route>route).own).c if (<Route>route).own is not None else &by_instance
+    if topic.kind == RC_BY_INSTANCE:
+        topic = find_event_id(core, event.__event_type__, event)
+        wide = wide_under(core, topic, wide)
+    return publish_in(core, topic, event, wide, timeout)
+
+
+cdef publish_in(Core core, rc_topic *topic, event, tuple wide, int64_t timeout):
+    """Publishes in a topic (NULL: nobody has used its id) and in wide ones."""
+    cdef Topic own
+    if topic != NULL:
+        own = <Topic>topic.host
+        if not wide:
+            return publish_in_one(core, own, event, timeout)
+        if not own.is_unused():   # else only base classes are subscribed to
+            return publish_to_all(core, [own, *wide], event, timeout)
+    if len(wide) == 1:
+        return publish_in_one(core, <Topic>wide[0], event, timeout)
+    return publish_to_all(core, list(wide), event, timeout)
+
+
+cdef publish_in_one(Core core, Topic topic, event, int64_t timeout):
+    """Publishes in a topic, and its companion."""
+    cdef uint32_t subscribers = subscribers_of(topic.c)
+    cdef tuple direct
+    if topic.find_companion() is not None:
+        return publish_to_all(core, [topic], event, timeout)
+    if subscribers != 0:
+        prepare(core, topic)
+    direct = topic.take_direct()   # before the claim: while that succeeds, no close has cancelled any
+    if subscribers == 0:
+        if rc_u32_load(&core.closing):
+            give_back(direct, 0, forks)
+            core.check_open()   # raises
+        if len(direct) == 0 and PyType_Check(<PyObject *>event):
+            refuse_class(event)
+    elif try_publish(topic.c, <PyObject *>event, rc_u64_load(&topic.c.limit)) != RC_CLAIMED:
+        give_back(direct, 0, forks)
+        direct = publish_when_room(core, topic, event, timeout)
+    if len(direct) != 0:
+        if subscribers == 0:
+            rc_u64_count(&topic.c.only_direct, 1)
+        deliver_direct(core, direct, event)
+    return subscribers + len(direct)
+
+
+cdef publish_to_all(Core core, list topics, event, int64_t timeout):
+    """Publishes in several topics: in all of them, or in none."""
+    cdef Topic topic, companion
+    cdef list targets = []   # (topic, what to publish there)
+    cdef list unqueued = []   # topics that have direct handlers only
+    cdef list taken = [()] * len(topics)   # of each the direct subscriptions
+    cdef tuple direct
+    cdef Py_ssize_t reached = 0, stored = 0, at
+    cdef rc_claim claim = RC_CLAIMED
+    cdef int64_t deadline = timeout if timeout < 0 else time.monotonic_ns() + timeout
+    for topic in topics:
+        if subscribers_of(topic.c) != 0:
+            targets.append((topic, event))
+        companion = topic.find_companion()
+        if companion is not None and subscribers_of(companion.c) != 0:
+            targets.append((companion, envelop(event)))
+    for topic, _ in targets:
+        prepare(core, topic)
+        await_room(core, topic, deadline)
+    try:
+        for at in range(len(topics)):
+            topic = <Topic>topics[at]
+            members = taken[at] = topic.take_direct()
+            if len(<tuple>members) != 0 and subscribers_of(topic.c) == 0:
+                unqueued.append(topic)
+        direct = tuple(sorted([sub for members in taken for sub in members], key=direct_rank_of_all))
+        rc_u32_add_seq(&core.sharing, 1)   # seq: before the look at `shut`, with await_sharing
+        if rc_u32_load_seq(&core.shut):
+            claim = RC_CLOSED
+        else:   # no Python code runs in here: close waits for the end of it
+            # Looked at before anything is stored: with the GIL nobody takes the room or the memory from the claims.
+            # A publisher in C may, but it leaves the reserve.
+            for topic, what in targets:
+                claim = rc_ring_look(&topic.c.ring, core.max_queue + RESERVE)
+                if claim != RC_CLAIMED:
+                    break
+        # from here to the wake nothing is allocated, as that may fail
+        if claim == RC_CLAIMED:
+            for topic, what in targets:
+                reached += rc_u32_load(&topic.c.subscribers)
+                # there was room; if others came in between, this goes a little past it rather than to stay half
+                # done
+                claim = put(topic.c, <PyObject *>what, core.max_queue + RESERVE)
+                if claim != RC_CLAIMED:
+                    break
+                stored += 1
+        rc_u32_add_seq(&core.sharing, <uint32_t>-1)
+        for at in range(stored):
+            rc_bus_wake((<Topic>(<tuple>targets[at])[0]).c)
+        if claim != RC_CLAIMED:
+            raise_refusal(core, topic, claim)   # where it stopped
+    except BaseException:
+        for members in taken:
+            give_back(<tuple>members, 0, forks)
+        raise
+    for topic in unqueued:
+        rc_u64_count(&topic.c.only_direct, 1)
+    if direct:
+        deliver_direct(core, direct, event)
+    elif reached == 0 and PyType_Check(<PyObject *>event):
+        refuse_class(event)
+    return reached + len(direct)
+
+
+cdef prepare(Core core, Topic topic):
+    """Starts the threads, if the topic needs any; the next publish need not come here then."""
+    if rc_u32_load(&topic.c.pooled) != 0:
+        start_pool(core, core.pool)
+    if rc_u32_load(&topic.c.plain) == 0:
+        rc_mutex_lock(&topic.c.lock)
+        rc_topic_set_plain(topic.c)
+        rc_mutex_unlock(&topic.c.lock)
+
+
+cdef refuse_class(event_class):
+    """For a class in place of an event, which has reached nobody."""
+    if not identify(type(event_class)).automatic:   # a metaclass that was made for events
+        return
+    name = class_name(event_class)
+    raise EventClassError(
+        f"an event is published, and {name} is a class: publish({name}(...)). "
+        f"(Where classes are the events, subscribe to {class_name(type(event_class))} first)"
+    )
+
+
+def direct_rank_of_all(Subscription sub):
+    return (-sub.priority, sub.number)
+
+
+# --- the quick way of publish ---
+
+cdef extern from *:
+    """
+    /* Cython's function of the method, which takes the arguments apart. */
+    typedef PyObject *(*rc_method)(PyObject *, PyObject *const *, Py_ssize_t, PyObject *);
+    static rc_method publish_with_arguments;
+
+    /* Gives the class a method of the same name, flags and docstring whose function is `quick`. */
+    static int rc_put_before(PyObject *owner, PyObject *descriptor, void *quick)
+    {
+        static PyMethodDef method;
+        PyObject *name = PyDescr_NAME(descriptor), *ours;
+        int failed;
+        method = *((PyMethodDescrObject *)descriptor)->d_method;
+        assert(method.ml_flags == (METH_FASTCALL | METH_KEYWORDS));
+        publish_with_arguments = (rc_method)(void (*)(void))method.ml_meth;
+        method.ml_meth = (PyCFunction)(void (*)(void))quick;
+        ours = PyDescr_NewMethod((PyTypeObject *)owner, &method);
+        if (ours == NULL)
+            return -1;
+        failed = PyDict_SetItem(((PyTypeObject *)owner)->tp_dict, name, ours);
+        Py_DECREF(ours);
+        PyType_Modified((PyTypeObject *)owner);
+        return failed;
+    }
+    """
+    object publish_with_arguments(PyObject *, PyObject **, Py_ssize_t, PyObject *)
+    int rc_put_before(object owner, object descriptor, void *quick) except -1
+
+
+cdef object publish_quickly(PyObject *core, PyObject **arguments, Py_ssize_t count, PyObject *names):
+    """publish(event) where queueing is all there is to do. Comes before Core.publish, because taking arguments with
+    keywords apart costs as much as a third of the rest."""
+    cdef rc_topic *topic
+    cdef uint32_t subscribers
+    if count == 1 and names == NULL:
+        topic = <rc_topic *>rc_registry_find(&(<Core>core).by_class, class_key(Py_TYPE(arguments[0])))
+        if topic != NULL:
+            subscribers = rc_u32_load(&topic.plain)
+            if subscribers == RC_NOBODY:
+                # or a close has just cancelled them; or a class is published in place of an event
+                if rc_u32_load(&(<Core>core).closing) == 0 and not PyType_Check(arguments[0]):
+                    return 0
+            elif subscribers != 0 and try_publish(topic, arguments[0], rc_u64_load(&topic.limit)) == RC_CLAIMED:
+                return subscribers
+    return publish_with_arguments(core, arguments, count, names)
+
+
+rc_put_before(Core, Core.__dict__["publish"], <void *>publish_quickly)
