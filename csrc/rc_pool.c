@@ -1,60 +1,10 @@
 #include "rc_pool.h"
 
-#include "rc_memory.h"
-
 /* The worker that this thread is. A thread works for one pool. */
 static _Thread_local struct {
     const rc_pool *pool;
     rc_worker *worker;
 } current;
-
-int rc_pool_init(
-    rc_pool *pool, const rc_host *calls, rc_pool *beside, uint32_t max_workers, uint32_t spare,
-    uint32_t parallel, int64_t tick, int64_t linger
-)
-{
-    memset(pool, 0, sizeof *pool);
-    pool->calls = calls;
-    pool->progress = beside != NULL ? &beside->own_progress : &pool->own_progress;
-    pool->max_workers = max_workers;
-    pool->spare = spare;
-    pool->parallel = parallel;
-    pool->tick = tick;
-    pool->linger = linger;
-    pool->workers = rc_aligned_zalloc((max_workers + spare) * sizeof(rc_worker));
-    if (pool->workers == NULL) return -1;
-    if (rc_mutex_init(&pool->mutex) != 0) goto no_mutex;
-    if (rc_park_init(&pool->work) != 0) goto no_work;
-    if (rc_park_init(&pool->watch) != 0) goto no_watch;
-    if (rc_park_init(&pool->own_progress) != 0) goto no_progress;
-    return 0;
-no_progress:
-    rc_park_destroy(&pool->watch);
-no_watch:
-    rc_park_destroy(&pool->work);
-no_work:
-    rc_mutex_destroy(&pool->mutex);
-no_mutex:
-    rc_aligned_free(pool->workers);
-    return -1;
-}
-
-void rc_pool_destroy(rc_pool *pool)
-{
-    rc_park_destroy(&pool->own_progress);
-    rc_park_destroy(&pool->watch);
-    rc_park_destroy(&pool->work);
-    rc_mutex_destroy(&pool->mutex);
-    rc_aligned_free(pool->workers);
-}
-
-void rc_task_init(rc_task *task, rc_task_kind kind, void *owner)
-{
-    memset(task, 0, sizeof *task);
-    task->kind = kind;
-    atomic_init(&task->state, kind == RC_LANE ? RC_SHARED : RC_IDLE);
-    task->owner = owner;
-}
 
 /* The functions up to the next rule run under the pool's mutex. */
 
@@ -497,11 +447,13 @@ const rc_ring *rc_pool_waits_for(rc_pool *pool, const rc_task *lane)
     return ring;
 }
 
-/* Whether the worker's attention was called for and is not given. One that waits for room is not
- * stuck: see lane_ready. */
+/* Whether the watch has called for the worker's attention a tick ago, and has not got it. One that
+ * waits for room is not stuck: see lane_ready. */
 static int is_stuck(const rc_worker *worker)
 {
-    return worker->alive && rc_turn_running(worker) && rc_turn_attention(worker) &&
+    /* relaxed: only says that no call of the handler has ended */
+    uint32_t attention = atomic_load_explicit(&worker->attention, memory_order_relaxed);
+    return worker->alive && rc_turn_running(worker) && (attention & RC_TICK) != 0 &&
            worker->waits_for == NULL;
 }
 
@@ -538,9 +490,9 @@ int rc_pool_watch(rc_pool *pool)
             if (worker->stuck)
                 found |= splittable(pool, worker) ? RC_WATCH_STUCK : RC_WATCH_NOTHING;
             else if (worker->alive && rc_turn_running(worker))
-                /* carries nothing; an exchange, so that it passes on what a cancel's call carries
-                 */
-                atomic_exchange_explicit(&worker->attention, 1, memory_order_relaxed);
+                /* relaxed: carries nothing; an update, so that it passes on what a cancel's call
+                 * carries */
+                atomic_fetch_or_explicit(&worker->attention, RC_TICK, memory_order_relaxed);
         }
     }
     rc_mutex_unlock(&pool->mutex);
@@ -572,10 +524,10 @@ void rc_pool_split_stuck(rc_pool *pool)
 
 void rc_pool_call_attention(rc_pool *pool)
 {
-    /* release: what the caller changed before is there for the worker that sees it; an exchange, so
+    /* release: what the caller changed before is there for the worker that sees it; an update, so
      * that the same holds for what another caller changed just before */
     for (uint32_t at = 0; at < rc_u32_load(&pool->used); at++)
-        atomic_exchange_explicit(&pool->workers[at].attention, 1, memory_order_release);
+        atomic_fetch_or_explicit(&pool->workers[at].attention, RC_CANCEL, memory_order_release);
 }
 
 int rc_pool_wants_worker(rc_pool *pool)
@@ -585,46 +537,4 @@ int rc_pool_wants_worker(rc_pool *pool)
     wanted = spawn_wanted(pool);
     rc_mutex_unlock(&pool->mutex);
     return wanted;
-}
-
-void rc_pool_stop(rc_pool *pool)
-{
-    rc_mutex_lock(&pool->mutex);
-    pool->stopping = 1;
-    rc_mutex_unlock(&pool->mutex);
-    rc_park_wake_all(&pool->work);
-    rc_park_wake_all(&pool->watch);
-}
-
-void rc_pool_after_fork(rc_pool *pool)
-{
-    rc_worker *me = rc_pool_current(pool);
-    rc_task *held = me != NULL ? me->task : NULL;
-    /* Made anew: a thread that is not here any more may have held the mutex, or have slept in a
-     * park. None of this can fail where it needs no memory, and the old ones, which may be in use,
-     * are not to be destroyed. */
-    rc_mutex_init(&pool->mutex);
-    rc_park_init(&pool->work);
-    rc_park_init(&pool->watch);
-    rc_park_init(&pool->own_progress);
-    memset(&pool->topics, 0, sizeof pool->topics);
-    memset(&pool->lanes, 0, sizeof pool->lanes);
-    rc_u32_store(&pool->topics_queued, 0);
-    rc_u32_store(&pool->outstanding, held != NULL);
-    /* the reference stays for good: what was busy is the parent's */
-    if (held == NULL) rc_u32_store(&pool->pinned, 0);
-    rc_u32_store(&pool->started, 0);
-    pool->starting = pool->idle = 0;
-    pool->stuck = pool->extra = 0;
-    pool->watching = 0;
-    pool->alive = me != NULL;
-    pool->on_topics = held != NULL && held->kind == RC_TOPIC;
-    pool->on_lanes = held != NULL && held->kind == RC_LANE;
-    pool->waiting = me != NULL && me->waits_for != NULL;
-    for (uint32_t at = 0; at < rc_u32_load(&pool->used); at++)
-        if (&pool->workers[at] != me) memset(&pool->workers[at], 0, sizeof *me);
-    if (me != NULL) {
-        me->stuck = 0;
-        rc_u32_store(&me->attention, 1);
-    }
 }

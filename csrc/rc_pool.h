@@ -61,6 +61,12 @@ typedef struct rc_queue {
  */
 enum { RC_TURN_NONE, RC_TURN_RUNNING, RC_TURN_SPLIT };
 
+/* Who calls for a worker's attention: bits of `attention`. */
+enum {
+    RC_TICK = 1,  /* the watch, once a tick */
+    RC_CANCEL = 2 /* who has changed how far a subscription may go */
+};
+
 typedef struct rc_worker {
     /* read by the worker after each call of a handler, written once a tick */
     RC_ALIGNED rc_u32 attention;
@@ -236,13 +242,14 @@ int rc_pool_short_of_workers(rc_pool *pool);
 /* The worker that the calling thread is, or NULL if it is none of this pool's. */
 rc_worker *rc_pool_current(const rc_pool *pool);
 
-/* Lowers the attention. The caller then reads how far it may go. */
-static inline void rc_turn_attended(rc_worker *worker)
+/* Lowers the attention, and returns who has called for it. The caller then reads how far it may go.
+ */
+static inline uint32_t rc_turn_attended(rc_worker *worker)
 {
     /* An exchange, with acquire: a call that comes at the same moment (rc_pool_call_attention) is
      * either the one that is taken here, and what the caller changed is seen, or it stays up. A
      * store would wipe it out unseen. */
-    atomic_exchange_explicit(&worker->attention, 0, memory_order_acquire);
+    return atomic_exchange_explicit(&worker->attention, 0, memory_order_acquire);
 }
 
 /* Begins a turn of the subscription with that lane, ring and cursor. */
@@ -254,7 +261,8 @@ rc_turn_begin(rc_worker *worker, rc_task *lane, const rc_ring *ring, const rc_u6
     worker->cursor = cursor;
     /* A cancel's call is not lost: either it is taken here, before the caller reads how far it may
      * go, or it is seen after a call of the handler. */
-    if (atomic_load_explicit(&worker->attention, memory_order_relaxed)) rc_turn_attended(worker);
+    if (atomic_load_explicit(&worker->attention, memory_order_relaxed))
+        (void)rc_turn_attended(worker);
     /* release: a split reads the fields above */
     atomic_store_explicit(&worker->turn, RC_TURN_RUNNING, memory_order_release);
 }

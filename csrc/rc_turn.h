@@ -74,12 +74,11 @@ static inline int rc_turn(rc_pool *pool, rc_worker *worker, rc_member *member, u
             return rc_turn_end(pool, worker);
         }
         if (!rc_turn_attention(worker)) continue;
-        rc_turn_attended(worker);
+        if (rc_turn_attended(worker) & RC_TICK) ticks++;
         rc_turn_exit(member);
         rc_topic_advance(topic); /* makes room for publishers */
         if (pool->calls->pause != NULL) pool->calls->pause();
         rc_turn_enter(member, &span);
-        ticks++;
         cut = ticks == RC_TURN_TICKS || rc_calls_are_slow(rc_clock_now() - started, span.calls);
         if (cut) break;
     }

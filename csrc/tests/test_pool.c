@@ -84,7 +84,7 @@ static void begin(stage *at, int worker, int number)
 /* The watch finds every turn that is running stuck. */
 static void split_all(stage *at)
 {
-    rc_pool_call_attention(&at->pool);
+    call_as_the_watch_does(&at->pool);
     rc_pool_split_stuck(&at->pool);
 }
 
@@ -396,9 +396,14 @@ static void split_spares_who_is_not_in_the_way(void)
 
     push(&at, &at.topic[1]); /* another topic waits, but the worker has given its attention */
     begin(&at, 0, 0);
-    rc_pool_call_attention(&at.pool);
+    call_as_the_watch_does(&at.pool);
     CHECK(rc_turn_attention(at.worker[0]));
-    rc_turn_attended(at.worker[0]);
+    CHECK_EQUAL(rc_turn_attended(at.worker[0]), RC_TICK);
+    rc_pool_split_stuck(&at.pool);
+    CHECK(!rc_turn_end(&at.pool, at.worker[0]));
+
+    begin(&at, 0, 0);
+    rc_pool_call_attention(&at.pool); /* a cancel's call says nothing of how long its own lasts */
     rc_pool_split_stuck(&at.pool);
     CHECK(!rc_turn_end(&at.pool, at.worker[0]));
 
@@ -992,7 +997,7 @@ static void split_beside_the_end_of_a_turn(void)
     for (uint32_t round = 0; rc_u32_load(&race.splits) < 3000 && nanoseconds_now() < deadline;
          round++) {
         rc_u32_store(&race.topic.members, 1 + round % 2); /* 1: looked at and left alone */
-        rc_pool_call_attention(&race.pool);
+        call_as_the_watch_does(&race.pool);
         rc_pool_split_stuck(&race.pool);
     }
     rc_u32_store(&race.over, 1);

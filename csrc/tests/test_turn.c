@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "../rc_turn.h"
 #include "check.h"
+#include "host.h"
 
 enum { PUBLISHED = 20 };
 static const int64_t MILLISECOND = 1000000;
@@ -64,8 +65,6 @@ static void let_go(void **events, size_t count)
     (void)events;
     here.released += count;
 }
-
-static void end_of_work(rc_pool *pool) { (void)pool; }
 
 static const rc_host host = {.unpin = end_of_work, .pause = paused, .drop = let_go};
 
@@ -182,11 +181,12 @@ static void a_cancel_ends_it_after_the_call_that_is_under_way(void)
     tear_down();
 }
 
-static void call_attention(stage *at) { rc_pool_call_attention(&at->pool); }
+/* As the watch does once a tick. */
+static void tick(stage *at) { call_as_the_watch_does(&at->pool); }
 
 static void it_is_cut_at_the_second_look_of_the_watch(void)
 {
-    set_up(call_attention); /* as the watch does once a tick */
+    set_up(tick);
     CHECK(!turn(PUBLISHED));
     CHECK_EQUAL(here.handled, RC_TURN_TICKS);
     CHECK_EQUAL(here.pauses, RC_TURN_TICKS);
@@ -195,11 +195,22 @@ static void it_is_cut_at_the_second_look_of_the_watch(void)
     tear_down();
 }
 
+static void cancel_another(stage *at) { rc_pool_call_attention(&at->pool); }
+
+static void it_is_not_cut_by_the_cancels_of_others(void)
+{
+    set_up(cancel_another);
+    CHECK(!turn(PUBLISHED));
+    /* unless delays have made its calls slow */
+    CHECK(here.handled == PUBLISHED || here.member.heat == RC_HOT);
+    tear_down();
+}
+
 static void take_two_milliseconds(stage *at)
 {
     int64_t until = rc_clock_now() + 2 * MILLISECOND;
     while (rc_clock_now() < until) rc_cpu_relax();
-    rc_pool_call_attention(&at->pool);
+    tick(at);
 }
 
 static void it_is_cut_at_the_first_look_where_its_calls_are_slow(void)
@@ -220,7 +231,7 @@ static void it_is_cut_at_the_first_look_where_its_calls_are_slow(void)
 static void split_in_the_second(stage *at)
 {
     if (at->handled != 2) return;
-    rc_pool_call_attention(&at->pool);
+    tick(at);
     rc_u32_store(&at->topic->task.members, 2); /* it holds another one up */
     rc_pool_split_stuck(&at->pool);
 }
@@ -313,6 +324,7 @@ int main(void)
     RUN(it_does_not_go_beyond_the_end_of_its_member);
     RUN(a_cancel_ends_it_after_the_call_that_is_under_way);
     RUN(it_is_cut_at_the_second_look_of_the_watch);
+    RUN(it_is_not_cut_by_the_cancels_of_others);
     RUN(it_is_cut_at_the_first_look_where_its_calls_are_slow);
     RUN(a_split_leaves_the_worker_with_the_lane);
     RUN(in_a_forked_child_it_ends_at_once_and_counts_no_time);
