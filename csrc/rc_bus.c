@@ -20,8 +20,8 @@ typedef struct crew {
 static crew crew_of(rc_topic *topic, int native)
 {
     if (native)
-        return (crew){topic, &topic->native_task, topic->native_pool, &topic->native_found, 1};
-    return (crew){topic, &topic->task, topic->pool, &topic->found, 0};
+        return (crew){topic, &topic->native_task, topic->native_pool, &topic->native_seen, 1};
+    return (crew){topic, &topic->task, topic->pool, &topic->host_seen, 0};
 }
 
 static uint32_t first_of(const crew *crew, const rc_members *members)
@@ -111,7 +111,7 @@ int rc_bus_wake_detached(rc_topic *topic)
 static uint64_t find(const crew *crew)
 {
     rc_topic *topic = crew->topic;
-    uint64_t most = crew->native ? RC_TURN_RECORDS : rc_u32_load(&topic->turn),
+    uint64_t most = crew->native ? RC_TURN_RECORDS : rc_u32_load(&topic->look_ahead),
              before = rc_u64_load(crew->found);
     uint64_t end = rc_topic_look(topic, most), tail, gate;
     uint32_t left = crew->pool->patience;
@@ -182,16 +182,16 @@ static void run_lane(rc_pool *pool, rc_worker *worker, rc_member *member)
     rc_topic *topic = member->topic;
     uint64_t end;
     for (;;) {
-        rc_topic_advance(topic); /* at first for the turn that was split */
-        end = rc_u64_load_seq(&topic->end);
+        rc_topic_make_room(topic); /* at first for the turn that was split */
+        end = rc_u64_load_seq(&topic->found_end);
         while (rc_member_has_events(member, end)) {
             run_turn(pool, worker, member, end);
-            rc_topic_advance(topic);
+            rc_topic_make_room(topic);
             if (rc_pool_short_of_workers(pool)) {
                 rc_pool_yield(pool, worker);
                 return;
             }
-            end = rc_u64_load_seq(&topic->end);
+            end = rc_u64_load_seq(&topic->found_end);
         }
         if (rc_member_is_over(member)) rc_bus_retire(member);
         if (member->heat == 0) {
@@ -201,7 +201,7 @@ static void run_lane(rc_pool *pool, rc_worker *worker, rc_member *member)
             break;
         }
         rc_task_release(&member->lane, RC_IDLE);
-        if (!rc_member_has_work(member, rc_u64_load_seq(&topic->end)) ||
+        if (!rc_member_has_work(member, rc_u64_load_seq(&topic->found_end)) ||
             !rc_task_acquire(&member->lane))
             break;
     }
@@ -252,7 +252,7 @@ static void run_topic(const crew *crew, rc_worker *worker)
             return;
         }
         rc_members_drop(topic, members);
-        rc_topic_advance(topic);
+        rc_topic_make_room(topic);
         if (!has_work(crew)) {
             rc_task_release(crew->task, RC_IDLE);
             if (!has_work(crew) || !rc_task_acquire(crew->task)) break;
@@ -292,7 +292,7 @@ static void run_here(rc_topic *topic)
                 rc_bus_schedule(topic, &member->lane);
         }
         rc_members_drop(topic, members);
-        rc_topic_advance(topic);
+        rc_topic_make_room(topic);
         rc_task_release(&topic->task, RC_IDLE);
         rc_pool_unhold(topic->pool);
         if (!has_work(&its)) break;
@@ -354,7 +354,7 @@ void rc_bus_after_end(rc_member *member, int discard)
         rc_pool_call_attention(native ? topic->native_pool : topic->pool);
         /* the gate passes what is for nobody, also where no worker is free to come */
         rc_topic_look(topic, RC_NEVER);
-        rc_topic_advance(topic);
+        rc_topic_make_room(topic);
     }
     /* whoever runs it retires it */
     rc_bus_schedule(topic, native ? &topic->native_task : &topic->task);

@@ -61,36 +61,36 @@ struct rc_member {
 
     /* where it has a mailbox, which is where its policy drops events; else NULL */
     rc_mail *mail;
-    int picky;         /* the host says what goes there: where= or key= */
-    int by_key;        /* the host keeps the latest event of each key instead */
-    rc_u64 keyed;      /* events that wait by key */
-    rc_u32 picked;     /* an event is out of the ring, and the host decides on it */
-    rc_u32 pick_lasts; /* so it has been for longer than a thread waits for that */
-    rc_u64 lag;        /* of the lost ones: those just before the one that was handed over last */
+    int is_judged;        /* the host says what goes there: where= or key= */
+    int by_key;           /* the host keeps the latest event of each key instead */
+    rc_u64 keyed;         /* events that wait by key */
+    rc_u32 being_judged;  /* an event is out of the ring, and the host decides on it */
+    rc_u32 judging_lasts; /* so it has been for longer than a thread waits for that */
+    rc_u64 lag; /* of the lost ones: those just before the one that was handed over last */
 
     /* where it has a C function */
     rc_native_handler native;
     void *userdata;
 
     /* where it runs on an event loop; under the topic's lock */
-    int gone;         /* the loop is closed, what was in hand is given up */
+    int loop_closed;  /* the loop is closed, what was in hand is given up */
     uint64_t in_hand; /* what the consumer was given and is not done with */
 
-    /* counters; where the cursor tells, `calls` and `taken` are not counted */
+    /* counters; where the cursor tells, `calls` and `handed_out` are not counted */
     rc_u64 start;        /* the cursor at the beginning */
     rc_u64 cancelled_at; /* the tail at cancel */
-    rc_u64 taken;        /* events that were taken out for the handler */
+    rc_u64 handed_out;   /* events that were taken out for the handler */
     rc_u64 calls;        /* events with which calls have ended */
     rc_u64 failures;     /* calls that have raised */
-    rc_u64 heard;    /* with conditions, and on event loops: events with which calls of the handler
-                        have ended */
-    rc_u64 unheard;  /* of `calls`: those in which nobody was left to handle the event, or `where`
-                        has raised */
-    rc_u64 filtered; /* of `calls`: those in which `where` did not let the event pass */
+    rc_u64 handled;   /* with conditions, and on event loops: events with which calls of the handler
+                       have ended */
+    rc_u64 abandoned; /* of `calls`: those in which nobody was left to handle the event, or `where`
+                       has raised */
+    rc_u64 filtered;  /* of `calls`: those in which `where` did not let the event pass */
     rc_u64 filtered_early; /* events that `where` did not let into the mailbox */
     rc_u64 lost;           /* events that were dropped by its policy */
     rc_u32 discarded;  /* without a cursor that tells: also what was published is to be dropped */
-    rc_u32 fired;      /* `once`: the one call has begun */
+    rc_u32 once_used;  /* `once`: the one call has begun */
     rc_u64 high_water; /* most events that were seen waiting */
     rc_u64 timed;      /* calls of the handler, in `time` ns */
     rc_u64 time;
@@ -118,8 +118,8 @@ static inline uint64_t rc_member_unfinished(const rc_member *member)
 {
     uint64_t calls = rc_u64_load_seq(&member->calls); /* first: one that ends meanwhile counts */
     /* several threads count: the two can be seen in any order */
-    uint64_t taken = rc_u64_load_seq(&member->taken);
-    return taken > calls ? taken - calls : 0;
+    uint64_t out = rc_u64_load_seq(&member->handed_out);
+    return out > calls ? out - calls : 0;
 }
 
 /* Whether there are events for it, of those before `end` in the ring. */
@@ -136,12 +136,12 @@ static inline int rc_member_has_events(const rc_member *member, uint64_t end)
  * once: then whoever finishes the last event asks again. */
 static inline int rc_member_is_over(const rc_member *member)
 {
-    /* in the order in which an event goes: ring, picked, mailbox, in hand */
+    /* in the order in which an event goes: ring, being judged, mailbox, in hand */
     if (rc_u64_load_seq(&member->cursor) < rc_u64_load_seq(&member->end) ||
         rc_u32_load(&member->retired))
         return 0;
     if (member->mail != NULL &&
-        (rc_u32_load_seq(&member->picked) || rc_member_letters(member) != 0))
+        (rc_u32_load_seq(&member->being_judged) || rc_member_letters(member) != 0))
         return 0;
     return rc_u32_load_seq(&member->running) == 0 && rc_member_unfinished(member) == 0;
 }

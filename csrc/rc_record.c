@@ -58,10 +58,10 @@ uint64_t rc_record_published(const rc_ring *ring, uint64_t position, uint64_t mo
 void rc_record_abandon(rc_ring *ring)
 {
     rc_park_init(&ring->room); /* anew: threads that are not here any more may have waited in it */
-    rc_record_pass(ring, rc_ring_tail(ring));
+    rc_record_move_gate(ring, rc_ring_tail(ring));
 }
 
-void rc_record_pass(rc_ring *ring, uint64_t gate)
+void rc_record_move_gate(rc_ring *ring, uint64_t gate)
 {
     uint64_t position = rc_ring_gate(ring);
     if (gate <= position) return;

@@ -17,8 +17,8 @@
  *   6. A page's run marks are 0 when it is attached.
  *
  * Who may call what: claims, rc_record_write, rc_record_publish, rc_record_page_hold and _drop: any
- * thread. rc_record_published: whoever holds the gate back, or is the releaser. rc_record_pass: the
- * releaser.
+ * thread. rc_record_published: whoever holds the gate back, or is the releaser.
+ * rc_record_move_gate: the releaser.
  */
 #ifndef RC_RECORD_H
 #define RC_RECORD_H
@@ -104,7 +104,7 @@ uint64_t rc_record_published(const rc_ring *ring, uint64_t position, uint64_t mo
 
 /* Moves the gate on to `gate`, unless it is there already: what is before it was read by all. Wakes
  * waiting producers. Releaser only. */
-void rc_record_pass(rc_ring *ring, uint64_t gate);
+void rc_record_move_gate(rc_ring *ring, uint64_t gate);
 
 /* In a forked child, before it has a second thread: empties the ring; what is in it is the
  * parent's. */

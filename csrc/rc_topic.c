@@ -33,27 +33,27 @@ static void add(rc_members *members, rc_member *member)
     members->all[members->count++] = member;
 }
 
-void rc_topic_set_plain(rc_topic *topic)
+void rc_topic_set_quick_reply(rc_topic *topic)
 {
-    uint32_t plain = 0;
-    if (!rc_u32_load(&topic->elsewhere)) {
-        plain = rc_u32_load(&topic->subscribers);
-        if (plain == 0)
-            plain = RC_NOBODY;
+    uint32_t reply = 0;
+    if (!rc_u32_load(&topic->has_other_routes)) {
+        reply = rc_u32_load(&topic->subscribers);
+        if (reply == 0)
+            reply = RC_NOBODY;
         else if (rc_u32_load(&topic->pooled) != 0 && !rc_u32_load(&topic->pool->started))
-            plain = 0;
+            reply = 0;
     }
-    rc_u32_store(&topic->plain, plain);
+    rc_u32_store(&topic->quick_reply, reply);
 }
 
 void rc_topic_count(rc_topic *topic, int more)
 {
     rc_u32_store(&topic->subscribers, rc_u32_load(&topic->subscribers) + (uint32_t)more);
-    rc_topic_set_plain(topic);
+    rc_topic_set_quick_reply(topic);
 }
 
 /* Whether publish has to ask the member before it waits for room, or may not wait. */
-static int is_particular(const rc_topic *topic, const rc_member *member)
+static int is_special(const rc_topic *topic, const rc_member *member)
 {
     return member->mail != NULL || member->policy == RC_RAISE || member->mode == RC_LOOP ||
            member->max_queue < topic->ring.max_queue;
@@ -63,21 +63,21 @@ static int is_particular(const rc_topic *topic, const rc_member *member)
 static void set_members(rc_topic *topic, rc_members *members)
 {
     uint64_t limit = topic->ring.max_queue;
-    uint32_t pooled = 0, limited = 0, particular = 0, turn = RC_LOOK;
+    uint32_t pooled = 0, limited = 0, special = 0, look_ahead = RC_LOOK;
     for (uint32_t at = 0; at < members->count; at++) {
         const rc_member *member = members->all[at];
         pooled += member->mode == RC_QUEUED;
-        particular += (uint32_t)is_particular(topic, member);
-        if (member->batch > turn) turn = member->batch;
+        special += (uint32_t)is_special(topic, member);
+        if (member->batch > look_ahead) look_ahead = member->batch;
         if (member->mail != NULL || member->max_queue >= topic->ring.max_queue) continue;
         limited++;
         if (member->max_queue < limit) limit = member->max_queue;
     }
     topic->members = members;
-    rc_u32_store(&topic->turn, turn);
+    rc_u32_store(&topic->look_ahead, look_ahead);
     rc_u32_store(&topic->pooled, pooled);
     rc_u32_store(&topic->limited, limited);
-    rc_u32_store(&topic->particular, particular);
+    rc_u32_store(&topic->special_members, special);
     rc_u64_store(&topic->limit, limit);
     /* seq: before rc_topic_join reads the tail, with whoever looks at them after a claim */
     rc_u32_store_seq(&topic->task.members, members->first_native);
@@ -105,11 +105,11 @@ int rc_topic_init(
     topic->pool = pool;
     topic->native_pool = native_pool;
     topic->first = first;
-    rc_u64_store(&topic->end, first);
-    rc_u64_store(&topic->found, first);
-    rc_u64_store(&topic->native_found, first);
+    rc_u64_store(&topic->found_end, first);
+    rc_u64_store(&topic->host_seen, first);
+    rc_u64_store(&topic->native_seen, first);
     set_members(topic, hold(&nobody));
-    rc_topic_set_plain(topic);
+    rc_topic_set_quick_reply(topic);
     return 0;
 }
 
@@ -123,7 +123,7 @@ void rc_topic_drop(rc_topic *topic)
 {
     /* acq_rel: whoever frees it comes after all who have used it */
     if (atomic_fetch_sub_explicit(&topic->holds, 1, memory_order_acq_rel) != 1) return;
-    rc_u64_store(&topic->end, rc_ring_tail(&topic->ring)); /* what is left is for nobody */
+    rc_u64_store(&topic->found_end, rc_ring_tail(&topic->ring)); /* what is left is for nobody */
     rc_topic_move_gate(topic);
     rc_members_drop(topic, topic->members);
     rc_ring_destroy(&topic->ring);
@@ -171,7 +171,7 @@ static int replace(rc_topic *topic, rc_members *old, rc_members *next, rc_member
     replaced = topic->members == old;
     if (replaced && joins != NULL) {
         rc_u32_store_seq(&topic->joining, 1); /* seq, as what follows: before the tail is read */
-        if (rc_u32_load(&topic->plain) == RC_NOBODY) rc_u32_store_seq(&topic->plain, 0);
+        if (rc_u32_load(&topic->quick_reply) == RC_NOBODY) rc_u32_store_seq(&topic->quick_reply, 0);
     }
     if (replaced) set_members(topic, next);
     if (replaced && joins != NULL) {
@@ -236,7 +236,7 @@ void rc_topic_empty(rc_topic *topic)
     old = topic->members;
     set_members(topic, hold(&nobody));
     rc_u32_store(&topic->subscribers, 0);
-    rc_u32_store(&topic->plain, 0);
+    rc_u32_store(&topic->quick_reply, 0);
     rc_mutex_unlock(&topic->lock);
     rc_members_drop(topic, old);
 }
@@ -248,12 +248,12 @@ uint64_t rc_topic_look(rc_topic *topic, uint64_t most)
     uint64_t end;
     /* the gate, which is never beyond that end, stands still, and the pages stay */
     rc_mutex_lock(&topic->lock);
-    end = rc_u64_load(&topic->end);
+    end = rc_u64_load(&topic->found_end);
     if (rc_ring_tail(&topic->ring) != end) {
         end = topic->ring.record_size != 0 ? rc_record_published(&topic->ring, end, most)
                                            : rc_ring_published(&topic->ring, end, most);
         /* seq: before the look at a lane's state, with run_lane */
-        rc_u64_store_seq(&topic->end, end);
+        rc_u64_store_seq(&topic->found_end, end);
     }
     rc_mutex_unlock(&topic->lock);
     return end;
@@ -263,7 +263,7 @@ uint64_t rc_topic_published(rc_topic *topic, uint64_t position, uint64_t most)
 {
     uint64_t end;
     if (topic->ring.record_size == 0) return rc_ring_published(&topic->ring, position, most);
-    end = rc_u64_load(&topic->end);
+    end = rc_u64_load(&topic->found_end);
     if (position >= end) /* only from the start of a run can one go on */
         end = rc_topic_look(topic, position - end + most);
     if (end <= position) return position;
@@ -273,7 +273,7 @@ uint64_t rc_topic_published(rc_topic *topic, uint64_t position, uint64_t most)
 /* The least of the cursors that hold the gate back, and of what was found. */
 static uint64_t next_gate(const rc_topic *topic)
 {
-    uint64_t target = rc_u64_load(&topic->end);
+    uint64_t target = rc_u64_load(&topic->found_end);
     for (uint32_t at = 0; at < topic->members->count; at++) {
         const rc_member *member = topic->members->all[at];
         uint64_t cursor = rc_u64_load(&member->cursor);
@@ -294,7 +294,7 @@ int rc_topic_move_gate(rc_topic *topic)
         target = next_gate(topic);
         count = 0;
         if (topic->ring.record_size != 0) {
-            rc_record_pass(&topic->ring, target);
+            rc_record_move_gate(&topic->ring, target);
             moved = target > gate;
         } else
             while (count < BATCH && gate + count < target) {
@@ -312,7 +312,7 @@ int rc_topic_move_gate(rc_topic *topic)
     return moved;
 }
 
-void rc_topic_advance(rc_topic *topic)
+void rc_topic_make_room(rc_topic *topic)
 {
     /* where some have a max_queue of their own, a cursor other than that of the gate may have made
      * room */
@@ -374,7 +374,7 @@ uint64_t rc_member_pending(const rc_member *member)
     own = rc_u64_load_seq(&member->end);
     end = rc_ring_tail(ring);
     count = waiting_count(before, cursor, own < end ? own : end);
-    if (member->mail != NULL) count += rc_u32_load_seq(&member->picked);
+    if (member->mail != NULL) count += rc_u32_load_seq(&member->being_judged);
     count += rc_member_letters(member);
     if (member->mode == RC_LOOP || member->mail != NULL) count += rc_member_unfinished(member);
     if (member->mail != NULL) rc_mutex_unlock(&member->mail->mutex);

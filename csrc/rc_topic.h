@@ -20,7 +20,7 @@
 
 enum { RC_LOOK = 256 }; /* how many events a crew looks for at a time */
 
-#define RC_NOBODY UINT32_MAX /* in `plain`: an event reaches nobody */
+#define RC_NOBODY UINT32_MAX /* in `quick_reply`: an event reaches nobody */
 
 /* What a registry leads to. */
 typedef enum {
@@ -43,18 +43,20 @@ typedef struct rc_topic {
     /* read by a publisher at each event; written when subscriptions come and go, and when the task
      * is scheduled */
     RC_ALIGNED rc_task task;
-    rc_u32 plain; /* what publish returns where queueing is all that is to be done; RC_NOBODY; else
-                     0 */
+    rc_u32 quick_reply; /* what publish returns where queueing is all it has to do; RC_NOBODY; else
+                           0 */
     rc_u32 subscribers; /* members that are active */
     rc_u64 limit;   /* how many events may wait in the ring before publish asks who holds them up */
     rc_u32 joining; /* one more member is just added */
     rc_u32 pooled;  /* of the members: those that run on the pool's workers */
     rc_u32 limited; /* of the members: those whose max_queue is less than the ring's */
-    rc_u32 particular;  /* of the members: those with a max_queue or policy of their own which
-                           publish must ask */
-    rc_u32 elsewhere;   /* its events also go to direct handlers, a companion or wide topics */
-    rc_u32 accompanied; /* whether it has a companion */
-    rc_u32 turn; /* how many events the host's crew looks for at a time: as many as a batch takes */
+    rc_u32 special_members;   /* of the members: those that publish must ask, for a max_queue or
+                                 policy of their own */
+    rc_u32 has_other_routes;  /* its events also go to direct handlers, a context topic or wide
+                                 topics */
+    rc_u32 has_context_topic; /* the host has one for it */
+    rc_u32 look_ahead;   /* how many events the host's crew looks for at a time: as many as a batch
+                            takes */
     rc_u32 room_waiters; /* somebody waits for room without blocking */
     rc_kind kind;
     int timing; /* whether the time of handlers is kept */
@@ -65,12 +67,13 @@ typedef struct rc_topic {
     rc_pool *native_pool;
 
     /* written by workers at each look */
-    RC_ALIGNED rc_u64 end; /* of the published events that were found; moved under the lock */
+    RC_ALIGNED rc_u64
+        found_end; /* where the published events end that were found; moved under the lock */
     rc_mutex lock;
-    rc_u64 high_water;   /* most events that were seen waiting */
-    rc_u64 native_found; /* the same of the native one */
+    rc_u64 high_water;  /* most events that were seen waiting */
+    rc_u64 native_seen; /* the same of the native one */
 
-    rc_u64 found; /* the `end` that the host's crew has seen */
+    rc_u64 host_seen; /* the `found_end` that the host's crew has seen */
 
     /* seldom used */
     rc_members *members; /* those that take their events from the ring; guarded by the lock */
@@ -82,7 +85,7 @@ typedef struct rc_topic {
 } rc_topic;
 
 _Static_assert(
-    offsetof(rc_topic, end) % RC_CACHE_LINE == 0,
+    offsetof(rc_topic, found_end) % RC_CACHE_LINE == 0,
     "a worker's look writes to a line that publishers read"
 );
 _Static_assert(
@@ -90,12 +93,12 @@ _Static_assert(
     "the ring's last line is written by those who wait for room"
 );
 _Static_assert(
-    offsetof(rc_topic, end) - offsetof(rc_topic, limit) >= RC_CACHE_LINE,
-    "limit and end share a line"
+    offsetof(rc_topic, found_end) - offsetof(rc_topic, limit) >= RC_CACHE_LINE,
+    "limit and found_end share a line"
 );
 _Static_assert(
-    offsetof(rc_topic, end) - offsetof(rc_topic, plain) >= RC_CACHE_LINE,
-    "plain and end share a line"
+    offsetof(rc_topic, found_end) - offsetof(rc_topic, quick_reply) >= RC_CACHE_LINE,
+    "quick_reply and found_end share a line"
 );
 
 /* Prepares zeroed memory as a topic without members, which the caller holds. Positions begin at
@@ -136,8 +139,8 @@ void rc_topic_empty(rc_topic *topic);
 void rc_topic_count(rc_topic *topic, int more);
 
 /* Tells publish again whether all that it has to do is to queue, or nothing at all. Under the lock,
- * after a change of `elsewhere`, or of whether the pool is started. */
-void rc_topic_set_plain(rc_topic *topic);
+ * after a change of `has_other_routes`, or of whether the pool is started. */
+void rc_topic_set_quick_reply(rc_topic *topic);
 
 /* --- events ----------------------------------------------------------------------------------- */
 
@@ -154,7 +157,7 @@ uint64_t rc_topic_published(rc_topic *topic, uint64_t position, uint64_t most);
 int rc_topic_move_gate(rc_topic *topic);
 
 /* The same, and tells those who wait for room. For whoever has moved a cursor. */
-void rc_topic_advance(rc_topic *topic);
+void rc_topic_make_room(rc_topic *topic);
 
 /* Tells those who wait for room that there may be some. */
 void rc_topic_tell_of_room(rc_topic *topic);

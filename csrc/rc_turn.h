@@ -76,7 +76,7 @@ static inline int rc_turn(rc_pool *pool, rc_worker *worker, rc_member *member, u
         if (!rc_turn_attention(worker)) continue;
         if (rc_turn_attended(worker) & RC_TICK) ticks++;
         rc_turn_exit(member);
-        rc_topic_advance(topic); /* makes room for publishers */
+        rc_topic_make_room(topic); /* makes room for publishers */
         if (pool->calls->pause != NULL) pool->calls->pause();
         rc_turn_enter(member, &span);
         cut = ticks == RC_TURN_TICKS || rc_calls_are_slow(rc_clock_now() - started, span.calls);

@@ -129,7 +129,7 @@ static inline event *take_mail(rc_member *member)
     event *got;
     absorb(member);
     rc_mutex_lock(&member->mail->mutex);
-    if (rc_mail_size(member->mail) != 0) rc_u64_count(&member->taken, 1);
+    if (rc_mail_size(member->mail) != 0) rc_u64_count(&member->handed_out, 1);
     got = rc_mail_take(member->mail, &missed);
     rc_mutex_unlock(&member->mail->mutex);
     return got;
@@ -145,7 +145,7 @@ static inline void make_room(rc_topic *topic)
         if (members->all[at]->mail != NULL) absorb(members->all[at]);
     rc_members_drop(topic, members);
     rc_topic_look(topic, RC_NEVER);
-    rc_topic_advance(topic);
+    rc_topic_make_room(topic);
 }
 
 /* Waits for room in a full topic, also inside a handler. Returns 0 where that would never end. */
@@ -156,7 +156,7 @@ static inline int await_room(rc_topic *topic, uint64_t gate)
     make_room(topic);
     if (rc_ring_gate(&topic->ring) != gate) return 1;
     if (worker != NULL) {
-        rc_topic_advance((rc_topic *)worker->ring);
+        rc_topic_make_room((rc_topic *)worker->ring);
         if (!rc_pool_may_wait(&all->pool, worker, &topic->ring)) return 0;
     }
     rc_u64_count(&all->waits, 1);
@@ -313,7 +313,7 @@ static inline void cancel(subscription *sub, int discard)
         rc_mutex_unlock(&member->mail->mutex);
         while (discard && (got = take_mail(member)) != NULL) {
             rc_u64_count(&member->lost, 1);
-            rc_u64_count(&member->taken, (uint64_t)-1); /* not by a handler */
+            rc_u64_count(&member->handed_out, (uint64_t)-1); /* not by a handler */
             event_drop(got);
         }
     }
@@ -541,7 +541,7 @@ static inline void check_nothing_stays_behind(bus *all)
     for (uint32_t number = 0; number < all->count; number++) {
         rc_topic *topic = all->topics[number];
         uint64_t tail = rc_ring_tail(&topic->ring);
-        CHECK_EQUAL(rc_u64_load(&topic->end), tail);
+        CHECK_EQUAL(rc_u64_load(&topic->found_end), tail);
         CHECK_EQUAL(rc_ring_gate(&topic->ring), tail);
         CHECK_EQUAL(rc_task_now(&topic->task), RC_IDLE);
         CHECK_EQUAL(rc_u32_load(&topic->ring.room.waiters), 0);

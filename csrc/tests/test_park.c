@@ -115,7 +115,7 @@ static void ticket_holds_for_all_other_epochs(void)
 typedef struct counter {
     rc_park park;
     rc_u32 tokens;
-    rc_u32 taken;
+    rc_u32 handed_out;
     uint32_t rounds;
 } counter;
 
@@ -141,7 +141,7 @@ static void await_token(counter *shared)
         }
         rc_park_wait(&shared->park, ticket, RC_FOREVER);
     }
-    atomic_fetch_add_explicit(&shared->taken, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&shared->handed_out, 1, memory_order_relaxed);
 }
 
 static void *take_rounds(void *argument)
@@ -175,7 +175,7 @@ static void wake_all_wakes_all(void)
     rc_u32_store_seq(&shared.tokens, MANY);
     rc_park_wake_all(&shared.park);
     for (int at = 0; at < MANY; at++) thread_join(threads[at]);
-    CHECK_EQUAL(rc_u32_load(&shared.taken), MANY);
+    CHECK_EQUAL(rc_u32_load(&shared.handed_out), MANY);
     CHECK_EQUAL(rc_u32_load(&shared.park.waiters), 0);
     rc_park_destroy(&shared.park);
 }
@@ -194,7 +194,7 @@ static void wake_one_wakes_one(void)
         rc_park_wake_one(&shared.park);
     }
     for (int at = 0; at < MANY; at++) thread_join(threads[at]);
-    CHECK_EQUAL(rc_u32_load(&shared.taken), MANY);
+    CHECK_EQUAL(rc_u32_load(&shared.handed_out), MANY);
     rc_park_destroy(&shared.park);
 }
 
@@ -269,7 +269,7 @@ static void no_wake_is_lost_between_many(void)
         threads[2 * at + 1] = thread_start(give_rounds, &shared);
     }
     for (int at = 0; at < 2 * SIDE; at++) thread_join(threads[at]);
-    CHECK_EQUAL(rc_u32_load(&shared.taken), SIDE * shared.rounds);
+    CHECK_EQUAL(rc_u32_load(&shared.handed_out), SIDE * shared.rounds);
     CHECK_EQUAL(rc_u32_load(&shared.tokens), 0);
     CHECK_EQUAL(rc_u32_load(&shared.park.waiters), 0);
     rc_park_destroy(&shared.park);

@@ -98,7 +98,7 @@ static void take_all(rc_ring *ring)
         check_filled(rc_record_at(ring, position), position, count, ring->record_size);
         position += count;
     }
-    rc_record_pass(ring, end);
+    rc_record_move_gate(ring, end);
     CHECK_EQUAL(rc_ring_gate(ring), end);
 }
 
@@ -170,11 +170,11 @@ static void room_comes_back_in_portions(void)
                         uint64_t next = gate + 1 + next_random(&random) % (end - gate);
                         for (; gate < next; gate++)
                             check_filled(rc_record_at(&ring, gate), gate, 1, 3);
-                        rc_record_pass(&ring, gate);
+                        rc_record_move_gate(&ring, gate);
                     }
                 }
                 /* a reader goes on from the start of a run only: the rest is passed by its end */
-                rc_record_pass(&ring, rc_ring_tail(&ring));
+                rc_record_move_gate(&ring, rc_ring_tail(&ring));
                 rc_ring_destroy(&ring);
             }
 }
@@ -285,7 +285,7 @@ static void allocates_at_the_first_claim(void)
     ring_init(&ring, 50000, 65536, 0, 4096);
     CHECK(atomic_load_explicit(&ring.pages, memory_order_relaxed) == NULL);
     CHECK_EQUAL(rc_record_published(&ring, 0, 100), 0);
-    rc_record_pass(&ring, 0);
+    rc_record_move_gate(&ring, 0);
     rc_ring_destroy(&ring);
 }
 
@@ -519,7 +519,7 @@ static void release_passed(flow *all)
         uint64_t cursor = rc_u64_load(&all->consumer[at].cursor);
         if (cursor < least) least = cursor;
     }
-    rc_record_pass(&all->ring, least);
+    rc_record_move_gate(&all->ring, least);
     rc_mutex_unlock(&all->lock);
 }
 

@@ -8,7 +8,7 @@ The way of an event, by file and function:
     csrc/rc_bus.c           run_topic       for each subscription that runs with its topic: a turn
     csrc/rc_turn.h          rc_turn         times it, and ends it where others are held up
     core/deliver.pxi        deliver_events  calls one handler for a span of events (core/batch.pxi: with batches)
-    csrc/rc_topic.c         rc_topic_advance   moves the gate to what all have seen
+    csrc/rc_topic.c         rc_topic_make_room moves the gate to what all have seen
     core/pool.pxi           drop_events     releases those events
 
 and where a subscription asks for more: core/direct.pxi (handlers inside publish), core/mailbox.pxi (policies that
@@ -81,18 +81,18 @@ cdef extern from *:
      * thread is attached to the interpreter. Where one is not, a count is lost when two threads change it at once: too
      * seldom for tests to see. Nor does ThreadSanitizer, which knows the free-threaded build only, where they are
      * atomic. */
-    static inline void rc_checked_incref(PyObject *object) { assert(PyGILState_Check()); Py_INCREF(object); }
-    static inline void rc_checked_decref(PyObject *object) { assert(PyGILState_Check()); Py_DECREF(object); }
-    static inline void rc_checked_xincref(PyObject *object) { if (object != NULL) rc_checked_incref(object); }
-    static inline void rc_checked_xdecref(PyObject *object) { if (object != NULL) rc_checked_decref(object); }
+    static inline void checked_incref(PyObject *object) { assert(PyGILState_Check()); Py_INCREF(object); }
+    static inline void checked_decref(PyObject *object) { assert(PyGILState_Check()); Py_DECREF(object); }
+    static inline void checked_xincref(PyObject *object) { if (object != NULL) checked_incref(object); }
+    static inline void checked_xdecref(PyObject *object) { if (object != NULL) checked_decref(object); }
     #undef Py_INCREF
     #undef Py_DECREF
     #undef Py_XINCREF
     #undef Py_XDECREF
-    #define Py_INCREF(object) rc_checked_incref((PyObject *)(object))
-    #define Py_DECREF(object) rc_checked_decref((PyObject *)(object))
-    #define Py_XINCREF(object) rc_checked_xincref((PyObject *)(object))
-    #define Py_XDECREF(object) rc_checked_xdecref((PyObject *)(object))
+    #define Py_INCREF(object) checked_incref((PyObject *)(object))
+    #define Py_DECREF(object) checked_decref((PyObject *)(object))
+    #define Py_XINCREF(object) checked_xincref((PyObject *)(object))
+    #define Py_XDECREF(object) checked_xdecref((PyObject *)(object))
     #endif
     """
 
@@ -122,7 +122,7 @@ cdef extern from *:
      * its own references apart from those of all others. One that it took and another thread releases would be
      * settled by the first thread only: the object would live on until that thread runs Python code again, though
      * it may sleep, and each event would interrupt it. So this counts as a reference of the others. */
-    static inline void rc_share(PyObject *object)
+    static inline void share_reference(PyObject *object)
     {
         assert(PyGILState_Check());
     #ifdef Py_GIL_DISABLED
@@ -134,7 +134,7 @@ cdef extern from *:
     #endif
     }
     """
-    void rc_share(PyObject *)
+    void share_reference(PyObject *)
 
 cdef extern from *:
     """
@@ -142,7 +142,7 @@ cdef extern from *:
     static PyObject *raise_current(void) { return NULL; }
     static inline PyObject **PyTuple_Items(PyObject *tuple) { return ((PyTupleObject *)tuple)->ob_item; }
     /* mapping.get(key); but on free-threaded Python that method locks a dict, and sys.modules is everybody's. */
-    static inline PyObject *rc_get(PyObject *mapping, PyObject *key)
+    static inline PyObject *get_or_none(PyObject *mapping, PyObject *key)
     {
         PyObject *value = NULL;
     #if PY_VERSION_HEX >= 0x030D0000
@@ -158,7 +158,7 @@ cdef extern from *:
     #endif
         return value != NULL ? value : Py_NewRef(Py_None);
     }
-    static void rc_write_unraisable(PyObject *exception, PyObject *where)
+    static void write_unraisable(PyObject *exception, PyObject *where)
     {
         PyObject *kind = (PyObject *)Py_TYPE(exception);
         PyErr_Restore(Py_NewRef(kind), Py_NewRef(exception), PyException_GetTraceback(exception));
@@ -166,19 +166,19 @@ cdef extern from *:
     }
     """
     object raise_current()
-    void rc_write_unraisable(PyObject *exception, PyObject *where)
-    object rc_get(object mapping, object key)
+    void write_unraisable(PyObject *exception, PyObject *where)
+    object get_or_none(object mapping, object key)
     PyObject **PyTuple_Items(PyObject *) nogil   # for as long as the tuple lives
 
 cdef extern from *:
     """
     /* An object of a class as its base makes it, whatever __new__ the class may have, and without __init__. */
-    static inline PyObject *rc_new(PyObject *base, PyObject *its_class, PyObject *nothing)
+    static inline PyObject *new_as_base_does(PyObject *base, PyObject *its_class, PyObject *nothing)
     {
         return ((PyTypeObject *)base)->tp_new((PyTypeObject *)its_class, nothing, NULL);
     }
     /* Integers of 1, 2, 4 and 8 bytes at any address. */
-    static inline int64_t rc_read_signed(const char *data, Py_ssize_t size)
+    static inline int64_t read_signed_bytes(const char *data, Py_ssize_t size)
     {
         int8_t one; int16_t two; int32_t four; int64_t eight;
         switch (size) {
@@ -188,12 +188,12 @@ cdef extern from *:
         default: memcpy(&eight, data, 8); return eight;
         }
     }
-    static inline uint64_t rc_read_unsigned(const char *data, Py_ssize_t size)
+    static inline uint64_t read_unsigned_bytes(const char *data, Py_ssize_t size)
     {
-        uint64_t bits = (uint64_t)rc_read_signed(data, size);
+        uint64_t bits = (uint64_t)read_signed_bytes(data, size);
         return size == 8 ? bits : bits & ((UINT64_C(1) << 8 * size) - 1);
     }
-    static inline void rc_write_low(char *data, uint64_t bits, Py_ssize_t size)
+    static inline void write_low_bytes(char *data, uint64_t bits, Py_ssize_t size)
     {
         uint8_t one = (uint8_t)bits; uint16_t two = (uint16_t)bits; uint32_t four = (uint32_t)bits;
         switch (size) {
@@ -204,10 +204,10 @@ cdef extern from *:
         }
     }
     """
-    object rc_new(object base, object its_class, tuple nothing)
-    int64_t rc_read_signed(const char *data, Py_ssize_t size) nogil
-    uint64_t rc_read_unsigned(const char *data, Py_ssize_t size) nogil
-    void rc_write_low(char *data, uint64_t bits, Py_ssize_t size) nogil
+    object new_as_base_does(object base, object its_class, tuple nothing)
+    int64_t read_signed_bytes(const char *data, Py_ssize_t size) nogil
+    uint64_t read_unsigned_bytes(const char *data, Py_ssize_t size) nogil
+    void write_low_bytes(char *data, uint64_t bits, Py_ssize_t size) nogil
     bint PY_LITTLE_ENDIAN
     double PyFloat_Unpack2(const char *data, int little) except? -1
     int PyFloat_Pack2(double value, char *data, int little) except -1
@@ -217,20 +217,20 @@ cdef extern from *:
 
 cdef extern from *:
     """
-    #define RC_NONE Py_None
+    #define PYTHON_NONE Py_None
     /* Whether it is a coroutine, or a generator, that only the caller has. Its code will not run: nobody is left to
      * await it, or to go through it. */
-    static inline int rc_is_unrun(PyObject *result)
+    static inline int is_unrun(PyObject *result)
     {
         return (PyCoro_CheckExact(result) || PyGen_CheckExact(result) || PyAsyncGen_CheckExact(result)) &&
                Py_REFCNT(result) == 1;
     }
     """
-    PyObject *RC_NONE
-    bint rc_is_unrun(PyObject *result)
+    PyObject *PYTHON_NONE
+    bint is_unrun(PyObject *result)
 
 cdef double START_SECONDS = 0.1   # how long a publish waits for another one that starts the threads
-cdef double PICK_SECONDS = 0.01   # how long a thread waits for another one that picks events for a mailbox
+cdef double JUDGE_SECONDS = 0.01   # how long a thread waits for another one that judges events for a mailbox
 
 cdef enum:
     MANY_BYTES = 65_536   # of records, beyond which they are copied without the GIL

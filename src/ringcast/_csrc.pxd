@@ -226,28 +226,28 @@ cdef extern from "rc_member.h" nogil:
         uint32_t batch
         uint32_t heat
         rc_mail *mail
-        bint picky
+        bint is_judged
         bint by_key
         rc_u64 keyed
-        rc_u32 picked
-        rc_u32 pick_lasts
+        rc_u32 being_judged
+        rc_u32 judging_lasts
         rc_u64 lag
         rc_native_handler native
         void *userdata
-        bint gone
+        bint loop_closed
         uint64_t in_hand
         rc_u64 start
         rc_u64 cancelled_at
-        rc_u64 taken
+        rc_u64 handed_out
         rc_u64 calls
         rc_u64 failures
-        rc_u64 heard
-        rc_u64 unheard
+        rc_u64 handled
+        rc_u64 abandoned
         rc_u64 filtered
         rc_u64 filtered_early
         rc_u64 lost
         rc_u32 discarded
-        rc_u32 fired
+        rc_u32 once_used
         rc_u64 high_water
         rc_u64 timed
         rc_u64 time
@@ -268,16 +268,16 @@ cdef extern from "rc_topic.h" nogil:
     ctypedef struct rc_topic:
         rc_ring ring
         rc_task task
-        rc_u32 plain
+        rc_u32 quick_reply
         rc_u32 subscribers
         rc_u64 limit
         rc_u32 joining
         rc_u32 pooled
         rc_u32 limited
-        rc_u32 particular
-        rc_u32 elsewhere
-        rc_u32 accompanied
-        rc_u32 turn
+        rc_u32 special_members
+        rc_u32 has_other_routes
+        rc_u32 has_context_topic
+        rc_u32 look_ahead
         rc_u32 room_waiters
         rc_kind kind
         bint timing
@@ -286,11 +286,11 @@ cdef extern from "rc_topic.h" nogil:
         PyObject *bus              # the Core
         rc_task native_task
         rc_pool *native_pool
-        rc_u64 end
+        rc_u64 found_end
         rc_mutex lock
         rc_u64 high_water
-        rc_u64 found
-        rc_u64 native_found
+        rc_u64 host_seen
+        rc_u64 native_seen
         uint64_t first
         uint64_t disowned
         rc_u64 only_direct
@@ -305,7 +305,7 @@ cdef extern from "rc_topic.h" nogil:
     rc_members *rc_topic_members(rc_topic *topic)
     int rc_topic_join(rc_topic *topic, rc_member *member)
     void rc_topic_count(rc_topic *topic, int more)
-    void rc_topic_set_plain(rc_topic *topic)
+    void rc_topic_set_quick_reply(rc_topic *topic)
     uint64_t rc_topic_look(rc_topic *topic, uint64_t most)
     uint64_t rc_topic_published(rc_topic *topic, uint64_t position, uint64_t most)
     uint64_t rc_topic_room(rc_topic *topic)
@@ -318,7 +318,7 @@ cdef extern from "rc_topic.h":   # not nogil: with the last hold the host's obje
     void rc_member_drop(const rc_host *calls, rc_member *member)
     void rc_topic_empty(rc_topic *topic)
     bint rc_topic_move_gate(rc_topic *topic)
-    void rc_topic_advance(rc_topic *topic)
+    void rc_topic_make_room(rc_topic *topic)
     void rc_topic_tell_of_room(rc_topic *topic)
 
 cdef extern from "rc_bus.h":   # not nogil: all these may call the host

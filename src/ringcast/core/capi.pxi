@@ -46,8 +46,8 @@ cdef ringcast_topic *api_topic_new(PyObject *dispatcher, PyObject *record_type) 
     topic.c = found.c
     topic.core = dispatcher
     topic.topic = <PyObject *>found
-    rc_share(topic.core)
-    rc_share(topic.topic)
+    share_reference(topic.core)
+    share_reference(topic.topic)
     return <ringcast_topic *>topic
 
 
@@ -77,7 +77,7 @@ cdef ringcast_status api_publish(
     cdef rc_claim claim = RC_CLAIMED
     cdef ringcast_status status = RINGCAST_OK
     while True:
-        if rc_u32_load(&c.elsewhere) != 0:   # also where that has come about while this waited
+        if rc_u32_load(&c.has_other_routes) != 0:   # also where that has come about while this waited
             status = publish_attached(topic, at + done * size, count - done, deadline, &done)
             break
         if subscribers_of(c) == 0:
@@ -103,7 +103,7 @@ cdef ringcast_status api_publish(
             elif claim == RC_FULL:
                 status = RINGCAST_FULL
             break
-        if rc_u32_load(&c.particular) != 0:   # who has what room is worked out with the subscriptions' own limits
+        if rc_u32_load(&c.special_members) != 0:   # who has what room is worked out with the subscriptions' own limits
             status = publish_attached(topic, at + done * size, 1, deadline, &done)
             if status != RINGCAST_OK:
                 break
@@ -184,7 +184,7 @@ cdef set_aside(exception, str where):
 
 cdef show_unraisable(exception, str where):
     """Has sys.unraisablehook show an exception, and `where` as its object."""
-    rc_write_unraisable(<PyObject *>exception, <PyObject *>where)
+    write_unraisable(<PyObject *>exception, <PyObject *>where)
 
 
 cdef PyObject *api_subscribe(

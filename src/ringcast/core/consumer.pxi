@@ -35,10 +35,10 @@ cdef object next_for_consumer(Subscription sub):
             return EMPTY
         if not rc_member_has_events(&sub.c, rc_ring_tail(&sub.c.topic.ring)):
             consumer_idle(sub)
-        elif taken is EMPTY and not sub.c.picky:   # one has come just now
+        elif taken is EMPTY and not sub.c.is_judged:   # one has come just now
             continue
-        elif taken is EMPTY:   # another thread is picking: nobody else tells when it has found something
-            sub.event_loop().call_later(PICK_SECONDS, sub.waker)
+        elif taken is EMPTY:   # another thread is judging: nobody else tells when it has found something
+            sub.event_loop().call_later(JUDGE_SECONDS, sub.waker)
         break
     if taken is EMPTY:
         rc_pool_unhold(sub.c.topic.pool)
@@ -103,29 +103,29 @@ cdef PyObject *take_event(Subscription sub) noexcept:
 cdef bint take_one(Subscription sub, PyObject **event) noexcept:
     """Takes the event at the cursor (NULL: a record, and no memory for its object). It counts as taken before it
     leaves the ring: see waiting and is_over. Returns whether there is one."""
-    cdef rc_topic *topic = sub.c.topic
+    cdef rc_topic *c = sub.c.topic
     cdef uint64_t cursor = rc_u64_load(&sub.c.cursor), waiting, end
     cdef unsigned spins = 0
     rc_u32_store_seq(&sub.c.running, 1)   # seq: before the look at its end, with holds_gate and is_over
-    end = min(rc_u64_load_seq(&sub.c.end), rc_ring_tail(&topic.ring))
+    end = min(rc_u64_load_seq(&sub.c.end), rc_ring_tail(&c.ring))
     if cursor >= end:
         rc_u32_store(&sub.c.running, 0)
         return False
     waiting = end - cursor
     if waiting > rc_u64_load(&sub.c.high_water):
         rc_u64_store(&sub.c.high_water, waiting)
-    if topic.ring.record_size == 0:
-        rc_ring_await_event(&topic.ring, cursor)
+    if c.ring.record_size == 0:
+        rc_ring_await_event(&c.ring, cursor)
     else:
-        while rc_topic_published(topic, cursor, 1) == cursor:
+        while rc_topic_published(c, cursor, 1) == cursor:
             rc_ring_pause(spins)
             spins += 1
-    event[0] = event_at(topic, cursor)
-    rc_u64_count(&sub.c.taken, 1)
+    event[0] = event_at(c, cursor)
+    rc_u64_count(&sub.c.handed_out, 1)
     rc_u64_store_seq(&sub.c.cursor, cursor + 1)
     rc_u32_store_seq(&sub.c.running, 0)   # seq: before consumer_idle, for the end that a cancel has moved meanwhile
-    if waiting == 1 or cursor % 64 == 63 or rc_u32_load(&topic.limited) != 0:
-        rc_topic_advance(topic)
+    if waiting == 1 or cursor % 64 == 63 or rc_u32_load(&c.limited) != 0:
+        rc_topic_make_room(c)
     return True
 
 
@@ -168,10 +168,10 @@ cdef bint finish_events(Subscription sub, uint64_t events) noexcept:
     if sub.orphaned:
         return False
     rc_mutex_lock(&sub.c.topic.lock)
-    gone = sub.c.gone
+    gone = sub.c.loop_closed
     if not gone:
         sub.c.in_hand -= 1
-        rc_u64_count(&sub.c.heard, events)
+        rc_u64_count(&sub.c.handled, events)
         rc_u64_count(&sub.c.calls, events)
     rc_mutex_unlock(&sub.c.topic.lock)
     return not gone
@@ -206,11 +206,11 @@ cdef abandon(Subscription sub, exception):
     pending = sub.waiting() if core is not None else 0
     if loop is not None and loop.is_closed():   # also those in hand: their handlers will never end
         rc_mutex_lock(&sub.c.topic.lock)
-        if not sub.c.gone:
-            sub.c.gone = True
+        if not sub.c.loop_closed:
+            sub.c.loop_closed = True
             in_hand = sub.c.in_hand
             given = rc_member_unfinished(&sub.c)
-            rc_u64_count(&sub.c.unheard, given)
+            rc_u64_count(&sub.c.abandoned, given)
             rc_u64_count(&sub.c.calls, given)
         rc_mutex_unlock(&sub.c.topic.lock)
     sub.cancel(discard=True)

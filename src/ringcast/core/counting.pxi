@@ -11,4 +11,4 @@ cdef void count_records(const void *records, size_t count, size_t stride, void *
     totals[0] += count
     totals[1] += total
 
-_count_records = PyCapsule_New(<void *>count_records, RC_HANDLER_SIGNATURE, NULL)
+_count_records = PyCapsule_New(<void *>count_records, NATIVE_SIGNATURE, NULL)

@@ -1,19 +1,19 @@
 # Deliver: what a turn (csrc/rc_turn.h) calls for a span of events.
 
-cdef bint deliver_in_context(rc_worker *worker, rc_member *sub, rc_span *span) noexcept:
+cdef bint deliver_in_context(rc_worker *worker, rc_member *member, rc_span *span) noexcept:
     """Has the subscription's `deliver` run in the subscription's own context (contextvars). What a handler sets there
     is there at its next event, and for no other handler that the same thread runs."""
-    cdef Subscription owner = <Subscription>sub.host
+    cdef Subscription sub = <Subscription>member.host
     cdef bint goes_on
-    if PyContext_Enter(<PyObject *>owner.context) < 0:   # a handler has left it entered, or has given it away
+    if PyContext_Enter(<PyObject *>sub.context) < 0:   # a handler has left it entered, or has given it away
         set_aside_raised("while the context of a handler was entered")
-        owner.context = owner.context.copy()
-        PyContext_Enter(<PyObject *>owner.context)   # which is new
-    context = owner.context
-    goes_on = owner.deliver(worker, sub, span)
+        sub.context = sub.context.copy()
+        PyContext_Enter(<PyObject *>sub.context)   # which is new
+    context = sub.context
+    goes_on = sub.deliver(worker, member, span)
     if PyContext_Exit(<PyObject *>context) < 0:   # the handler has returned from inside another one
         set_aside_raised("while the context of a handler was left")
-        owner.context = context.copy()
+        sub.context = context.copy()
     return goes_on
 
 
@@ -24,64 +24,64 @@ cdef void set_aside_raised(str where) noexcept:
         set_aside(exception, where)
 
 
-cdef bint deliver_events(rc_worker *worker, rc_member *sub, rc_span *span) noexcept:
+cdef bint deliver_events(rc_worker *worker, rc_member *member, rc_span *span) noexcept:
     """Calls the handler with events one by one. They are borrowed from the ring: the cursor, which is moved after each
     call, keeps the gate from passing them."""
-    cdef rc_topic *topic = sub.topic
-    cdef PyObject *callee = (<Subscription>sub.host).callee
-    cdef vectorcallfunc call = (<Subscription>sub.host).call
+    cdef rc_topic *c = member.topic
+    cdef PyObject *callee = (<Subscription>member.host).callee
+    cdef vectorcallfunc call = (<Subscription>member.host).call
     cdef PyObject *arguments[2]   # [0] is the callee's to use (PY_VECTORCALL_ARGUMENTS_OFFSET)
     cdef PyObject *result
     cdef uint64_t position = span.next, left = rc_ring_run(position, span.end)
-    cdef rc_slot *slot = rc_ring_slot(&topic.ring, position)
+    cdef rc_slot *slot = rc_ring_slot(&c.ring, position)
     while True:
         arguments[1] = <PyObject *>rc_slot_event(slot)
         result = call(callee, &arguments[1], 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
-        end_call(sub, arguments[1], result)
+        end_call(member, arguments[1], result)
         position += 1
         slot += 1
         left -= 1
-        rc_u64_store(&sub.cursor, position)
+        rc_u64_store(&member.cursor, position)
         if left == 0 or rc_turn_attention(worker):
             break
     span.calls += position - span.next
     span.next = position
-    if position < topic.disowned:   # the handler has forked, and this is the child
-        rc_u64_store(&sub.cursor, topic.disowned)
+    if position < c.disowned:   # the handler has forked, and this is the child
+        rc_u64_store(&member.cursor, c.disowned)
         return False
     return True
 
 
-cdef bint deliver_records(rc_worker *worker, rc_member *sub, rc_span *span) noexcept:
+cdef bint deliver_records(rc_worker *worker, rc_member *member, rc_span *span) noexcept:
     """The same with records: each is copied into an object, the same one again unless the handler keeps it."""
-    cdef rc_topic *topic = sub.topic
-    cdef PyObject *callee = (<Subscription>sub.host).callee
-    cdef vectorcallfunc call = (<Subscription>sub.host).call
+    cdef rc_topic *c = member.topic
+    cdef PyObject *callee = (<Subscription>member.host).callee
+    cdef vectorcallfunc call = (<Subscription>member.host).call
     cdef PyObject *arguments[2]
     cdef PyObject *result
     cdef uint64_t position = span.next
-    cdef size_t size = topic.ring.record_size
+    cdef size_t size = c.ring.record_size
     cdef bint forked = False
     arguments[1] = NULL
     while True:
         # a record that nobody else knows may hold the next one; on free-threaded Python the count is then this thread's
         if arguments[1] != NULL and Py_REFCNT(arguments[1]) == 1:
-            memcpy((<Record>arguments[1]).data, rc_record_at(&topic.ring, position), size)
+            memcpy((<Record>arguments[1]).data, rc_record_at(&c.ring, position), size)
         else:
             if arguments[1] != NULL:
                 Py_DECREF(arguments[1])
-            arguments[1] = record_at(topic, position)
+            arguments[1] = record_at(c, position)
         if arguments[1] == NULL:
-            report_lost_record(sub)
+            report_lost_record(member)
         else:
             result = call(callee, &arguments[1], 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
-            end_call(sub, arguments[1], result)
+            end_call(member, arguments[1], result)
         position += 1
-        if position <= topic.disowned:   # the handler has forked, and this is the child
-            rc_u64_count(&sub.start, <uint64_t>-1)   # so this one counts as delivered
+        if position <= c.disowned:   # the handler has forked, and this is the child
+            rc_u64_count(&member.start, <uint64_t>-1)   # so this one counts as delivered
             forked = True
             break
-        rc_u64_store(&sub.cursor, position)
+        rc_u64_store(&member.cursor, position)
         if position == span.end or rc_turn_attention(worker):
             break
     span.calls += position - span.next
@@ -91,28 +91,28 @@ cdef bint deliver_records(rc_worker *worker, rc_member *sub, rc_span *span) noex
     return not forked
 
 
-cdef inline void end_call(rc_member *sub, PyObject *event, PyObject *result) noexcept:
+cdef inline void end_call(rc_member *member, PyObject *event, PyObject *result) noexcept:
     """After a call of the handler with the event."""
-    if result == RC_NONE:   # mostly
+    if result == PYTHON_NONE:   # mostly
         Py_DECREF(result)
     else:
-        end_odd_call(sub, event, result)
+        end_odd_call(member, event, result)
 
 
-cdef void end_odd_call(rc_member *sub, PyObject *event, PyObject *result) noexcept:
-    result = checked(sub, result)
+cdef void end_odd_call(rc_member *member, PyObject *event, PyObject *result) noexcept:
+    result = checked(member, result)
     if result == NULL:
-        report_failure(sub, event)
+        report_failure(member, event)
     else:
         Py_DECREF(result)
 
 
-cdef PyObject *checked(rc_member *sub, PyObject *result) noexcept:
+cdef PyObject *checked(rc_member *member, PyObject *result) noexcept:
     """What a call of the handler has returned; or NULL, with an exception, where that is code that nobody would run."""
-    if result == NULL or not rc_is_unrun(result):
+    if result == NULL or not is_unrun(result):
         return result
     try:
-        refuse_unrun(<object>result, f"handler {handler_name((<Subscription>sub.host).handler)}")
+        refuse_unrun(<object>result, f"handler {handler_name((<Subscription>member.host).handler)}")
     except BaseException as exception:
         kind = type(exception)
         PyErr_SetObject(<PyObject *>kind, <PyObject *>exception)
@@ -121,7 +121,7 @@ cdef PyObject *checked(rc_member *sub, PyObject *result) noexcept:
 
 
 cdef refuse_unrun(result, str name):
-    """Raises HandlerTypeError for a coroutine or generator that `name` has returned (rc_is_unrun)."""
+    """Raises HandlerTypeError for a coroutine or generator that `name` has returned (is_unrun)."""
     remedy = "a plain function is needed"
     if hasattr(result, "cr_code"):
         what = "a coroutine"
@@ -134,28 +134,28 @@ cdef refuse_unrun(result, str name):
     raise HandlerTypeError(f"{name} has returned {what}, which nobody runs: {remedy}")
 
 
-cdef void report_lost_record(rc_member *sub) noexcept:
+cdef void report_lost_record(rc_member *member) noexcept:
     """There is no memory for the object that its handler would be given."""
-    rc_u64_count(&sub.failures, 1)
-    rc_u64_count(&sub.unheard, 1)
+    rc_u64_count(&member.failures, 1)
+    rc_u64_count(&member.abandoned, 1)
     lost = MemoryError("no memory for a record, or no layout")
-    report(<Core>sub.topic.bus, lost, None, <Subscription>sub.host)
+    report(<Core>member.topic.bus, lost, None, <Subscription>member.host)
 
 
-cdef bint deliver_mail(rc_worker *worker, rc_member *sub, rc_span *span) noexcept:
+cdef bint deliver_mail(rc_worker *worker, rc_member *member, rc_span *span) noexcept:
     """The same with what is in the mailbox. Each event is taken out, with a reference."""
-    cdef PyObject *callee = (<Subscription>sub.host).callee
-    cdef vectorcallfunc call = (<Subscription>sub.host).call
+    cdef PyObject *callee = (<Subscription>member.host).callee
+    cdef vectorcallfunc call = (<Subscription>member.host).call
     cdef PyObject *arguments[2]
     cdef PyObject *result
     while True:
-        arguments[1] = take_mail(sub)
+        arguments[1] = take_mail(member)
         if arguments[1] == NULL:
             span.end = span.next
             break
         result = call(callee, &arguments[1], 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
-        end_call(sub, arguments[1], result)
-        rc_u64_count(&sub.calls, 1)
+        end_call(member, arguments[1], result)
+        rc_u64_count(&member.calls, 1)
         Py_DECREF(arguments[1])
         span.calls += 1
         span.next += 1
@@ -179,12 +179,12 @@ cdef void report_or_interrupt(Core core, exception, event, Subscription sub) noe
         report(core, exception, event, sub)
 
 
-cdef void report_failure(rc_member *sub, PyObject *event) noexcept:
+cdef void report_failure(rc_member *member, PyObject *event) noexcept:
     """Counts the exception that the handler has raised and hands it to the dispatcher."""
-    rc_u64_count(&sub.failures, 1)
+    rc_u64_count(&member.failures, 1)
     if PyErr_Occurred() == NULL:
         PyErr_SetString(SystemError, "the handler returned NULL without an exception")
     try:
         raise_current()
     except BaseException as exception:
-        report(<Core>sub.topic.bus, exception, unwrapped(<object>event), <Subscription>sub.host)
+        report(<Core>member.topic.bus, exception, unwrapped(<object>event), <Subscription>member.host)

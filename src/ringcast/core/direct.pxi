@@ -6,37 +6,37 @@
 
 cdef extern from *:
     """
-    /* What this thread is at, for the handlers that it calls meanwhile: a delivery of a Core's, or the picking of
+    /* What this thread is at, for the handlers that it calls meanwhile: a delivery of a Core's, or the judging of
      * events of a pool's for a subscription; and what it was at before. Not on the stack: a handler may switch to
      * another greenlet, which has the same thread, and uses the same stack until it switches back. What began last
      * need not end first. */
-    typedef struct rc_place { void *of; void *at; PyObject *follow; struct rc_place *outer; } rc_place;
-    typedef struct rc_places { rc_place *now; rc_place first; } rc_places;   /* first: mostly suffices, cannot fail */
-    static _Thread_local rc_places deliveries, pickings;
+    typedef struct place_t { void *of; void *at; PyObject *follow; struct place_t *outer; } place_t;
+    typedef struct places { place_t *now; place_t first; } places;   /* first: mostly suffices, cannot fail */
+    static _Thread_local places deliveries, judgings;
     /* Not inline: to find a thread's variable takes a call, which compilers make again for each use of the address. */
     #if defined(_MSC_VER)
-    #define RC_NOINLINE __declspec(noinline)
+    #define NOT_INLINE __declspec(noinline)
     #else
-    #define RC_NOINLINE __attribute__((noinline))
+    #define NOT_INLINE __attribute__((noinline))
     #endif
-    static RC_NOINLINE rc_places *rc_deliveries(void) { return &deliveries; }
-    static RC_NOINLINE rc_places *rc_pickings(void) { return &pickings; }
-    static inline rc_place *rc_place_find(const rc_places *all, const void *of)
+    static NOT_INLINE places *thread_deliveries(void) { return &deliveries; }
+    static NOT_INLINE places *thread_judgings(void) { return &judgings; }
+    static inline place_t *find_place(const places *all, const void *of)
     {
-        rc_place *at = all->now;
+        place_t *at = all->now;
         while (at != NULL && at->of != of) at = at->outer;
         return at;
     }
-    static inline uint32_t rc_places_count(const rc_places *all, const void *of, const void *at)
+    static inline uint32_t count_places(const places *all, const void *of, const void *at)
     {
         uint32_t count = 0;
-        for (const rc_place *place = all->now; place != NULL; place = place->outer)
+        for (const place_t *place = all->now; place != NULL; place = place->outer)
             count += place->of == of && (at == NULL || place->at == at);
         return count;
     }
-    static inline rc_place *rc_place_enter(rc_places *all, void *of, void *at)
+    static inline place_t *enter_place(places *all, void *of, void *at)
     {
-        rc_place *place = all->first.of == NULL ? &all->first : PyMem_Malloc(sizeof *place);
+        place_t *place = all->first.of == NULL ? &all->first : PyMem_Malloc(sizeof *place);
         if (place != NULL) {
             place->of = of;
             place->at = at;
@@ -46,9 +46,9 @@ cdef extern from *:
         }
         return place;
     }
-    static inline void rc_place_leave(rc_places *all, rc_place *place)
+    static inline void leave_place(places *all, place_t *place)
     {
-        rc_place **at = &all->now;
+        place_t **at = &all->now;
         while (*at != place) at = &(*at)->outer;
         *at = place->outer;
         if (place == &all->first)
@@ -57,21 +57,21 @@ cdef extern from *:
             PyMem_Free(place);
     }
     """
-    ctypedef struct rc_place:
+    ctypedef struct place_t:
         PyObject *follow   # of a delivery: list of (subscriptions, event), owned, or NULL
-    ctypedef struct rc_places:
+    ctypedef struct places:
         pass
-    rc_places *rc_deliveries() nogil
-    rc_places *rc_pickings() nogil
-    rc_place *rc_place_find(const rc_places *all, const void *of) nogil
-    uint32_t rc_places_count(const rc_places *all, const void *of, const void *at) nogil   # `at` NULL: any
-    rc_place *rc_place_enter(rc_places *all, void *of, void *at)
-    void rc_place_leave(rc_places *all, rc_place *place)
+    places *thread_deliveries() nogil
+    places *thread_judgings() nogil
+    place_t *find_place(const places *all, const void *of) nogil
+    uint32_t count_places(const places *all, const void *of, const void *at) nogil   # `at` NULL: any
+    place_t *enter_place(places *all, void *of, void *at)
+    void leave_place(places *all, place_t *place)
 
 
 cdef inline bint is_delivering(PyObject *core) noexcept:
     """Whether this thread is inside a direct handler of the dispatcher."""
-    return rc_place_find(rc_deliveries(), <void *>core) != NULL
+    return find_place(thread_deliveries(), <void *>core) != NULL
 
 
 cdef deliver_direct(Core core, tuple subscriptions, event):
@@ -87,8 +87,8 @@ cdef deliver_direct(Core core, tuple subscriptions, event):
         Either when all handlers have run.
         MemoryError: none has run.
     """
-    cdef rc_places *deliveries = rc_deliveries()
-    cdef rc_place *now = rc_place_find(deliveries, <void *>core)
+    cdef places *deliveries = thread_deliveries()
+    cdef place_t *now = find_place(deliveries, <void *>core)
     cdef list follow = None, raised = None   # made when there is something to put there
     cdef tuple later
     cdef Py_ssize_t at = 0, ended = 0
@@ -104,7 +104,7 @@ cdef deliver_direct(Core core, tuple subscriptions, event):
             give_back(subscriptions, 0, forks)
             raise
         return
-    now = rc_place_enter(deliveries, <void *>core, NULL)
+    now = enter_place(deliveries, <void *>core, NULL)
     if now == NULL:
         give_back(subscriptions, 0, forks)
         raise MemoryError
@@ -124,9 +124,9 @@ cdef deliver_direct(Core core, tuple subscriptions, event):
             give_back_all(follow, at)
         if now.follow != NULL:
             give_back_all(follow_of(now), 0)
-        rc_place_leave(deliveries, now)
+        leave_place(deliveries, now)
         raise
-    rc_place_leave(deliveries, now)
+    leave_place(deliveries, now)
     if raised is not None:
         for first, _, _ in raised:
             if is_publishers(first):
@@ -143,18 +143,18 @@ cdef deliver_direct(Core core, tuple subscriptions, event):
         raise first
 
 
-cdef list follow_of(rc_place *now):
+cdef list follow_of(place_t *now):
     follow = <list>now.follow
     Py_DECREF(now.follow)
     now.follow = NULL
     return follow
 
 
-cdef inline int64_t sample_call(rc_member *sub) noexcept nogil:
+cdef inline int64_t sample_call(rc_member *member) noexcept nogil:
     """Returns the time if this call is one of those that are timed, else 0: two looks at the clock take as long as a
     quick handler does. Several threads may be here."""
-    cdef uint64_t calls = rc_u64_load(&sub.calls)
-    return rc_clock_now() if calls % TIMED == 0 and sub.topic.timing else 0
+    cdef uint64_t calls = rc_u64_load(&member.calls)
+    return rc_clock_now() if calls % TIMED == 0 and member.topic.timing else 0
 
 
 cdef uint64_t forks = 0   # by which this process came about, counted once for each dispatcher
@@ -170,7 +170,7 @@ cdef inline void end_direct(Subscription sub) noexcept:
 cdef inline void count_direct(Subscription sub, uint64_t taken_at) noexcept:
     """Counts the end of a call. `taken_at`: see call_direct."""
     if taken_at != forks:
-        rc_u64_count(&sub.c.taken, 1)
+        rc_u64_count(&sub.c.handed_out, 1)
     rc_u64_add_seq(&sub.c.calls, 1)
     end_direct(sub)
 
@@ -183,7 +183,7 @@ cdef void give_back(tuple subscriptions, Py_ssize_t first, uint64_t taken_at) no
     for at in range(first, len(subscriptions)):
         sub = <Subscription>subscriptions[at]
         if taken_at == forks:
-            rc_u64_add_seq(&sub.c.taken, <uint64_t>-1)
+            rc_u64_add_seq(&sub.c.handed_out, <uint64_t>-1)
         end_direct(sub)
 
 
@@ -211,14 +211,14 @@ cdef list call_direct(Core core, tuple subscriptions, event, uint64_t taken_at, 
     ended[0] = 0
     for sub in subscriptions:
         if rc_u32_load(&sub.c.discarded):   # perhaps by a handler before it
-            rc_u64_count(&sub.c.unheard, 1)
+            rc_u64_count(&sub.c.abandoned, 1)
         else:
             started = sample_call(&sub.c)
             result = sub.call(sub.callee, &arguments[1], 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
             if started != 0:
                 rc_u64_count(&sub.c.time, <uint64_t>(rc_clock_now() - started))
                 rc_u64_count(&sub.c.timed, 1)
-            if result == RC_NONE:   # mostly
+            if result == PYTHON_NONE:   # mostly
                 Py_DECREF(result)
             else:
                 result = checked(&sub.c, result)
@@ -239,7 +239,7 @@ cdef bint is_publishers(exception) except -1:
     if isinstance(exception, (KeyboardInterrupt, SystemExit)):
         return True
     for module, name in (("greenlet", "GreenletExit"), ("gevent.timeout", "Timeout"), ("eventlet.timeout", "Timeout")):
-        loaded = rc_get(sys.modules, module)
+        loaded = get_or_none(sys.modules, module)
         if loaded is not None and isinstance(exception, getattr(loaded, name, ())):
             return True
     return False

@@ -28,7 +28,7 @@ cdef class Core:
     # where a topic goes, by a new list: a finalizer that cancels may come in while the old one is walked
     cdef list wide              # Topics of the events of several classes: see core/route.pxi
     cdef rc_u32 unions          # how many of these have classes without their subclasses
-    cdef list companions        # Topics of other topics' events, with contexts
+    cdef list context_topics    # Topics of other topics' events, with contexts
     cdef list parted            # Topics whose class has gone, until their subscriptions have left
     cdef uint64_t subscribed    # subscriptions made
     cdef bint raises            # publish raises what direct handlers have raised
@@ -51,7 +51,7 @@ cdef class Core:
         self.classes = {}
         self.routes = {}
         self.wide = []
-        self.companions = []
+        self.context_topics = []
         self.parted = []
         self.room_waiters = {}
 
@@ -158,15 +158,15 @@ cdef class Core:
         Raises:
             The same as `publish`.
         """
-        cdef rc_topic *topic = find_event_id(self, type_id, event)
+        cdef rc_topic *c = find_event_id(self, type_id, event)
         cdef rc_topic *by_class
         cdef tuple wide = ()
         if self.wide:
             by_class = find_class(self, type(event))
             if by_class.kind == RC_ROUTE:
                 wide = (<Route>by_class.host).wide_topics()
-            wide = wide_under(self, topic, wide)
-        return publish_in(self, topic, event, wide, nanoseconds(timeout))
+            wide = wide_under(self, c, wide)
+        return publish_in(self, c, event, wide, nanoseconds(timeout))
 
     def publish_many(self, events, record_type=None, /, *, timeout=None):
         """Publishes events one after the other, as `publish` does each, but claims room for as many at once as there
@@ -282,7 +282,7 @@ cdef class Core:
 
     cdef bint is_worker(self) noexcept:
         """Whether the calling thread is at something that whoever waits for all deliveries waits for: inside a
-        handler, or picking events for a mailbox."""
+        handler, or judging events for a mailbox."""
         return (
             is_waited_for(&self.pool.c) or rc_pool_current(&self.native_pool.c) != NULL
             or is_delivering(<PyObject *>self)
@@ -291,7 +291,7 @@ cdef class Core:
     cdef Subscription join(self, Topic topic, handler, event_class, Options options, uintptr_t native=0, data=None):
         cdef Subscription sub
         if options.with_context:
-            topic = companion_of(self, topic)
+            topic = context_topic_of(self, topic)
         try:
             sub = new_subscription(self, topic, handler, event_class, options, native, data)
         except BaseException:
@@ -326,7 +326,7 @@ cdef class Core:
 
     cdef list all_topics(self):
         with self.lock:
-            return [*self.topics.values(), *self.wide, *self.companions, *self.parted]
+            return [*self.topics.values(), *self.wide, *self.context_topics, *self.parted]
 
     def _begin_close(self, bint discard=False):
         """See begin_close."""

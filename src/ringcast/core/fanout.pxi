@@ -6,26 +6,26 @@
 cdef publish_slow(Core core, event, int64_t timeout):
     """Everything but a plain claim in a ring that has room for it."""
     cdef tuple wide = ()
-    cdef rc_topic *topic = <rc_topic *>rc_registry_find(&core.by_class, class_key(Py_TYPE(<PyObject *>event)))
-    if topic == NULL:
-        topic = find_class(core, type(event))   # seen for the first time, or closed
-    if topic.kind == RC_OF_CLASS:
-        return publish_in_one(core, <Topic>topic.host, event, timeout)
-    if topic.kind == RC_ROUTE:
-        route = <Route>topic.host
+    cdef rc_topic *c = <rc_topic *>rc_registry_find(&core.by_class, class_key(Py_TYPE(<PyObject *>event)))
+    if c == NULL:
+        c = find_class(core, type(event))   # seen for the first time, or closed
+    if c.kind == RC_OF_CLASS:
+        return publish_in_one(core, <Topic>c.host, event, timeout)
+    if c.kind == RC_ROUTE:
+        route = <Route>c.host
         wide = (<Route>route).wide_topics()
-        topic = (<Topic>(<Route>route).own).c if (<Route>route).own is not None else &by_instance
-    if topic.kind == RC_BY_INSTANCE:
-        topic = find_event_id(core, event.__event_type__, event)
-        wide = wide_under(core, topic, wide)
-    return publish_in(core, topic, event, wide, timeout)
+        c = (<Topic>(<Route>route).own).c if (<Route>route).own is not None else &by_instance
+    if c.kind == RC_BY_INSTANCE:
+        c = find_event_id(core, event.__event_type__, event)
+        wide = wide_under(core, c, wide)
+    return publish_in(core, c, event, wide, timeout)
 
 
-cdef publish_in(Core core, rc_topic *topic, event, tuple wide, int64_t timeout):
+cdef publish_in(Core core, rc_topic *c, event, tuple wide, int64_t timeout):
     """Publishes in a topic (NULL: nobody has used its id) and in wide ones."""
     cdef Topic own
-    if topic != NULL:
-        own = <Topic>topic.host
+    if c != NULL:
+        own = <Topic>c.host
         if not wide:
             return publish_in_one(core, own, event, timeout)
         if not own.is_unused():   # else only base classes are subscribed to
@@ -36,10 +36,10 @@ cdef publish_in(Core core, rc_topic *topic, event, tuple wide, int64_t timeout):
 
 
 cdef publish_in_one(Core core, Topic topic, event, int64_t timeout):
-    """Publishes in a topic, and its companion."""
+    """Publishes in a topic, and its context topic."""
     cdef uint32_t subscribers = subscribers_of(topic.c)
     cdef tuple direct
-    if topic.find_companion() is not None:
+    if topic.find_context_topic() is not None:
         return publish_to_all(core, [topic], event, timeout)
     if subscribers != 0:
         prepare(core, topic)
@@ -62,7 +62,7 @@ cdef publish_in_one(Core core, Topic topic, event, int64_t timeout):
 
 cdef publish_to_all(Core core, list topics, event, int64_t timeout):
     """Publishes in several topics: in all of them, or in none."""
-    cdef Topic topic, companion
+    cdef Topic topic, context_topic
     cdef list targets = []   # (topic, what to publish there)
     cdef list unqueued = []   # topics that have direct handlers only
     cdef list taken = [()] * len(topics)   # of each the direct subscriptions
@@ -73,9 +73,9 @@ cdef publish_to_all(Core core, list topics, event, int64_t timeout):
     for topic in topics:
         if subscribers_of(topic.c) != 0:
             targets.append((topic, event))
-        companion = topic.find_companion()
-        if companion is not None and subscribers_of(companion.c) != 0:
-            targets.append((companion, envelop(event)))
+        context_topic = topic.find_context_topic()
+        if context_topic is not None and subscribers_of(context_topic.c) != 0:
+            targets.append((context_topic, envelop(event)))
     for topic, _ in targets:
         prepare(core, topic)
         await_room(core, topic, deadline)
@@ -128,9 +128,9 @@ cdef prepare(Core core, Topic topic):
     """Starts the threads, if the topic needs any; the next publish need not come here then."""
     if rc_u32_load(&topic.c.pooled) != 0:
         start_pool(core, core.pool)
-    if rc_u32_load(&topic.c.plain) == 0:
+    if rc_u32_load(&topic.c.quick_reply) == 0:
         rc_mutex_lock(&topic.c.lock)
-        rc_topic_set_plain(topic.c)
+        rc_topic_set_quick_reply(topic.c)
         rc_mutex_unlock(&topic.c.lock)
 
 
@@ -154,18 +154,18 @@ def direct_rank_of_all(Subscription sub):
 cdef extern from *:
     """
     /* Cython's function of the method, which takes the arguments apart. */
-    typedef PyObject *(*rc_method)(PyObject *, PyObject *const *, Py_ssize_t, PyObject *);
-    static rc_method publish_with_arguments;
+    typedef PyObject *(*method_function)(PyObject *, PyObject *const *, Py_ssize_t, PyObject *);
+    static method_function publish_with_arguments;
 
     /* Gives the class a method of the same name, flags and docstring whose function is `quick`. */
-    static int rc_put_before(PyObject *owner, PyObject *descriptor, void *quick)
+    static int put_before(PyObject *owner, PyObject *descriptor, void *quick)
     {
         static PyMethodDef method;
         PyObject *name = PyDescr_NAME(descriptor), *ours;
         int failed;
         method = *((PyMethodDescrObject *)descriptor)->d_method;
         assert(method.ml_flags == (METH_FASTCALL | METH_KEYWORDS));
-        publish_with_arguments = (rc_method)(void (*)(void))method.ml_meth;
+        publish_with_arguments = (method_function)(void (*)(void))method.ml_meth;
         method.ml_meth = (PyCFunction)(void (*)(void))quick;
         ours = PyDescr_NewMethod((PyTypeObject *)owner, &method);
         if (ours == NULL)
@@ -177,25 +177,25 @@ cdef extern from *:
     }
     """
     object publish_with_arguments(PyObject *, PyObject **, Py_ssize_t, PyObject *)
-    int rc_put_before(object owner, object descriptor, void *quick) except -1
+    int put_before(object owner, object descriptor, void *quick) except -1
 
 
 cdef object publish_quickly(PyObject *core, PyObject **arguments, Py_ssize_t count, PyObject *names):
     """publish(event) where queueing is all there is to do. Comes before Core.publish, because taking arguments with
     keywords apart costs as much as a third of the rest."""
-    cdef rc_topic *topic
+    cdef rc_topic *c
     cdef uint32_t subscribers
     if count == 1 and names == NULL:
-        topic = <rc_topic *>rc_registry_find(&(<Core>core).by_class, class_key(Py_TYPE(arguments[0])))
-        if topic != NULL:
-            subscribers = rc_u32_load(&topic.plain)
+        c = <rc_topic *>rc_registry_find(&(<Core>core).by_class, class_key(Py_TYPE(arguments[0])))
+        if c != NULL:
+            subscribers = rc_u32_load(&c.quick_reply)
             if subscribers == RC_NOBODY:
                 # or a close has just cancelled them; or a class is published in place of an event
                 if rc_u32_load(&(<Core>core).closing) == 0 and not PyType_Check(arguments[0]):
                     return 0
-            elif subscribers != 0 and try_publish(topic, arguments[0], rc_u64_load(&topic.limit)) == RC_CLAIMED:
+            elif subscribers != 0 and try_publish(c, arguments[0], rc_u64_load(&c.limit)) == RC_CLAIMED:
                 return subscribers
     return publish_with_arguments(core, arguments, count, names)
 
 
-rc_put_before(Core, Core.__dict__["publish"], <void *>publish_quickly)
+put_before(Core, Core.__dict__["publish"], <void *>publish_quickly)

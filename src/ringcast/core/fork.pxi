@@ -42,7 +42,7 @@ def after_fork_in_child(Core core, bint locked):
             return
         rc_pool_after_fork(&core.pool.c)
         rc_pool_after_fork(&core.native_pool.c)
-        for _ in range(rc_places_count(rc_pickings(), &core.pool.c, NULL)):   # `where` or `key` has forked: it goes on
+        for _ in range(count_places(thread_judgings(), &core.pool.c, NULL)):   # `where` or `key` has forked: it goes on
             rc_pool_hold(&core.pool.c)
         keep_for_good(core.room_waiters)   # for event loops of the parent
         core.room_waiters = {}
@@ -91,9 +91,9 @@ cdef disown_topic(Topic topic, rc_worker *worker):
     else:
         rc_record_abandon(&c.ring)
         rc_task_release(&c.native_task, RC_IDLE)
-        rc_u64_store(&c.native_found, tail)
-    rc_u64_store(&c.end, tail)
-    rc_u64_store(&c.found, tail)
+        rc_u64_store(&c.native_seen, tail)
+    rc_u64_store(&c.found_end, tail)
+    rc_u64_store(&c.host_seen, tail)
     c.disowned = tail
     if worker == NULL or worker.task != &c.task:
         rc_task_release(&c.task, RC_IDLE)
@@ -104,7 +104,7 @@ cdef disown_topic(Topic topic, rc_worker *worker):
         if sub is not here and rc_member_is_over(&sub.c):
             sub.retire()
     rc_mutex_lock(&c.lock)
-    rc_topic_set_plain(c)
+    rc_topic_set_quick_reply(c)
     rc_mutex_unlock(&c.lock)
 
 
@@ -115,14 +115,14 @@ cdef disown_direct(Topic topic, bint here):
     cdef Subscription sub
     cdef uint64_t in_hands, tail = rc_ring_tail(&topic.c.ring)
     for sub in topic.direct_members():
-        if rc_u32_load(&sub.c.fired):   # whoever was to cancel it may not be here any more
+        if rc_u32_load(&sub.c.once_used):   # whoever was to cancel it may not be here any more
             sub.cancel(discard=True)
     for sub in topic.direct_members() + topic.ending_members():
         in_hands = rc_member_unfinished(&sub.c)
         if here:
-            rc_u64_store(&sub.c.taken, rc_u64_load(&sub.c.calls))
+            rc_u64_store(&sub.c.handed_out, rc_u64_load(&sub.c.calls))
         else:
-            rc_u64_count(&sub.c.unheard, in_hands)
+            rc_u64_count(&sub.c.abandoned, in_hands)
             rc_u64_count(&sub.c.calls, in_hands)
     for sub in topic.ending_members():
         rc_u64_store(&sub.c.end, min(tail, rc_u64_load(&sub.c.end)))   # else its cancel has just begun
@@ -134,58 +134,59 @@ cdef disown_subscription(Subscription sub, uint64_t tail, bint here, uint64_t in
     """Moves the cursor past what is waiting, or to the event in hand, which is now the last one in the ring, and counts
     what it has passed as dropped. `here`: its handler has forked, with `in_hand` events of the ring, of which `holding`
     stay there."""
-    cdef rc_member *c = &sub.c
-    cdef uint64_t cursor = rc_u64_load(&c.cursor), end = min(tail, rc_u64_load(&c.end)), missed = 0
+    cdef rc_member *member = &sub.c
+    cdef uint64_t cursor = rc_u64_load(&member.cursor), end = min(tail, rc_u64_load(&member.end)), missed = 0
     cdef uint64_t dropped = 0, delivered = 0, in_hands, waiting = end - cursor if end > cursor else 0
-    cdef bint cancelled = rc_u64_load(&c.end) != RC_NEVER
-    cdef bint picks = rc_places_count(rc_pickings(), c.topic.pool, c) != 0   # this thread does, and goes on with that
-    if cancelled and rc_u64_load(&c.end) != rc_u64_load(&c.cancelled_at):   # these were dropped before
-        dropped = rc_u64_load(&c.cancelled_at) - max(cursor, end)
+    cdef bint cancelled = rc_u64_load(&member.end) != RC_NEVER
+    # this thread does, and goes on with that
+    cdef bint judges = count_places(thread_judgings(), member.topic.pool, member) != 0
+    if cancelled and rc_u64_load(&member.end) != rc_u64_load(&member.cancelled_at):   # these were dropped before
+        dropped = rc_u64_load(&member.cancelled_at) - max(cursor, end)
     # its event loop is the parent's; or whoever was to cancel it, after its one event, is not here any more
-    if not cancelled and (c.mode == RC_LOOP or (rc_u32_load(&c.fired) and not here)):
+    if not cancelled and (member.mode == RC_LOOP or (rc_u32_load(&member.once_used) and not here)):
         cancelled = True
-        rc_topic_count(c.topic, -1)
-    if c.mail != NULL:
-        rc_mutex_init(&c.mail.mutex)
-        while rc_mail_take(c.mail, &missed) != NULL:
+        rc_topic_count(member.topic, -1)
+    if member.mail != NULL:
+        rc_mutex_init(&member.mail.mutex)
+        while rc_mail_take(member.mail, &missed) != NULL:
             waiting += 1
-        waiting += rc_u64_load(&c.keyed)
-        rc_u64_store(&c.keyed, 0)
-        if c.picky and not picks:   # perhaps another thread did, which is not here any more
-            waiting += rc_u32_load(&c.picked)
-            rc_u32_store(&c.picked, 0)
-            rc_u32_store(&c.pick_lasts, 0)
-            sub.picking = threading.Lock()
-        if c.by_key:
+        waiting += rc_u64_load(&member.keyed)
+        rc_u64_store(&member.keyed, 0)
+        if member.is_judged and not judges:   # perhaps another thread did, which is not here any more
+            waiting += rc_u32_load(&member.being_judged)
+            rc_u32_store(&member.being_judged, 0)
+            rc_u32_store(&member.judging_lasts, 0)
+            sub.judging = threading.Lock()
+        if member.by_key:
             keep_for_good(sub.by_key)
             sub.by_key = {}
             sub.keyed_lock = threading.RLock()
-        rc_u64_count(&c.lost, dropped + waiting)
-    elif c.mode == RC_LOOP:
-        rc_u64_count(&c.unheard, dropped + waiting)
-        rc_u64_count(&c.calls, dropped + waiting)
-        rc_u64_count(&c.taken, dropped + waiting)
-    if c.mail != NULL or c.mode == RC_LOOP:
+        rc_u64_count(&member.lost, dropped + waiting)
+    elif member.mode == RC_LOOP:
+        rc_u64_count(&member.abandoned, dropped + waiting)
+        rc_u64_count(&member.calls, dropped + waiting)
+        rc_u64_count(&member.handed_out, dropped + waiting)
+    if member.mail != NULL or member.mode == RC_LOOP:
         in_hands = rc_member_unfinished(&sub.c)
         if here:   # all of them are this worker's: those its handler has, or those of which it makes a batch
             in_hands = 0
-        rc_u64_count(&c.unheard, in_hands)
-        rc_u64_count(&c.calls, in_hands)
-        rc_u64_store(&c.cursor, tail)
+        rc_u64_count(&member.abandoned, in_hands)
+        rc_u64_count(&member.calls, in_hands)
+        rc_u64_store(&member.cursor, tail)
     else:   # its numbers go by the cursor
         delivered = sub.delivered
-        rc_u64_count(&c.unheard, dropped + waiting - in_hand)
-        rc_u64_store(&c.cursor, tail - holding)
-        rc_u64_store(&c.start, tail - holding - delivered - rc_u64_load(&c.unheard))
+        rc_u64_count(&member.abandoned, dropped + waiting - in_hand)
+        rc_u64_store(&member.cursor, tail - holding)
+        rc_u64_store(&member.start, tail - holding - delivered - rc_u64_load(&member.abandoned))
     if cancelled:
-        rc_u64_store(&c.cancelled_at, tail)
-        rc_u64_store(&c.end, tail)
+        rc_u64_store(&member.cancelled_at, tail)
+        rc_u64_store(&member.end, tail)
     if not here:   # in the parent a worker, or another thread, may have been at it
-        rc_u32_store(&c.running, 0)
+        rc_u32_store(&member.running, 0)
         if sub.context is not None:   # that thread is still in the context, and does not leave it here
             sub.context = sub.context.copy()
-    c.heat = 0
-    if c.mode == RC_LOOP:   # not released: the loop's tasks and the handlers in them would be ended by that
+    member.heat = 0
+    if member.mode == RC_LOOP:   # not released: the loop's tasks and the handlers in them would be ended by that
         sub.orphaned = True
         keep_for_good(sub.waker)
         sub.waker = None

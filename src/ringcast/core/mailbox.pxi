@@ -4,41 +4,41 @@
 # mailbox. That is done before each event that is taken out, so the policy decides as if it stood at `publish`: what
 # has been published since is judged by what was waiting then.
 
-cdef void absorb(rc_member *sub) noexcept:
+cdef void absorb(rc_member *member) noexcept:
     """Moves the events that the ring has for the subscription to its mailbox. Any thread.
 
     What is published meanwhile is for the next look: else who only asks for a number would stay here for as long as
     others publish."""
-    cdef rc_ring *ring = &sub.topic.ring
+    cdef rc_ring *ring = &member.topic.ring
     cdef uint64_t last = RC_NEVER   # not known yet
     cdef PyObject *dropped[BATCH]
     cdef PyObject *event
     cdef uint64_t begin, cursor, end, count, at
-    if sub.picky:
-        absorb_picked(sub, rc_ring_tail(ring), PICK_SECONDS, None)
+    if member.is_judged:
+        absorb_judged(member, rc_ring_tail(ring), JUDGE_SECONDS, None)
         return
-    if sub.topic.ring.record_size != 0:
-        absorb_records(sub, rc_ring_tail(ring))
+    if member.topic.ring.record_size != 0:
+        absorb_records(member, rc_ring_tail(ring))
         return
     while True:
-        rc_mutex_lock(&sub.mail.mutex)
-        begin = cursor = rc_u64_load(&sub.cursor)
-        end = find_end(sub, cursor, BATCH)
+        rc_mutex_lock(&member.mail.mutex)
+        begin = cursor = rc_u64_load(&member.cursor)
+        end = find_end(member, cursor, BATCH)
         if cursor == end:   # mostly: this is asked before each event that is taken
-            rc_mutex_unlock(&sub.mail.mutex)
+            rc_mutex_unlock(&member.mail.mutex)
             break
         count = 0
         while cursor < end:
             event = <PyObject *>rc_slot_event(rc_ring_slot(ring, cursor))
-            rc_share(event)   # the cursor keeps it in the ring until here
+            share_reference(event)   # the cursor keeps it in the ring until here
             cursor += 1
-            event = <PyObject *>rc_mail_put(sub.mail, event, sub.policy != RC_DROP_NEWEST)
+            event = <PyObject *>rc_mail_put(member.mail, event, member.policy != RC_DROP_NEWEST)
             if event != NULL:
                 dropped[count] = event
                 count += 1
-        rc_u64_store_seq(&sub.cursor, cursor)   # seq: after the size of the mailbox, for rc_member_has_events
-        rc_u64_count(&sub.lost, count)
-        rc_mutex_unlock(&sub.mail.mutex)
+        rc_u64_store_seq(&member.cursor, cursor)   # seq: after the size of the mailbox, for rc_member_has_events
+        rc_u64_count(&member.lost, count)
+        rc_mutex_unlock(&member.mail.mutex)
         for at in range(count):   # not under the mutex: the last reference runs finalizers
             Py_DECREF(dropped[at])
         if cursor - begin < BATCH:
@@ -49,22 +49,22 @@ cdef void absorb(rc_member *sub) noexcept:
             break
 
 
-cdef void absorb_records(rc_member *sub, uint64_t last) noexcept:
+cdef void absorb_records(rc_member *member, uint64_t last) noexcept:
     """The same for records, whose objects are made before the lock is taken."""
     cdef PyObject *event
     cdef bint more = True
-    while more and rc_u64_load(&sub.cursor) < last:
-        event = blank(sub.topic)
-        rc_mutex_lock(&sub.mail.mutex)
-        more = read_next(sub, &event)
+    while more and rc_u64_load(&member.cursor) < last:
+        event = blank(member.topic)
+        rc_mutex_lock(&member.mail.mutex)
+        more = read_next(member, &event)
         if more and event != NULL:
-            event = <PyObject *>rc_mail_put(sub.mail, event, sub.policy != RC_DROP_NEWEST)
-            rc_u64_count(&sub.lost, event != NULL)
+            event = <PyObject *>rc_mail_put(member.mail, event, member.policy != RC_DROP_NEWEST)
+            rc_u64_count(&member.lost, event != NULL)
         elif more:
-            rc_u64_count(&sub.lost, 1)
+            rc_u64_count(&member.lost, 1)
         if more:   # seq: after the size of the mailbox, for rc_member_has_events
-            rc_u64_store_seq(&sub.cursor, rc_u64_load(&sub.cursor) + 1)
-        rc_mutex_unlock(&sub.mail.mutex)
+            rc_u64_store_seq(&member.cursor, rc_u64_load(&member.cursor) + 1)
+        rc_mutex_unlock(&member.mail.mutex)
         if event != NULL:
             Py_DECREF(event)
 
@@ -79,54 +79,54 @@ cdef PyObject *blank(rc_topic *c) noexcept:
     return <PyObject *>record
 
 
-cdef bint read_next(rc_member *sub, PyObject **event) noexcept:
+cdef bint read_next(rc_member *member, PyObject **event) noexcept:
     """Gives the event at the cursor, with a reference; a record in the blank object that is given (NULL: it is lost).
     Returns whether there is one. Under its mailbox's mutex. The caller moves the cursor."""
-    cdef uint64_t cursor = rc_u64_load(&sub.cursor)
-    if cursor >= find_end(sub, cursor, 1):
+    cdef uint64_t cursor = rc_u64_load(&member.cursor)
+    if cursor >= find_end(member, cursor, 1):
         return False
-    if sub.topic.ring.record_size == 0:
-        event[0] = <PyObject *>rc_slot_event(rc_ring_slot(&sub.topic.ring, cursor))
+    if member.topic.ring.record_size == 0:
+        event[0] = <PyObject *>rc_slot_event(rc_ring_slot(&member.topic.ring, cursor))
         Py_INCREF(event[0])
     elif event[0] != NULL:
-        memcpy((<Record>event[0]).data, rc_record_at(&sub.topic.ring, cursor), sub.topic.ring.record_size)
+        memcpy((<Record>event[0]).data, rc_record_at(&member.topic.ring, cursor), member.topic.ring.record_size)
     return True
 
 
-cdef inline uint64_t find_end(rc_member *sub, uint64_t cursor, uint64_t most) noexcept nogil:
+cdef inline uint64_t find_end(rc_member *member, uint64_t cursor, uint64_t most) noexcept nogil:
     """The end of what has been published for it, from its cursor on. Under its mailbox's mutex."""
-    cdef uint64_t end = rc_u64_load(&sub.end)
+    cdef uint64_t end = rc_u64_load(&member.end)
     if cursor >= end:   # its place in the ring is not kept any more
         return cursor
-    return rc_topic_published(sub.topic, cursor, min(most, end - cursor))
+    return rc_topic_published(member.topic, cursor, min(most, end - cursor))
 
 
-cdef PyObject *take_mail(rc_member *sub) noexcept:
+cdef PyObject *take_mail(rc_member *member) noexcept:
     """The next event for the handler, with a reference, or NULL. For whoever runs the subscription. It counts as taken
     before it leaves the mailbox: see Subscription.waiting."""
     cdef PyObject *event
     cdef uint64_t missed = 0
-    absorb(sub)
-    if sub.by_key:
-        return take_by_key(sub)
-    rc_mutex_lock(&sub.mail.mutex)
-    if rc_mail_size(sub.mail) != 0:
-        rc_u64_count(&sub.taken, 1)
-    event = <PyObject *>rc_mail_take(sub.mail, &missed)
-    rc_mutex_unlock(&sub.mail.mutex)
+    absorb(member)
+    if member.by_key:
+        return take_by_key(member)
+    rc_mutex_lock(&member.mail.mutex)
+    if rc_mail_size(member.mail) != 0:
+        rc_u64_count(&member.handed_out, 1)
+    event = <PyObject *>rc_mail_take(member.mail, &missed)
+    rc_mutex_unlock(&member.mail.mutex)
     if event != NULL:
-        rc_u64_store(&sub.lag, missed)
+        rc_u64_store(&member.lag, missed)
     return event
 
 
-cdef void empty_mail(rc_member *sub) noexcept:
+cdef void empty_mail(rc_member *member) noexcept:
     """Drops what is waiting, after its end was set to its cursor. Any thread."""
-    cdef PyObject *event = take_mail(sub)
+    cdef PyObject *event = take_mail(member)
     while event != NULL:
-        rc_u64_count(&sub.lost, 1)
-        rc_u64_count(&sub.taken, <uint64_t>-1)   # not by a handler
+        rc_u64_count(&member.lost, 1)
+        rc_u64_count(&member.handed_out, <uint64_t>-1)   # not by a handler
         Py_DECREF(event)
-        event = take_mail(sub)
+        event = take_mail(member)
 
 
 # --- with a `where` or a `key` ---
@@ -141,140 +141,143 @@ cdef class Latest:
 
 cdef inline bint is_waited_for(rc_pool *pool) noexcept nogil:
     """Whether this thread is at something that whoever waits for all deliveries waits for: it must not wait itself."""
-    return rc_place_find(rc_pickings(), pool) != NULL or rc_pool_current(pool) != NULL
+    return find_place(thread_judgings(), pool) != NULL or rc_pool_current(pool) != NULL
 
 
-cdef void absorb_picked(rc_member *c, uint64_t last, double seconds, list raised) noexcept:
+cdef void absorb_judged(rc_member *member, uint64_t last, double seconds, list raised) noexcept:
     """The same where the user's code says what goes to the mailbox. That code may take long, raise, and publish: so no
     C lock is held while it runs, and a thread that finds another one here does not wait for longer than `seconds`: it
-    looks again later. `raised`: see pick_next; what is added there ends this."""
-    cdef Subscription sub = <Subscription>c.host
-    cdef rc_pool *pool = c.topic.pool
-    cdef rc_place *now
-    cdef bint picked = False
+    looks again later. `raised`: see judge_next; what is added there ends this."""
+    cdef Subscription sub = <Subscription>member.host
+    cdef rc_pool *pool = member.topic.pool
+    cdef place_t *now
+    cdef bint judged = False
     core = sub.core_reference()
-    picking = sub.picking   # a fork replaces it
+    judging = sub.judging   # a fork replaces it
     if core is None:
         return
     try:
-        found = picking.acquire(timeout=seconds)
+        found = judging.acquire(timeout=seconds)
     except BaseException as exception:   # a signal's handler has raised in the main thread meanwhile
         if raised is None:
-            set_aside(exception, "while another thread picked events")
+            set_aside(exception, "while another thread judged events")
         else:
             raised.append(exception)
         return
     if not found:
-        rc_u32_store(&c.pick_lasts, 1)
+        rc_u32_store(&member.judging_lasts, 1)
         return
-    now = rc_place_enter(rc_pickings(), pool, c)
+    now = enter_place(thread_judgings(), pool, member)
     if now == NULL:   # no memory: as if another thread were here
-        picking.release()
-        rc_u32_store(&c.pick_lasts, 1)
+        judging.release()
+        rc_u32_store(&member.judging_lasts, 1)
         return
     rc_pool_hold(pool)   # as long as an event is neither in the ring nor in the mailbox, close waits for it
     try:
-        while not raised and rc_u64_load(&c.cursor) < last and pick_next(sub, <Core>core, raised):
-            picked = True
+        while not raised and rc_u64_load(&member.cursor) < last and judge_next(sub, <Core>core, raised):
+            judged = True
     finally:
-        rc_place_leave(rc_pickings(), now)
-        picking.release()
-        if picked:
-            rc_bus_schedule(c.topic, &c.topic.task)   # whoever looked meanwhile has found nothing
+        leave_place(thread_judgings(), now)
+        judging.release()
+        if judged:
+            rc_bus_schedule(member.topic, &member.topic.task)   # whoever looked meanwhile has found nothing
         rc_pool_unhold(pool)
 
 
-cdef bint pick_next(Subscription sub, Core core, list raised):
+cdef bint judge_next(Subscription sub, Core core, list raised):
     """Takes the next event out of the ring, if there is one. `raised` is of a publisher: what the user's code raises
     there and is the publisher's (is_publishers) is added to it, for publish to raise; or None."""
-    cdef rc_member *c = &sub.c
-    cdef PyObject *raw = blank(c.topic) if c.topic.ring.record_size != 0 else NULL
+    cdef rc_member *member = &sub.c
+    cdef PyObject *raw = blank(member.topic) if member.topic.ring.record_size != 0 else NULL
     cdef bint found
-    rc_mutex_lock(&c.mail.mutex)
-    found = read_next(c, &raw)
+    rc_mutex_lock(&member.mail.mutex)
+    found = read_next(member, &raw)
     if found:
-        rc_u32_store_seq(&c.picked, 1)   # seq: before the cursor, for rc_member_is_over
-        rc_u64_store_seq(&c.cursor, rc_u64_load(&c.cursor) + 1)
-    rc_mutex_unlock(&c.mail.mutex)
+        rc_u32_store_seq(&member.being_judged, 1)   # seq: before the cursor, for rc_member_is_over
+        rc_u64_store_seq(&member.cursor, rc_u64_load(&member.cursor) + 1)
+    rc_mutex_unlock(&member.mail.mutex)
     if not found:
         if raw != NULL:
             Py_DECREF(raw)
         return False
     if raw == NULL:   # no memory for the object of a record
-        rc_u64_count(&c.lost, 1)
-        rc_u32_store_seq(&c.picked, 0)
+        rc_u64_count(&member.lost, 1)
+        rc_u32_store_seq(&member.being_judged, 0)
         return True
     event = <object>raw
     Py_DECREF(raw)
     dropped = None   # kept to the end: its finalizer runs when the event is in the mailbox, and no more in hand
     try:
         if sub.where is not None and not ask(sub.where, unwrapped(event), "where"):
-            rc_u64_count(&c.filtered_early, 1)
-        elif c.by_key:
+            rc_u64_count(&member.filtered_early, 1)
+        elif member.by_key:
             dropped = put_by_key(sub, ask(sub.key, unwrapped(event), "key"), event)
         else:
-            rc_share(raw)
-            rc_mutex_lock(&c.mail.mutex)
-            if not rc_u32_load(&c.discarded):
-                raw = <PyObject *>rc_mail_put(c.mail, raw, c.policy != RC_DROP_NEWEST)
-            rc_mutex_unlock(&c.mail.mutex)
+            share_reference(raw)
+            rc_mutex_lock(&member.mail.mutex)
+            if not rc_u32_load(&member.discarded):
+                raw = <PyObject *>rc_mail_put(member.mail, raw, member.policy != RC_DROP_NEWEST)
+            rc_mutex_unlock(&member.mail.mutex)
             if raw != NULL:
-                rc_u64_count(&c.lost, 1)
+                rc_u64_count(&member.lost, 1)
                 dropped = <object>raw
                 Py_DECREF(raw)
     except BaseException as exception:
-        rc_u64_count(&c.lost, 1)
-        rc_u64_count(&c.failures, 1)
+        rc_u64_count(&member.lost, 1)
+        rc_u64_count(&member.failures, 1)
         if raised is not None and is_publishers(exception):
             raised.append(exception)
         else:
             report_or_interrupt(core, exception, unwrapped(event), sub)
     finally:
-        rc_u32_store(&c.pick_lasts, 0)
-        rc_u32_store_seq(&c.picked, 0)   # seq: after the size of the mailbox, for rc_member_is_over
+        rc_u32_store(&member.judging_lasts, 0)
+        rc_u32_store_seq(&member.being_judged, 0)   # seq: after the size of the mailbox, for rc_member_is_over
     return True
 
 
-cdef make_room(rc_member *c):
+cdef make_room(rc_member *member):
     """For a publisher that finds no room: has what the ring holds for the subscription moved, if it can be.
 
     Raises:
         BaseException: what `where` or `key` has raised and is the publisher's, for publish to raise.
     """
     cdef list raised
-    if not c.picky:
-        absorb(c)
+    if not member.is_judged:
+        absorb(member)
         return
     raised = []
-    absorb_picked(c, rc_ring_tail(&c.topic.ring), 0 if rc_u32_load(&c.pick_lasts) else PICK_SECONDS, raised)
+    seconds = 0 if rc_u32_load(&member.judging_lasts) else JUDGE_SECONDS
+    absorb_judged(member, rc_ring_tail(&member.topic.ring), seconds, raised)
     if raised:
         raise raised[0]
-    if rc_u32_load(&c.pick_lasts):
-        drop_unpicked(c)
+    if rc_u32_load(&member.judging_lasts):
+        drop_unjudged(member)
 
 
-cdef void drop_unpicked(rc_member *c) noexcept:
+cdef void drop_unjudged(rc_member *member) noexcept:
     """Makes room in a ring that is full of events which `where` or `key`, at work in another thread, does not come to:
     drops the first of them, as a publisher is not to wait for a subscription of this kind."""
     cdef PyObject *event = NULL
+    cdef const rc_ring *ring
     cdef uint64_t cursor
-    rc_mutex_lock(&c.mail.mutex)
-    cursor = rc_u64_load(&c.cursor)
-    if rc_ring_tail(&c.topic.ring) - cursor >= c.topic.ring.max_queue and cursor < find_end(c, cursor, 1):
-        if c.topic.ring.record_size == 0:
-            event = <PyObject *>rc_slot_event(rc_ring_slot(&c.topic.ring, cursor))
+    rc_mutex_lock(&member.mail.mutex)
+    cursor = rc_u64_load(&member.cursor)
+    ring = &member.topic.ring
+    if rc_ring_tail(ring) - cursor >= ring.max_queue and cursor < find_end(member, cursor, 1):
+        if member.topic.ring.record_size == 0:
+            event = <PyObject *>rc_slot_event(rc_ring_slot(&member.topic.ring, cursor))
             Py_INCREF(event)
-        rc_u64_count(&c.lost, 1)
-        rc_mail_miss(c.mail)
-        rc_u64_store_seq(&c.cursor, cursor + 1)
-    rc_mutex_unlock(&c.mail.mutex)
+        rc_u64_count(&member.lost, 1)
+        rc_mail_miss(member.mail)
+        rc_u64_store_seq(&member.cursor, cursor + 1)
+    rc_mutex_unlock(&member.mail.mutex)
     if event != NULL:
         Py_DECREF(event)
 
 
 cdef put_by_key(Subscription sub, key, event):
     """Keeps the event as the newest of its key. A key keeps its place in the order of delivery. Returns what had to go
-    for it: see pick_next."""
+    for it: see judge_next."""
     cdef Latest latest
     dropped = None
     with sub.keyed_lock:
@@ -299,8 +302,8 @@ cdef put_by_key(Subscription sub, key, event):
     return dropped
 
 
-cdef PyObject *take_by_key(rc_member *c) noexcept:
-    cdef Subscription sub = <Subscription>c.host
+cdef PyObject *take_by_key(rc_member *member) noexcept:
+    cdef Subscription sub = <Subscription>member.host
     cdef Latest latest
     cdef list rest
     failure = None
@@ -319,16 +322,16 @@ cdef PyObject *take_by_key(rc_member *c) noexcept:
                 # those that wait are not found by their keys any more: what comes for these does not replace them
                 sub.by_key = {object(): each for each in rest}
                 failure = exception
-            rc_u64_count(&c.taken, latest is not None)
-            rc_u64_store_seq(&c.keyed, <uint64_t>len(sub.by_key))   # seq: with rc_member_letters
+            rc_u64_count(&member.handed_out, latest is not None)
+            rc_u64_store_seq(&member.keyed, <uint64_t>len(sub.by_key))   # seq: with rc_member_letters
     except BaseException as exception:   # a signal's handler has raised in the wait for the lock
         set_aside(exception, "while an event was taken")
         return NULL
     if failure is not None:
-        rc_u64_count(&c.failures, 1)
-        report_or_interrupt(<Core>c.topic.bus, failure, None if latest is None else unwrapped(latest.event), sub)
+        rc_u64_count(&member.failures, 1)
+        report_or_interrupt(<Core>member.topic.bus, failure, None if latest is None else unwrapped(latest.event), sub)
     if latest is None:
         return NULL
-    rc_u64_store(&c.lag, latest.missed)
+    rc_u64_store(&member.lag, latest.missed)
     Py_INCREF(<PyObject *>latest.event)
     return <PyObject *>latest.event

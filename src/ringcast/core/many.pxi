@@ -23,7 +23,7 @@ cdef publish_records(Core core, rc_topic *c, Layout layout, const char *records,
         if c.kind == RC_OF_CLASS and (<Topic>c.host).layout is layout:
             topic = <Topic>c.host
             prepare(core, topic)
-            while done < count and rc_u32_load(&c.elsewhere) == 0:
+            while done < count and rc_u32_load(&c.has_other_routes) == 0:
                 if subscribers_of(c) == 0:   # nobody is subscribed any more
                     core.check_open()
                     return
@@ -58,14 +58,14 @@ cdef uint64_t publish_events(Core core, tuple events, uint64_t before, int64_t d
     cdef PyObject **items = PyTuple_Items(<PyObject *>events)
     cdef Py_ssize_t count = len(events), at = 0, end, most
     cdef PyTypeObject *event_class
-    cdef rc_topic *topic
+    cdef rc_topic *c
     cdef uint32_t subscribers
     cdef rc_claim claim
     try:
         while at < count:
             event_class = Py_TYPE(items[at])
-            topic = <rc_topic *>rc_registry_find(&core.by_class, class_key(event_class))
-            subscribers = 0 if topic == NULL else rc_u32_load(&topic.plain)
+            c = <rc_topic *>rc_registry_find(&core.by_class, class_key(event_class))
+            subscribers = 0 if c == NULL else rc_u32_load(&c.quick_reply)
             if subscribers == RC_NOBODY and PyType_Check(items[at]):   # publish_slow refuses it
                 subscribers = 0
             if subscribers != 0:
@@ -78,7 +78,7 @@ cdef uint64_t publish_events(Core core, tuple events, uint64_t before, int64_t d
                     core.check_open()   # a close may have just cancelled them
                     at = end
                     continue
-                at += try_publish_run(topic, &items[at], end - at, rc_u64_load(&topic.limit), &claim)
+                at += try_publish_run(c, &items[at], end - at, rc_u64_load(&c.limit), &claim)
                 if claim == RC_CLAIMED:
                     continue
             publish_slow(core, events[at], time_left(deadline))

@@ -16,7 +16,7 @@ cdef uintptr_t address_of(what) except? 0:
                 f"{HANDLER_SIGNATURE.decode()!r}, or a capsule without a name"
             )
         return <uintptr_t>PyCapsule_GetPointer(what, name)
-    ctypes = rc_get(sys.modules, "ctypes")
+    ctypes = get_or_none(sys.modules, "ctypes")
     if ctypes is not None and isinstance(what, ctypes._CFuncPtr):
         return ctypes.cast(what, ctypes.c_void_p).value
     address = getattr(what, "address", None)   # numba.cfunc
@@ -30,12 +30,12 @@ cdef uintptr_t address_of(what) except? 0:
 
 cdef extern from *:
     """
-    #define RC_HANDLER_SIGNATURE "void (const void *, size_t, size_t, void *)"
+    #define NATIVE_SIGNATURE "void (const void *, size_t, size_t, void *)"
     """
-    const char *RC_HANDLER_SIGNATURE   # a capsule keeps the pointer: no object is to own these bytes
+    const char *NATIVE_SIGNATURE   # a capsule keeps the pointer: no object is to own these bytes
 
 
-HANDLER_SIGNATURE = <bytes>RC_HANDLER_SIGNATURE
+HANDLER_SIGNATURE = <bytes>NATIVE_SIGNATURE
 # as C writes the type of a pointer to one, as Cython names the capsules in __pyx_capi__, with and without noexcept
 # nogil
 HANDLER_NAMES = {

@@ -6,7 +6,7 @@
 @cython.final
 @cython.no_gc_clear
 cdef class Envelope:
-    """An event together with the context in which it was published: what is in the ring of a topic's companion."""
+    """An event together with the context in which it was published: what is in the ring of a topic's context topic."""
     cdef readonly object event
     cdef readonly object context
 
@@ -22,7 +22,7 @@ cdef copy_for_a_handler(context):
     """A copy of a context, in which a handler may do what it likes. Code changes the decimal context in place: the copy
     has a copy of that, too, as every thread has its own."""
     copied = context.copy()
-    decimal = rc_get(sys.modules, "decimal")   # which another thread may be just importing
+    decimal = get_or_none(sys.modules, "decimal")   # which another thread may be just importing
     get, put = getattr(decimal, "getcontext", None), getattr(decimal, "setcontext", None)
     if get is not None and put is not None:
         copied.run(copy_decimal_context, get, put)
@@ -41,7 +41,7 @@ def ask(function, event, str option):
         BaseException: whatever it raises.
     """
     answer = function(event)
-    if rc_is_unrun(<PyObject *>answer):
+    if is_unrun(<PyObject *>answer):
         refuse_unrun(answer, f"{option}={handler_name(function)}")
     return answer
 
@@ -63,7 +63,7 @@ cdef object guarded_call(PyObject *callee, PyObject **arguments, size_t count, P
             return copy_for_a_handler((<Envelope>event).context).run(handler, (<Envelope>event).event)
         return handler(event)
     finally:
-        rc_u64_count(&sub.c.heard, 1)
+        rc_u64_count(&sub.c.handled, 1)
 
 
 @cython.final

@@ -157,7 +157,7 @@ cdef class Pool:
     cdef bint wait(self, int64_t timeout, Subscription sub, Core core) except -1:
         """Waits until `sub` has had its last event, or for all if it is None. Returns whether that is so after
         `timeout` ns (below 0: no limit). A worker does not wait: it may be the one that is waited for; nor does a
-        thread that picks events for a mailbox."""
+        thread that judges events for a mailbox."""
         cdef uint32_t ticket
         cdef int64_t deadline = time.monotonic_ns() + timeout, left = SLICE
         cdef bint done
@@ -283,7 +283,7 @@ cdef void let_go_if_no_natives(Core core) noexcept:
 # --- what the C side asks for: csrc/rc_host.h ---------------------------------------------------------------------
 
 cdef void pin(rc_pool *pool) noexcept:
-    rc_share(pool.bus)
+    share_reference(pool.bus)
 
 
 cdef void unpin(rc_pool *pool) noexcept:
@@ -310,14 +310,14 @@ cdef void let_go_of_natives(rc_pool *pool) noexcept with gil:
             let_go_if_no_natives(<Core>core)
 
 
-cdef void start_threads(rc_topic *topic, rc_pool *pool) noexcept with gil:
+cdef void start_threads(rc_topic *c, rc_pool *pool) noexcept with gil:
     """For those who did not publish themselves: publish starts them before it claims, and raises what comes of it."""
-    cdef Core core = <Core>topic.bus
+    cdef Core core = <Core>c.bus
     try:
         start_pool(core, <Pool>pool.host)
-        rc_mutex_lock(&topic.lock)
-        rc_topic_set_plain(topic)
-        rc_mutex_unlock(&topic.lock)
+        rc_mutex_lock(&c.lock)
+        rc_topic_set_quick_reply(c)
+        rc_mutex_unlock(&c.lock)
     except BaseException as exception:   # no more threads: whoever publishes next tries again
         set_aside(exception, "while starting workers")
 
@@ -350,10 +350,10 @@ cdef void wake_consumer(rc_member *member) noexcept:
         not_told(sub, exception)
 
 
-cdef void tell_room_waiters(rc_topic *topic) noexcept with gil:
+cdef void tell_room_waiters(rc_topic *c) noexcept with gil:
     """The Topic may be gone already; the Core is not."""
     try:
-        tell_of_room(<Core>topic.bus, topic)
+        tell_of_room(<Core>c.bus, c)
     except BaseException as exception:   # a signal's handler has raised meanwhile
         set_aside(exception, "while publishers were told of room")
 

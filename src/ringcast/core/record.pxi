@@ -152,8 +152,8 @@ cdef class RecordField:
         if self.code == u"?":
             return data[0] != 0
         if self.code in u"bhiq":
-            return rc_read_signed(data, self.size)
-        return rc_read_unsigned(data, self.size)
+            return read_signed_bytes(data, self.size)
+        return read_unsigned_bytes(data, self.size)
 
     def check(self, value):
         """Raises what writing the value would raise."""
@@ -186,7 +186,7 @@ cdef class RecordField:
             value = index(value)
             if not self.low <= value <= self.high:
                 raise ValueError(f"an int from {self.low} to {self.high} is needed, not {value}")
-            rc_write_low(data, <uint64_t>(value & 0xFFFF_FFFF_FFFF_FFFF), self.size)
+            write_low_bytes(data, <uint64_t>(value & 0xFFFF_FFFF_FFFF_FFFF), self.size)
 
 
 cdef class Record:
@@ -265,7 +265,7 @@ cdef class Record:
 
     def __getbuffer__(self, Py_buffer *buffer, int flags):
         cdef Layout layout = self.known_layout()
-        show(buffer, flags, self, self.data, layout.size, layout.size, layout.format, &ONE, &layout.size)
+        fill_buffer(buffer, flags, self, self.data, layout.size, layout.size, layout.format, &ONE, &layout.size)
 
     cdef inline Layout known_layout(self):
         if self.layout == NULL:
@@ -303,7 +303,7 @@ cdef class Record:
 
 cdef Record blank_record(Layout layout):
     """A record whose bytes are still to be written."""
-    cdef Record record = <Record>rc_new(Record, layout.record_class, ())
+    cdef Record record = <Record>new_as_base_does(Record, layout.record_class, ())
     record.made = True
     return record
 
@@ -315,7 +315,7 @@ cdef Record new_record(Layout layout, const void *data):
     return record
 
 
-cdef show(
+cdef fill_buffer(
     Py_buffer *buffer, int flags, owner, const void *data, Py_ssize_t length, Py_ssize_t item, bytes format,
     Py_ssize_t *shape, Py_ssize_t *stride,
 ):
@@ -384,7 +384,7 @@ cdef class RecordBatch:
 
     def __getbuffer__(self, Py_buffer *buffer, int flags):
         cdef Py_ssize_t size = self.layout.size
-        show(
+        fill_buffer(
             buffer, flags, self, self.data, self.count * size, size, self.layout.format, &self.count, &self.layout.size
         )
 
@@ -456,7 +456,7 @@ cdef class RecordColumn:
 
     def __getbuffer__(self, Py_buffer *buffer, int flags):
         cdef RecordBatch batch = self.batch
-        show(
+        fill_buffer(
             buffer, flags, self, batch.data + self.field.offset, batch.count * self.field.size, self.field.size,
             self.format, &batch.count, &batch.layout.size,
         )

@@ -87,7 +87,7 @@ cdef bint wait_for_room(Core core, Topic topic, uint64_t gate, uint32_t ticket, 
         return True
     if worker != NULL:
         if rc_turn_running(worker):   # a ring is the first field of its topic
-            rc_topic_advance(<rc_topic *>worker.ring)
+            rc_topic_make_room(<rc_topic *>worker.ring)
         if not rc_pool_may_wait(pool, worker, &topic.c.ring):
             return True
     try:
@@ -129,7 +129,8 @@ def when_room(Core core, event, waiter):
     for topic in topics:
         with core.lock:
             core.room_waiters.setdefault(<uintptr_t>topic.c, []).append(waiter)
-            rc_u32_store_seq(&topic.c.room_waiters, 1)   # seq: before the caller's next look, with rc_topic_tell_of_room
+            # seq: before the caller's next look, with rc_topic_tell_of_room
+            rc_u32_store_seq(&topic.c.room_waiters, 1)
     return topics
 
 
@@ -145,11 +146,11 @@ def forget_waiter(Core core, list topics, waiter):
                     del core.room_waiters[<uintptr_t>topic.c]
 
 
-cdef tell_of_room(Core core, rc_topic *topic):
+cdef tell_of_room(Core core, rc_topic *c):
     """Calls those who wait for room there without blocking."""
     with core.lock:
-        waiters = core.room_waiters.pop(<uintptr_t>topic, ())
-        rc_u32_store_seq(&topic.room_waiters, 0)
+        waiters = core.room_waiters.pop(<uintptr_t>c, ())
+        rc_u32_store_seq(&c.room_waiters, 0)
     for waiter in waiters:
         try:
             waiter()
@@ -172,8 +173,8 @@ cdef list topics_of(Core core, event):
     topics = list(wide)
     if found != NULL:
         topics.append(<Topic>found.host)
-    companions = [topic.find_companion() for topic in topics]
-    return topics + [companion for companion in companions if companion is not None]
+    context_topics = [topic.find_context_topic() for topic in topics]
+    return topics + [context_topic for context_topic in context_topics if context_topic is not None]
 
 
 cpdef int64_t nanoseconds(timeout, str name="timeout") except -2:

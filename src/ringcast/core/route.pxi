@@ -3,10 +3,10 @@
 # A subscription to several classes, or to a base class, has a topic of its own, a wide one. All events of these classes
 # are published in the wide topic as well: so they are in one order, that of the claims in its ring. Which classes these
 # are is found out once, when a class or such a subscription is new: the registry then leads from the class to a Route
-# instead of to its topic. Subscriptions of the same Scope share a wide topic. A topic's companion is the same for the
-# context of the publisher.
+# instead of to its topic. Subscriptions of the same Scope share a wide topic. A topic's context topic has the same
+# events, each with the context of its publisher.
 #
-# Wide topics and companions are made for subscriptions, and go with the last of them (drop_deserted). A Route
+# Wide topics and context topics are made for subscriptions, and go with the last of them (drop_deserted). A Route
 # stays as long as its class, empty perhaps: a publisher may have just found it in the registry, without a reference.
 
 @cython.final
@@ -101,8 +101,8 @@ def is_subclass(event_class, base):
         return False
 
 
-cdef tuple wide_under(Core core, rc_topic *topic, tuple wide):
-    """The wide topics of an event that is published under an id which its class does not state. `topic`: that of
+cdef tuple wide_under(Core core, rc_topic *c, tuple wide):
+    """The wide topics of an event that is published under an id which its class does not state. `c`: that of
     the id, or NULL. `wide`: those that its class leads to."""
     cdef Topic each
     cdef uint32_t type_id
@@ -110,8 +110,8 @@ cdef tuple wide_under(Core core, rc_topic *topic, tuple wide):
     if rc_u32_load(&core.unions) == 0:
         return wide
     reached = [each for each in wide if len((<Scope>each.scope).bases) != 0]
-    if topic != NULL:
-        type_id = (<Topic>topic.host).type_id
+    if c != NULL:
+        type_id = (<Topic>c.host).type_id
         with core.lock:
             of_id = [each for each in core.wide if (<Scope>each.scope).has_id(type_id) and each not in reached]
     return tuple(reached + of_id)
@@ -181,20 +181,20 @@ cdef Topic make_wide_topic(Core core, Scope scope, list known):
     return topic
 
 
-cdef Topic companion_of(Core core, Topic topic):
+cdef Topic context_topic_of(Core core, Topic topic):
     """The topic of the same events, each with the context of its publisher."""
-    cdef Topic companion
-    if topic.companion is None:
-        companion = Topic.__new__(Topic, core, topic.type_id, topic.automatic)
-        companion.passing = True
-        companion.scope = topic.scope
-        core.companions.append(companion)
-        topic.set_companion(companion)
-    return topic.companion
+    cdef Topic context_topic
+    if topic.context_topic is None:
+        context_topic = Topic.__new__(Topic, core, topic.type_id, topic.automatic)
+        context_topic.passing = True
+        context_topic.scope = topic.scope
+        core.context_topics.append(context_topic)
+        topic.set_context_topic(context_topic)
+    return topic.context_topic
 
 
 cdef drop_deserted(Core core, Topic topic):
-    """Lets go of a wide topic or a companion that its last subscription has left: what publish costs, and which
+    """Lets go of a wide topic or a context topic that its last subscription has left: what publish costs, and which
     classes are kept, is then as it was before. Not under a topic's lock."""
     cdef Topic other
     with core.lock:
@@ -209,10 +209,10 @@ cdef drop_deserted(Core core, Topic topic):
             end_routes(core, topic)
             return
         core.parted = [other for other in core.parted if other is not topic]
-        core.companions = [other for other in core.companions if other is not topic]
+        core.context_topics = [other for other in core.context_topics if other is not topic]
         for other in core.wide if topic.scope is not None else [core.topics.get(topic.type_id)]:
-            if other is not None and other.companion is topic:
-                other.set_companion(None)
+            if other is not None and other.context_topic is topic:
+                other.set_context_topic(None)
                 if other.passing:
                     drop_deserted(core, other)
 

@@ -28,7 +28,7 @@ cdef class Subscription:
     cdef object key
     cdef dict by_key           # key -> Latest, guarded by keyed_lock
     cdef object keyed_lock     # re-entrant: comparing keys may run any code
-    cdef object picking        # held by the thread that picks events for the mailbox
+    cdef object judging        # held by the thread that judges events for the mailbox
     cdef Userdata userdata     # of a native one
     cdef object keeps          # what else is kept for a native one
     cdef object context        # of a queued one: a copy of the one in which it was subscribed. See deliver_in_context
@@ -100,14 +100,14 @@ cdef class Subscription:
             try:
                 wanted = bool(ask(self.where, unwrapped(event), "where"))
             except BaseException:
-                rc_u64_count(&self.c.unheard, 1)
+                rc_u64_count(&self.c.abandoned, 1)
                 raise
             if not wanted:
                 rc_u64_count(&self.c.filtered, 1)
                 return None
         handler = self.target() if self.weak else self.target
-        if handler is None or (self.once and rc_u32_exchange(&self.c.fired, 1)):
-            rc_u64_count(&self.c.unheard, 1)
+        if handler is None or (self.once and rc_u32_exchange(&self.c.once_used, 1)):
+            rc_u64_count(&self.c.abandoned, 1)
             return None
         if self.once:
             self.cancel(discard=True)
@@ -194,19 +194,19 @@ cdef class Subscription:
             rc_bus_after_end(&self.c, discard)
 
     cdef cancel_direct(self, bint discard):
-        cdef rc_topic *topic = self.c.topic
+        cdef rc_topic *c = self.c.topic
         if rc_u64_load(&self.c.end) == RC_NEVER:
             self.topic.part(self)   # first, as it takes memory
-        rc_mutex_lock(&topic.lock)
+        rc_mutex_lock(&c.lock)
         if rc_u64_load(&self.c.end) == RC_NEVER:
-            rc_pool_hold(topic.pool)   # close waits for the calls that are under way, until it retires
-            rc_u64_store(&self.c.cancelled_at, rc_ring_tail(&topic.ring))
+            rc_pool_hold(c.pool)   # close waits for the calls that are under way, until it retires
+            rc_u64_store(&self.c.cancelled_at, rc_ring_tail(&c.ring))
             rc_u64_store(&self.c.cursor, rc_u64_load(&self.c.cancelled_at))   # it has nothing in the ring
             # seq: before the look at the calls under way, with end_direct
             rc_u64_store_seq(&self.c.end, rc_u64_load(&self.c.cancelled_at))
         if discard:
             rc_u32_store(&self.c.discarded, 1)
-        rc_mutex_unlock(&topic.lock)
+        rc_mutex_unlock(&c.lock)
         if rc_member_is_over(&self.c):   # else whoever calls its handler retires it
             self.retire()
 
@@ -314,8 +314,8 @@ cdef class Subscription:
         """How many events its handler was called with, an int: of calls that have ended, by return or exception."""
         cdef uint64_t ended, unheard
         if self.guarded or self.c.mode == RC_LOOP:   # an event may be known as filtered while it is still in hand
-            return rc_u64_load(&self.c.heard)
-        unheard = rc_u64_load(&self.c.unheard)   # for want of memory; of a direct one: discarded
+            return rc_u64_load(&self.c.handled)
+        unheard = rc_u64_load(&self.c.abandoned)   # for want of memory; of a direct one: discarded
         if self.c.mail != NULL or self.c.mode == RC_DIRECT:
             ended = rc_u64_load(&self.c.calls)
         else:
@@ -328,7 +328,7 @@ cdef class Subscription:
         loop was closed, because its `where` or `key` has raised, or because nobody was left to handle them (`once`,
         `weak`). An int."""
         cdef uint64_t cursor = rc_u64_load(&self.c.cursor), end = rc_u64_load(&self.c.end)
-        cdef uint64_t count = rc_u64_load(&self.c.unheard)
+        cdef uint64_t count = rc_u64_load(&self.c.abandoned)
         if self.c.mail != NULL:
             absorb(&self.c)
             count += rc_u64_load(&self.c.lost)
@@ -379,7 +379,7 @@ def is_interrupt(exception):
     """Whether it asks for a quick end: Ctrl-C, or the cancellation of a task, also as one of a group."""
     if isinstance(exception, BaseExceptionGroup):
         return any([is_interrupt(each) for each in exception.exceptions])
-    asyncio = rc_get(sys.modules, "asyncio.exceptions")   # not imported for the question
+    asyncio = get_or_none(sys.modules, "asyncio.exceptions")   # not imported for the question
     return isinstance(exception, KeyboardInterrupt) or (
         asyncio is not None and isinstance(exception, asyncio.CancelledError)
     )
@@ -388,7 +388,7 @@ def is_interrupt(exception):
 def seconds_to_wait(core, exit_timeout):
     """How long to wait for deliveries, in seconds; None: as long as they take. Limited where a handler of an event loop
     may wait for the one that asks: see aio.is_begun_by_handler."""
-    aio = rc_get(sys.modules, "ringcast.aio")   # not imported for the question
+    aio = get_or_none(sys.modules, "ringcast.aio")   # not imported for the question
     return exit_timeout if aio is not None and aio.is_begun_by_handler(core) else None
 
 
@@ -444,8 +444,8 @@ cdef Subscription new_subscription(
             sub.c.mail = NULL
             raise MemoryError
         if options.key is not None or options.where is not None:
-            sub.c.picky = True
-            sub.picking = threading.Lock()
+            sub.c.is_judged = True
+            sub.judging = threading.Lock()
         if options.key is not None:
             sub.c.by_key = True
             sub.key = options.key

@@ -36,13 +36,13 @@ cdef class Topic:
     cdef dict owned            # the subscriptions that c.members, tokens and snapshots lead to, each until it has left
     cdef tuple direct          # that publish calls, in this order. Replaced, never changed; guarded by c.lock
     cdef tuple ending          # direct ones that are cancelled and not over: their handlers are at work; the same
-    cdef Topic companion       # the same events, each with the context of its publisher; or None. See find_companion
+    cdef Topic context_topic   # the same events with the contexts of their publishers; or None: see find_context_topic
     cdef Layout layout         # of records; None: a topic of events
     cdef int routes            # of its classes that lead to wide topics as well; guarded by c.lock
-    cdef bint passing          # goes with the last of its subscriptions: a wide topic, a companion, one that has parted
+    cdef bint passing          # goes with the last of its subscriptions: a wide or context topic, one that has parted
     cdef readonly uint32_t type_id
     cdef readonly bint automatic   # the id goes with its class
-    cdef object scope          # of a wide topic and its companion: which events they are for, a Scope; else None
+    cdef object scope          # of a wide topic and its context topic: which events they are for, a Scope; else None
     cdef Pool pool             # what c.pool and c.native_pool point into
     cdef Pool native_pool
 
@@ -117,35 +117,35 @@ cdef class Topic:
         rc_mutex_lock(&self.c.lock)   # after a cancel nobody takes it any more: see part
         direct = self.direct
         for at in range(len(direct)):
-            rc_u64_count(&(<Subscription>direct[at]).c.taken, 1)
+            rc_u64_count(&(<Subscription>direct[at]).c.handed_out, 1)
         rc_mutex_unlock(&self.c.lock)
         return direct
 
-    cdef Topic find_companion(self):
-        cdef Topic companion
-        if not rc_u32_load(&self.c.accompanied):   # mostly
+    cdef Topic find_context_topic(self):
+        cdef Topic context_topic
+        if not rc_u32_load(&self.c.has_context_topic):   # mostly
             return None
         rc_mutex_lock(&self.c.lock)
-        companion = self.companion
+        context_topic = self.context_topic
         rc_mutex_unlock(&self.c.lock)
-        return companion
+        return context_topic
 
-    cdef void set_companion(self, Topic companion) noexcept:
-        """Under the Core's lock. The caller holds the companion that was before."""
+    cdef void set_context_topic(self, Topic context_topic) noexcept:
+        """Under the Core's lock. The caller holds the context topic that was before."""
         rc_mutex_lock(&self.c.lock)
-        self.companion = companion
-        rc_u32_store(&self.c.accompanied, companion is not None)
-        self.set_elsewhere()
+        self.context_topic = context_topic
+        rc_u32_store(&self.c.has_context_topic, context_topic is not None)
+        self.set_other_routes()
         rc_mutex_unlock(&self.c.lock)
 
     cdef bint is_unused(self):
-        """Whether an event that is published now would be for nobody here, nor in its companion."""
-        return subscribers_of(self.c) == 0 and len(self.direct_members()) == 0 and self.find_companion() is None
+        """Whether an event that is published now would be for nobody here, nor in its context topic."""
+        return subscribers_of(self.c) == 0 and len(self.direct_members()) == 0 and self.find_context_topic() is None
 
     cdef bint is_deserted(self):
-        """Whether no subscription is left, nor any that C can still come to, nor a companion, which goes with the last
-        of its own. Under the Core's lock, so that none joins meanwhile."""
-        return not self.owned and not self.direct_members() and not self.ending_members() and self.companion is None
+        """Whether no subscription is left, nor any that C can still come to, nor a context topic, which goes with the
+        last of its own. Under the Core's lock, so that none joins meanwhile."""
+        return not self.owned and not self.direct_members() and not self.ending_members() and self.context_topic is None
 
     cdef join(self, Subscription sub):
         """Adds a subscription, which starts with the next event to be published."""
@@ -167,7 +167,7 @@ cdef class Topic:
             joined = old is self.direct
             if joined:
                 self.direct = new
-                self.set_elsewhere()
+                self.set_other_routes()
             rc_mutex_unlock(&self.c.lock)
 
     cdef part(self, Subscription sub):
@@ -185,7 +185,7 @@ cdef class Topic:
                 self.direct = new
                 if len(new) < len(old):   # else another thread cancels it as well
                     self.ending = more
-                self.set_elsewhere()
+                self.set_other_routes()
             rc_mutex_unlock(&self.c.lock)
 
     cdef leave_direct(self, Subscription sub):
@@ -203,15 +203,16 @@ cdef class Topic:
                 self.ending = new
             rc_mutex_unlock(&self.c.lock)
 
-    cdef void set_elsewhere(self) noexcept:
+    cdef void set_other_routes(self) noexcept:
         """Under the lock: tells publish whether its events also go to others than the members."""
-        rc_u32_store(&self.c.elsewhere, len(self.direct) != 0 or self.companion is not None or self.routes != 0)
-        rc_topic_set_plain(self.c)
+        others = len(self.direct) != 0 or self.context_topic is not None or self.routes != 0
+        rc_u32_store(&self.c.has_other_routes, others)
+        rc_topic_set_quick_reply(self.c)
 
     cdef void count_routes(self, int more) noexcept:
         rc_mutex_lock(&self.c.lock)
         self.routes += more
-        self.set_elsewhere()
+        self.set_other_routes()
         rc_mutex_unlock(&self.c.lock)
 
     cdef uint64_t room_limit(self):
@@ -238,8 +239,8 @@ cdef class Topic:
     cdef Py_ssize_t reach(self):
         """How many subscriptions an event reaches."""
         cdef Py_ssize_t count = rc_u32_load(&self.c.subscribers) + len(self.direct_members())
-        cdef Topic companion = self.find_companion()
-        return count if companion is None else count + companion.reach()
+        cdef Topic context_topic = self.find_context_topic()
+        return count if context_topic is None else count + context_topic.reach()
 
     cdef bint is_run_here(self):
         """Whether one of its subscriptions has its events handled by the event loop that runs in this thread."""
@@ -262,7 +263,7 @@ cdef class Topic:
 
 cdef running_loop():
     """The event loop that runs in this thread, or None. asyncio is not imported for the question."""
-    asyncio = rc_get(sys.modules, "asyncio.events")
+    asyncio = get_or_none(sys.modules, "asyncio.events")
     return None if asyncio is None else asyncio._get_running_loop()
 
 

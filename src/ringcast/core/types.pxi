@@ -12,25 +12,25 @@
 
 cdef extern from *:
     """
-    static PyObject *rc_refuse_new(PyTypeObject *type, PyObject *arguments, PyObject *names)
+    static PyObject *refuse_new(PyTypeObject *type, PyObject *arguments, PyObject *names)
     {
         (void)arguments;
         (void)names;
         PyErr_Format(PyExc_TypeError, "%.200s objects are made by dispatchers only", type->tp_name);
         return NULL;
     }
-    static inline void rc_seal(PyObject *type)
+    static inline void seal_type(PyObject *type)
     {
-        ((PyTypeObject *)type)->tp_new = rc_refuse_new;
+        ((PyTypeObject *)type)->tp_new = refuse_new;
         ((PyTypeObject *)type)->tp_vectorcall = NULL;   /* which Cython may set, and which comes before tp_new */
     }
-    static inline void rc_clear_by(PyObject *type, int (*clear)(PyObject *))
+    static inline void clear_by(PyObject *type, int (*clear)(PyObject *))
     {
         ((PyTypeObject *)type)->tp_clear = clear;
     }
     """
-    void rc_seal(object type)
-    void rc_clear_by(object type, int (*clear)(PyObject *) noexcept)
+    void seal_type(object type)
+    void clear_by(object type, int (*clear)(PyObject *) noexcept)
 
 
 cdef int clear_topic(PyObject *topic) noexcept:
@@ -41,6 +41,6 @@ cdef int clear_topic(PyObject *topic) noexcept:
 for made_here in (
     ClassEntry, Envelope, Latest, Pool, RecordBatch, RecordColumn, Route, Scope, Subscription, Topic, Userdata,
 ):
-    rc_seal(made_here)
+    seal_type(made_here)
 del made_here
-rc_clear_by(Topic, clear_topic)
+clear_by(Topic, clear_topic)

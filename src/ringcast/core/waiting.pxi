@@ -75,7 +75,7 @@ def begin_wait(Core core, event, Subscription sub):
     Returns:
         What end_wait is to be given, or None where the wait would never end: then nothing is noted."""
     cdef list topics = topics_of(core, event)
-    rc_topic_advance(sub.c.topic)   # what it has taken is room for those who wait for it
+    rc_topic_make_room(sub.c.topic)   # what it has taken is room for those who wait for it
     with core.lock:
         sub.waits.append(topics)
         count_waiting(core, 1)   # before the look, with the worker that begins to wait at this moment
