@@ -181,10 +181,11 @@ def event_parameter(signature: inspect.Signature, name: str, given: str = "the e
     positional = [p for p in signature.parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     needed = [p.name for p in positional if p.default is p.empty]
     if len(needed) > 1:
-        hint = "; subscribe the bound method of an instance" if needed[0] == "self" else ""
+        remedy = f"take {given} alone, or give parameter {needed[1]!r} a default"
+        if needed[0] == "self" and len(needed) == 2:
+            remedy = "use the bound method of an instance"
         raise HandlerTypeError(
-            f"{name} needs {len(needed)} arguments ({', '.join(needed)}), but is called with one, "
-            f"{given}: give parameter {needed[1]!r} a default{hint}"
+            f"{name} needs {len(needed)} arguments ({', '.join(needed)}), but is called with one, {given}: {remedy}"
         )
     for p in signature.parameters.values():
         if p.kind is p.KEYWORD_ONLY and p.default is p.empty:
