@@ -171,9 +171,11 @@ def type_id(event_class: type) -> int:
     """
     identity = identify(event_class)
     if identity.type_id is None:
+        is_field = _annotates(class_namespace(identity.owner))
+        hint = "; if all have one id, annotate it ClassVar[int] and give it a value" if is_field else ""
         raise TypeIdError(
             f"{class_name(event_class)} has no type id of its own: each instance computes one "
-            f"({_ATTRIBUTE} of {class_name(identity.owner)}); subscribe to the id itself with subscribe_to"
+            f"({_ATTRIBUTE} of {class_name(identity.owner)}); subscribe to the id itself with subscribe_to{hint}"
         )
     return identity.type_id
 
@@ -183,7 +185,7 @@ def check_event_class(value: object) -> None:
 
     Raises:
         EventClassError: it is something else. For `Box[int]` the message names `Box`; for a union or a list it tells
-            how several classes are given.
+            how several classes are given, and for an int what takes type ids.
     """
     if not is_class(value):
         origin = getattr(value, "__origin__", None)
@@ -191,6 +193,8 @@ def check_event_class(value: object) -> None:
         hint = f": the instances of all {name}[...] are of class {name}" if name else ""
         if issubclass(type(value), types.UnionType | list | set | frozenset) or origin is Union:
             hint = ": several classes are given as a tuple, (First, Second)"
+        elif type(value) is int:
+            hint = ": a type id is subscribed to with subscribe_to"
         raise EventClassError(f"an event class is a class, not {shown(value)}{hint}")
 
 
