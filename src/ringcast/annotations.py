@@ -128,6 +128,8 @@ def _unfit(annotation: object) -> str:
             return "is a type variable"
         if isinstance(annotation, typing.NewType):
             return "is a NewType: its instances are of the class it stands for"
+        if is_a(annotation, tuple):
+            return "is a tuple: several classes are annotated as a union, First | Second"
         annotation = type(None) if annotation is None else typing.get_origin(annotation)
     if not is_class(annotation):
         return "is not a class"
