@@ -169,7 +169,8 @@ def resolve(
     max_queue = options.get("max_queue")
     most = dispatcher_max_queue if max_queue is None else check_max_queue(max_queue, dispatcher_max_queue)
     if mode == "direct":
-        _refuse(options, "a direct handler has no queue", "policy", "max_queue", "key", "context", "batch")
+        _refuse(options, "a direct handler has no queue", "policy", "max_queue", "key", "batch")
+        _refuse(options, "a direct handler runs in the publisher's context anyway", "context")
     else:
         _refuse(options, "only direct handlers have priorities", "priority")
     if mode != "asyncio":
