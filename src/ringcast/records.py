@@ -32,6 +32,7 @@ from typing import (
 )
 
 from ringcast._core import Layout, Record, RecordBatch, RecordField
+from ringcast.annotations import annotation_text
 from ringcast.errors import EventClassError, RecordError
 from ringcast.events import class_name, is_class, shown
 
@@ -150,7 +151,10 @@ def check_batch(events: object, event_class: object) -> tuple[type[Record], obje
         EventClassError: there is no such record type, or there are several; or the buffer is not of it.
     """
     if event_class is not None and not _is_record_type(event_class):
-        raise EventClassError(f"publish_many takes a record type, not {shown(event_class)}")
+        raise EventClassError(
+            "publish_many takes one iterable of events; what may follow it is the record type of an array or buffer, "
+            f"not {shown(event_class)}"
+        )
     if isinstance(events, (RecordBatch, Record)):
         found = events.record_class if isinstance(events, RecordBatch) else type(events)
         if event_class not in (None, found):
@@ -204,10 +208,13 @@ def _declared_as(dtype: Any) -> type[Record]:
     found = [each for each in list(_declared) if each.dtype == dtype]
     if len(found) == 1:
         return found[0]
-    names = " or ".join(sorted(map(class_name, found)))
-    none = "is that of no record type: declare one with record(dtype, name=...)"
-    what = f"is that of {names}: say which" if found else none
-    raise EventClassError(f"dtype {dtype} {what}, publish_many(array, RecordType)")
+    if not found:
+        raise EventClassError(f"dtype {dtype} is that of no record type: declare one with record(dtype, name=...)")
+    names = " or ".join(sorted({class_name(each) for each in found}))
+    # in a notebook a cell that runs again declares its record type again
+    raise EventClassError(
+        f"dtype {dtype} is that of {len(found)} record types, {names}: say which, publish_many(array, RecordType)"
+    )
 
 
 # --- making the class ------------------------------------------------------------------------------------------
@@ -261,7 +268,7 @@ def _scalar(declaration: type, name: str, hint: Any) -> tuple[Scalar, int]:
 
         return _numpy_scalar(numpy.dtype(hint), f"{class_name(declaration)}.{name}")
     raise RecordError(
-        f"{class_name(declaration)}.{name} is annotated {hint!r}: a field is an int, float, bool, "
+        f"{class_name(declaration)}.{name} is annotated {annotation_text(hint)}: a field is an int, float, bool, "
         "one of the sizes of ringcast.records (int32, float64, timestamp ...), or Annotated[bytes, SIZE]"
     )
 
