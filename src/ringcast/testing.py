@@ -46,10 +46,13 @@ def drain(dispatcher: Dispatcher, timeout: float = TIMEOUT) -> None:
         timeout: how long to wait, in seconds.
 
     Raises:
-        AssertionError: the time is over; the message names the handlers that have events pending, and how many.
+        AssertionError: the time is over; the message names the handlers that have events pending, and how many. Or this
+            is inside a handler.
         ValueError: a negative timeout.
     """
     if not dispatcher.wait_idle(timeout):
+        if dispatcher._is_in_handler():
+            raise AssertionError("drain() does not wait inside a handler, whose end it would wait for: call it outside")
         raise AssertionError(f"not all was delivered within {timeout} s; pending: {_pending(dispatcher)}")
 
 
