@@ -298,7 +298,9 @@ async def wait_for(
     except TimeoutError:
         if not limit.expired():
             raise
-        raise WaitTimeoutError(f"no {class_names(event_class)} came within {timeout} s") from None
+        declined = stream.subscription.filtered
+        but = f": where= is false for the {declined} that came" if declined else ""
+        raise WaitTimeoutError(f"no {class_names(event_class)} came within {timeout} s{but}") from None
     finally:
         stream.cancel()
     raise ClosedError(f"{dispatcher!r} was closed before there was such an event")
