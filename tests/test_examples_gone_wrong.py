@@ -1046,7 +1046,7 @@ EXAMPLES: dict[str, dict[str, list[Wrong]]] = {
             ),
             Wrong(
                 "drain inside of a handler",
-                {"drain(bus)\n": "bus.subscribe(Shipped, lambda shipped: drain(bus))\n        drain(bus)\n"},
+                {"shipped = []": "shipped = []\n        bus.subscribe(Shipped, lambda shipped: drain(bus))"},
                 logged(AssertionError, r"drain\(\) does not wait inside a handler, whose end it would wait for"),
             ),
         ],
