@@ -11,7 +11,7 @@ import weakref
 import pytest
 
 from ringcast import ClosedError, Dispatcher, EventClassError
-from ringcast.dispatcher import _dispatchers
+from ringcast.exit_and_fork import dispatchers
 
 
 class Payload:
@@ -269,7 +269,7 @@ def test_dispatchers_are_found_while_other_threads_drop_theirs(make_bus, spawn):
     threads = [spawn(make_and_drop) for _ in range(4)]
     try:
         for _ in range(20_000):
-            assert kept in _dispatchers()  # as a fork and the interpreter's exit ask
+            assert kept in dispatchers()  # as a fork and the interpreter's exit ask
     finally:
         stop.set()
     for thread in threads:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ringcast._core import Record, RecordBatch, Subscription
     from ringcast._default import default, emit, off, on, on_type
     from ringcast.aio import Stream
-    from ringcast.dispatcher import Dispatcher, HandlerFailure
+    from ringcast.dispatcher import Dispatcher
     from ringcast.errors import (
         ClosedError,
         CloseTimeoutError,
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         WaitTimeoutError,
     )
     from ringcast.events import type_id
+    from ringcast.failures import HandlerFailure
     from ringcast.options import HandlerOptions
     from ringcast.records import record
     from ringcast.stats import DispatcherStats, SubscriptionStats, TopicStats
@@ -89,7 +90,7 @@ if "_close_all" in globals():  # this module is loaded again
 
 def _close_all() -> None:
     """Close the dispatchers at the end of the program, if it has made any."""
-    close_all = getattr(_sys.modules.get(f"{__name__}.dispatcher"), "_close_all", None)
+    close_all = getattr(_sys.modules.get(f"{__name__}.exit_and_fork"), "close_all", None)
     if close_all is not None:
         close_all()
 
@@ -103,13 +104,14 @@ _NAMES = {
     "_core": ("Record", "RecordBatch", "Subscription"),
     "_default": ("default", "emit", "off", "on", "on_type"),
     "aio": ("Stream",),
-    "dispatcher": ("Dispatcher", "HandlerFailure"),
+    "dispatcher": ("Dispatcher",),
     "errors": (
         *("CloseTimeoutError", "ClosedError", "EventClassError", "HandlerTypeError", "InstallError"),
         *("LoopBlockedError", "LoopClosedError", "OptionError", "PublishTimeoutError", "QueueFullError"),
         *("RecordError", "RingcastError", "StartError", "TypeIdError", "WaitTimeoutError"),
     ),
     "events": ("type_id",),
+    "failures": ("HandlerFailure",),
     "options": ("HandlerOptions",),
     "records": ("record",),
     "stats": ("DispatcherStats", "SubscriptionStats", "TopicStats"),

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import _thread
 import os
 import sys
-import threading
-import time
-import weakref
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeVar, Unpack, overload
 
 from ringcast._core import (
     MODES,
@@ -18,16 +14,11 @@ from ringcast._core import (
     Options,
     RecordBatch,
     Subscription,
-    after_fork_in_child,
-    after_fork_in_parent,
-    ask,
-    before_fork,
     is_interrupt,
     nanoseconds,
     seconds_to_leave,
     seconds_to_wait,
 )
-from ringcast._modules import imported
 from ringcast.callables import attribute, handler_name, has_name_of_its_own, is_a, is_same
 from ringcast.errors import (
     ClosedError,
@@ -39,7 +30,6 @@ from ringcast.errors import (
     RecordError,
 )
 from ringcast.events import (
-    brief,
     check_event_class,
     check_type_id,
     class_name,
@@ -49,6 +39,8 @@ from ringcast.events import (
     shown,
     type_id,
 )
+from ringcast.exit_and_fork import register
+from ringcast.failures import HandlerFailure, log_failure, report_failure
 from ringcast.handlers import Accepts, check_accepts, inspect_handler, named_classes, sole_class
 from ringcast.options import (
     HandlerOptions,
@@ -65,6 +57,8 @@ if TYPE_CHECKING:
     from ringcast.aio import Stream
     from ringcast.stats import DispatcherStats
 
+__all__ = ["BatchDecorator", "Decorator", "Dispatcher", "Handler", "HandlerFailure", "log_failure"]
+
 E = TypeVar("E")
 E1 = TypeVar("E1")
 E2 = TypeVar("E2")
@@ -77,7 +71,6 @@ MAX_QUEUE_LIMIT = 2**32  # beyond any use; keeps positions far from the end of 6
 ASYNCIO = MODES.index("asyncio")
 SPARE_WORKERS = 1_000  # threads that may take the places of stuck ones; each has a stack, so there is an end
 EXIT_TIMEOUT = 5.0  # seconds, the default of exit_timeout
-EXIT_PRIORITY = 100  # among what multiprocessing does at the end of a process: before it closes its queues (10)
 
 
 class Decorator(Protocol[E]):
@@ -94,48 +87,6 @@ class BatchDecorator(Protocol[E]):
     def __call__(self, handler: Callable[[list[E]], R], /) -> Callable[[list[E]], R]: ...
     @overload
     def __call__(self, handler: Callable[[RecordBatch[E]], R], /) -> Callable[[RecordBatch[E]], R]: ...
-
-
-class HandlerFailure(NamedTuple):
-    """What `on_error` is given: a handler has raised."""
-
-    exception: BaseException
-    """What was raised, with its traceback."""
-    event: Any
-    """The event that the handler was given; None for a LoopClosedError."""
-    subscription: Subscription[Any]
-    """The handler's subscription."""
-
-
-def log_failure(failure: HandlerFailure) -> None:
-    """Logs to the logger `ringcast` at level ERROR, with the traceback. The default of `on_error`.
-
-    But the failure of a handler of log records, or of one that was called while something was logged, is written to
-    `sys.stderr`, by `logging.lastResort`: the former would be called with it, and may fail for ever; and what is logged
-    in the course of the latter is ignored by `logging` (since Python 3.13.4).
-    """
-    name = handler_name(failure.subscription.handler)
-    _log_error(failure.event, failure.exception, "handler %s failed on %s", name, brief(failure.event))
-
-
-def _log_error(event: object, exception: BaseException, message: str, *arguments: str) -> None:
-    """Log an exception that has to do with an event."""
-    import logging  # not before: it would be a good part of the time that importing Ringcast takes
-
-    logger = logging.getLogger("ringcast")
-    is_logging = getattr(getattr(logging.Logger, "_tls", None), "in_progress", False)  # so Logger.handle asks
-    if not _is_of(event, logging.LogRecord) and not is_logging:
-        logger.error(message, *arguments, exc_info=exception)
-    elif logging.lastResort is not None:
-        trace = (type(exception), exception, exception.__traceback__)
-        logging.lastResort.handle(logger.makeRecord(logger.name, logging.ERROR, "", 0, message, arguments, trace))
-
-
-def _is_of(event: object, event_class: type) -> bool:
-    """Whether it is such an event, or a batch with one."""
-    return isinstance(event, event_class) or (
-        isinstance(event, list) and any(isinstance(each, event_class) for each in event)
-    )
 
 
 class Dispatcher(Core):
@@ -211,8 +162,7 @@ class Dispatcher(Core):
         self._named = False
         super().__init__(queue, workers, spare, parallel, cpus, name or "ringcast", raises, timing)
         self._on_error = on_error if callable(on_error) else log_failure
-        with _live_lock:
-            _live[id(self)] = self
+        register(self)
 
     @overload
     def subscribe(self, handler: Callable[[E], object], /, **options: Unpack[HandlerOptions[E]]) -> Subscription[E]: ...
@@ -1053,17 +1003,8 @@ class Dispatcher(Core):
             self._give_up("the block was left by an exception", stuck=True)
 
     def _report_failure(self, exception: BaseException, event: Any, subscription: Subscription[Any]) -> None:
-        """Called by the core. Whatever `on_error` raises ends here, but for a Ctrl-C in the main thread."""
-        failure = HandlerFailure(exception, event, subscription)
-        # a handler of what `on_error` publishes: with each failure it would be given one more
-        on_error = log_failure if _is_of(event, HandlerFailure) else self._on_error
-        try:
-            ask(on_error, failure, "on_error")
-        except BaseException as error:
-            if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
-                _thread.interrupt_main()  # raised by the main thread as soon as it can be
-            names = handler_name(on_error), handler_name(subscription.handler), brief(exception)
-            _log_error(event, error, "on_error %s failed on a failure of handler %s: %s", *names)
+        """Called by the core."""
+        report_failure(self._on_error, HandlerFailure(exception, event, subscription))
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "open"
@@ -1116,97 +1057,6 @@ def _consumer(resolved: Options, options: Any) -> Callable[[Subscription[E]], Su
         return subscription
 
     return start
-
-
-# By their addresses. A WeakSet would do, but going through one fails when another thread drops a dispatcher meanwhile.
-_live: weakref.WeakValueDictionary[int, Dispatcher] = weakref.WeakValueDictionary()
-_live_lock = threading.RLock()  # re-entrant: a finalizer that makes a dispatcher may come in anywhere
-
-
-def _dispatchers() -> list[Dispatcher]:
-    with _live_lock:
-        return [dispatcher for reference in _live.valuerefs() if (dispatcher := reference()) is not None]
-
-
-def _close_all() -> None:
-    """Deliver at the end of the program what was accepted, within `exit_timeout`, and name what was not delivered.
-
-    `ringcast/__init__.py` has it called.
-    """
-    begun = time.monotonic()
-    dispatchers = _dispatchers()
-    for dispatcher in dispatchers:
-        dispatcher._begin_close()
-    try:
-        for dispatcher in dispatchers:
-            if dispatcher._exit_timeout is None:
-                dispatcher._await_close(-1)
-            else:
-                left = begun + dispatcher._exit_timeout - time.monotonic()
-                dispatcher._await_close(nanoseconds(max(0.0, left)))
-    finally:  # also when Ctrl-C has ended the wait
-        for dispatcher in dispatchers:
-            dispatcher._name_pending("the program has ended")
-
-
-_told = False  # whether multiprocessing was told what to call when a process begins
-
-
-def _tell_multiprocessing() -> None:
-    """Have `_close_all` called at the end of a process of multiprocessing, which goes without `atexit`.
-
-    When such a process begins, multiprocessing forgets what is to be done at the end, and then makes the calls that
-    were registered for after a fork.
-    """
-    global _told
-    util = imported("multiprocessing.util")
-    if util is None:
-        return
-    if not _told:
-        _told = True  # so it is in the processes that this one forks
-        util.register_after_fork(_close_all, _close_with_process)
-    if sys.modules["multiprocessing.process"].parent_process() is not None:  # it has begun already
-        _close_with_process(_close_all)
-
-
-def _close_with_process(close: Callable[[], None]) -> None:
-    sys.modules["multiprocessing.util"].Finalize(None, close, exitpriority=EXIT_PRIORITY)
-
-
-class _Forking(threading.local):
-    """The dispatchers that this thread has prepared for its fork, and what to tell them afterwards."""
-
-    dispatchers: tuple[tuple[Dispatcher, bool], ...] = ()
-
-
-_forking = _Forking()
-
-
-def _before_fork() -> None:
-    # in one order: two threads may fork at once
-    dispatchers = sorted(_dispatchers(), key=id)
-    _forking.dispatchers = tuple([(dispatcher, before_fork(dispatcher)) for dispatcher in dispatchers])
-
-
-def _after_fork_in_parent() -> None:
-    dispatchers, _forking.dispatchers = _forking.dispatchers, ()
-    for dispatcher, locked in dispatchers:
-        after_fork_in_parent(dispatcher, locked)
-
-
-def _after_fork_in_child() -> None:
-    global _live, _live_lock
-    dispatchers, _forking.dispatchers = _forking.dispatchers, ()
-    _live_lock = threading.RLock()
-    _live = weakref.WeakValueDictionary({id(dispatcher): dispatcher for dispatcher, _ in dispatchers})
-    for dispatcher, locked in dispatchers:
-        after_fork_in_child(dispatcher, locked)
-    _tell_multiprocessing()
-
-
-_tell_multiprocessing()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
 
 
 def _cpu_count() -> int:

@@ -25,9 +25,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ringcast.callables import handler_name
-from ringcast.dispatcher import Dispatcher, HandlerFailure
+from ringcast.dispatcher import Dispatcher
 from ringcast.errors import CloseTimeoutError
 from ringcast.events import brief
+from ringcast.failures import HandlerFailure
 from ringcast.options import Policy
 
 __all__ = ["CheckedDispatcher", "drain"]

@@ -22,7 +22,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ringcast._core import Subscription
-from ringcast.dispatcher import Dispatcher, HandlerFailure
+from ringcast.dispatcher import Dispatcher
+from ringcast.failures import HandlerFailure
 from ringcast.stats import DispatcherStats, SubscriptionStats, TopicStats, event_name
 
 __all__ = ["watch"]
