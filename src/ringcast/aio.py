@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar
 
 from ringcast._core import EMPTY, Core, Envelope, Subscription, begin_wait, end_wait, seconds_to_leave
+from ringcast.closing import still_at_work
 from ringcast.errors import ClosedError, CloseTimeoutError, OptionError, PublishTimeoutError, WaitTimeoutError
 from ringcast.events import class_names
 
@@ -377,7 +378,7 @@ def _name_unread_streams(dispatcher: Dispatcher) -> None:
 
 async def _closed(dispatcher: Dispatcher, timeout: float | None, nanoseconds: int) -> None:
     if not await _until(dispatcher, dispatcher._has_ended, None if timeout is None else nanoseconds / 1e9):
-        raise CloseTimeoutError(dispatcher._still_at_work(timeout))
+        raise CloseTimeoutError(still_at_work(dispatcher, timeout))
 
 
 async def leave(subscription: Subscription[Any], exception: BaseException | None = None) -> None:

@@ -8,21 +8,18 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeVar, Unpack, overload
 
+from ringcast import closing
 from ringcast._core import (
     MODES,
     Core,
     Options,
     RecordBatch,
     Subscription,
-    is_interrupt,
     nanoseconds,
-    seconds_to_leave,
-    seconds_to_wait,
 )
 from ringcast.callables import attribute, handler_name, has_name_of_its_own, is_a, is_same
 from ringcast.errors import (
     ClosedError,
-    CloseTimeoutError,
     EventClassError,
     HandlerTypeError,
     LoopBlockedError,
@@ -856,11 +853,8 @@ class Dispatcher(Core):
         """Closes the dispatcher, as the end of a `with` block does, without blocking the event loop."""
         if exception is None:
             await self.aclose()
-        elif self._begins_to_leave(exception):
-            try:
-                await self.aclose(seconds_to_leave(exception, self._exit_timeout))
-            except CloseTimeoutError:
-                self._give_up("the block was left by an exception", stuck=True)
+        else:
+            await closing.aleave(self, exception)
 
     # --- insight, waiting and closing ---
 
@@ -907,72 +901,7 @@ class Dispatcher(Core):
                 that came out only while this waited.
             OptionError: a timeout that is no time.
         """
-        limit = nanoseconds(timeout)
-        if self._is_run_here():
-            from ringcast import aio
-
-            if not aio.in_handler():
-                raise LoopBlockedError("close() would stop the event loop that has events to handle: await aclose()")
-            self._begin_close(discard)
-            return
-        self._begin_close(discard)
-        patience = seconds_to_wait(self, self._exit_timeout)
-        if patience is None or (timeout is not None and timeout <= patience):
-            if not self._await_close(limit):
-                raise CloseTimeoutError(self._still_at_work(timeout))
-        elif not self._await_close(nanoseconds(patience)):
-            from ringcast import aio
-
-            aio.tell_of_lost_patience(self)
-
-    def _begins_to_leave(self, exception: BaseException) -> bool:
-        """Begin to close at the end of a block that an exception has ended. Return whether to wait for deliveries."""
-        if is_interrupt(exception):
-            self._give_up(f"the block was left by {type(exception).__name__}", stuck=False)
-            return False
-        for subscription in self._subscriptions():  # which the block will not read any more
-            if subscription._is_stream():
-                subscription.cancel(discard=True)
-        self._begin_close()
-        return True
-
-    def _give_up(self, why: str, *, stuck: bool) -> None:
-        """Close, drop what no handler has begun, and name that: first dropped, or some of it may be handled meanwhile.
-
-        `stuck`: events in hand are named, too; their handlers had their time.
-        """
-        self._begin_close()
-        before = [(subscription, subscription.dropped) for subscription in self._subscriptions()]
-        self._begin_close(discard=True)
-        for subscription, dropped in before:
-            in_hand = subscription.pending if stuck else 0
-            self._name_undelivered(subscription, subscription.dropped - dropped + in_hand, why)
-        self._named = self._named or stuck
-
-    def _name_pending(self, why: str) -> None:
-        """Log each handler that has not handled all its events, one line each, once."""
-        named, self._named = self._named, True
-        if not named:
-            for subscription in self._subscriptions():
-                self._name_undelivered(subscription, subscription.pending, why)
-
-    def _name_undelivered(self, subscription: Subscription[Any], events: int, why: str) -> None:
-        if events:
-            import logging
-
-            logging.getLogger("ringcast").error(
-                "handler %s has not handled %d events of %r: %s",
-                handler_name(subscription.handler),
-                events,
-                self.name,
-                why,
-            )
-
-    def _still_at_work(self, timeout: float | None) -> str:
-        stuck = [sub for sub in self._subscriptions() if sub.pending]
-        names = ", ".join(f"{handler_name(sub.handler)} ({sub.pending} pending)" for sub in stuck[:5])
-        more = f" and {len(stuck) - 5} more" if len(stuck) > 5 else ""
-        return f"not all was delivered within {timeout} s; still at work: {names}{more}"
+        closing.close(self, timeout, discard=discard)
 
     def __enter__(self) -> Self:
         if self.closed:
@@ -995,12 +924,8 @@ class Dispatcher(Core):
         """
         if exception is None:
             self.close()
-        elif (
-            self._begins_to_leave(exception)
-            and not self._is_run_here()  # the loop goes on with them
-            and not self._await_close(nanoseconds(seconds_to_leave(exception, self._exit_timeout)))
-        ):
-            self._give_up("the block was left by an exception", stuck=True)
+        else:
+            closing.leave(self, exception)
 
     def _report_failure(self, exception: BaseException, event: Any, subscription: Subscription[Any]) -> None:
         """Called by the core."""

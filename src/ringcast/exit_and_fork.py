@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ringcast._core import after_fork_in_child, after_fork_in_parent, before_fork, nanoseconds
 from ringcast._modules import imported
+from ringcast.closing import name_pending
 
 if TYPE_CHECKING:
     from ringcast.dispatcher import Dispatcher
@@ -55,7 +56,7 @@ def close_all() -> None:
                 dispatcher._await_close(nanoseconds(max(0.0, left)))
     finally:  # also when Ctrl-C has ended the wait
         for dispatcher in living:
-            dispatcher._name_pending("the program has ended")
+            name_pending(dispatcher, "the program has ended")
 
 
 _told = False  # whether multiprocessing was told what to call when a process begins
