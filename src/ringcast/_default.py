@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Any, Unpack, overload
 
 from ringcast._core import RecordBatch, Subscription
-from ringcast.dispatcher import Dispatcher, E, H
+from ringcast.dispatcher import Dispatcher
 from ringcast.options import HandlerOptions
+from ringcast.subscribing import E, H, subscribe_id
 
 default = Dispatcher()
 """The dispatcher of `on`, `on_type`, `off` and `emit`. Has no threads before the first event, and is closed at exit."""
@@ -52,10 +53,10 @@ def on_type(type_id: int, handler: Any = None, /, **options: Any) -> Any:
         The same as `Dispatcher.subscribe_to`.
     """
     if handler is not None:
-        return default._subscribe_to(type_id, handler, sys._getframe(1), options)
+        return subscribe_id(default, type_id, handler, sys._getframe(1), options)
 
     def decorate(handler: H) -> H:
-        default._subscribe_to(type_id, handler, sys._getframe(1), options)
+        subscribe_id(default, type_id, handler, sys._getframe(1), options)
         return handler
 
     return decorate

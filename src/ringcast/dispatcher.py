@@ -6,49 +6,16 @@ import os
 import sys
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
 
-from ringcast import closing
-from ringcast._core import (
-    MODES,
-    Core,
-    Options,
-    RecordBatch,
-    Subscription,
-    nanoseconds,
-)
-from ringcast.callables import attribute, handler_name, has_name_of_its_own, is_a, is_same
-from ringcast.errors import (
-    ClosedError,
-    EventClassError,
-    HandlerTypeError,
-    LoopBlockedError,
-    OptionError,
-    RecordError,
-)
-from ringcast.events import (
-    check_event_class,
-    check_type_id,
-    class_name,
-    event_classes,
-    identify,
-    is_class,
-    shown,
-    type_id,
-)
+from ringcast import closing, subscribing
+from ringcast._core import Core, Options, RecordBatch, Subscription, nanoseconds
+from ringcast.errors import ClosedError, LoopBlockedError, OptionError
 from ringcast.exit_and_fork import register
 from ringcast.failures import HandlerFailure, log_failure, report_failure
-from ringcast.handlers import Accepts, check_accepts, inspect_handler, named_classes, sole_class
-from ringcast.options import (
-    HandlerOptions,
-    Policy,
-    check_concurrency,
-    check_hook,
-    check_max_queue,
-    check_policy,
-    resolve,
-    whole,
-)
+from ringcast.handlers import Accepts
+from ringcast.options import HandlerOptions, Policy, check_hook, check_policy, resolve, whole
+from ringcast.subscribing import BatchDecorator, Decorator, E, H
 
 if TYPE_CHECKING:
     from ringcast.aio import Stream
@@ -56,34 +23,14 @@ if TYPE_CHECKING:
 
 __all__ = ["BatchDecorator", "Decorator", "Dispatcher", "Handler", "HandlerFailure", "log_failure"]
 
-E = TypeVar("E")
 E1 = TypeVar("E1")
 E2 = TypeVar("E2")
 E3 = TypeVar("E3")
 Handler = Callable[[E], object]
-R = TypeVar("R")
-H = TypeVar("H", bound=Callable[[Any], object])
 
 MAX_QUEUE_LIMIT = 2**32  # beyond any use; keeps positions far from the end of 64 bits
-ASYNCIO = MODES.index("asyncio")
 SPARE_WORKERS = 1_000  # threads that may take the places of stuck ones; each has a stack, so there is an end
 EXIT_TIMEOUT = 5.0  # seconds, the default of exit_timeout
-
-
-class Decorator(Protocol[E]):
-    """What `on(EventClass)` gives: decorates a handler of that class and leaves its type as it is."""
-
-    def __call__(self, handler: Callable[[E], R], /) -> Callable[[E], R]:
-        """Subscribe the handler and return it."""
-
-
-class BatchDecorator(Protocol[E]):
-    """The same for `on(EventClass, batch=N)`, whose handler takes batches."""
-
-    @overload
-    def __call__(self, handler: Callable[[list[E]], R], /) -> Callable[[list[E]], R]: ...
-    @overload
-    def __call__(self, handler: Callable[[RecordBatch[E]], R], /) -> Callable[[RecordBatch[E]], R]: ...
 
 
 class Dispatcher(Core):
@@ -281,44 +228,7 @@ class Dispatcher(Core):
             OptionError: an option is unknown, has a bad value, or does not go with the others.
             ClosedError: the dispatcher is closed.
         """
-        batch = options.get("batch") is not None
-        if len(arguments) == 1:
-            (handler,) = arguments
-            if is_class(handler):
-                name = class_name(handler)
-                raise HandlerTypeError(f"{name} is a class, and there is no handler: subscribe({name}, handler)")
-            if _is_tuple_of_classes(handler):
-                name = _tuple_text(handler)
-                raise HandlerTypeError(f"{name} are classes, and there is no handler: subscribe({name}, handler)")
-            accepts = inspect_handler(handler, sys._getframe(1), batch=batch)
-            return self._subscribe(accepts, named_classes(accepts), handler, options)
-        if len(arguments) != 2:
-            raise TypeError(f"subscribe() takes a handler, or an event class and a handler ({len(arguments)} given)")
-        event_class, handler = arguments
-        is_alias = is_class(attribute(event_class, "__origin__"))  # list[int] is callable
-        is_for_events = is_class(handler) or _is_tuple_of_classes(handler)
-        if is_for_events and callable(event_class) and not is_class(event_class) and not is_alias:
-            name = class_name(handler) if is_class(handler) else _tuple_text(handler)
-            raise EventClassError(f"the event class comes first: subscribe({name}, {handler_name(event_class)})")
-        accepts = inspect_handler(handler, sys._getframe(1), batch=batch)
-        return self._subscribe(accepts, event_class, handler, options)
-
-    def _subscribe(
-        self, accepts: Accepts, named: object, handler: Callable[[E], object], options: Any
-    ) -> Subscription[E]:
-        """Subscribe to what is named, a class or a tuple of classes, when it is found to be right."""
-        classes = event_classes(named)
-        resolved = self._resolve(accepts, handler, classes, options)
-        bases = {id(base) for base in resolved.bases}
-        for each in classes:
-            check_accepts(accepts, each, None if id(each) in bases else type_id(each))
-        if accepts.records and (bases or len(classes) > 1):
-            raise HandlerTypeError(
-                f"handler {accepts.handler} takes a RecordBatch, which has the records of one type: those of several "
-                "classes come in a list, list[First | Second]"
-            )
-        start = _consumer(resolved, options)
-        return self._replacing(start(self._subscribe_class(_one_or_all(classes), handler, resolved)), options)
+        return subscribing.subscribe(self, arguments, sys._getframe(1), options)
 
     def _resolve(self, accepts: Accepts, handler: Any, classes: tuple[type, ...], options: Any) -> Options:
         return resolve(accepts, handler, classes, self._policy, self.max_queue, options)
@@ -364,34 +274,7 @@ class Dispatcher(Core):
             OptionError: an option is unknown, has a bad value, or does not go with the others.
             ClosedError: the dispatcher is closed.
         """
-        return self._subscribe_to(type_id, handler, sys._getframe(1), options)
-
-    def _subscribe_to(self, type_id: int, handler: Callable[[E], object], frame: Any, options: Any) -> Subscription[E]:
-        accepts = inspect_handler(handler, frame, batch=options.get("batch") is not None)
-        type_id = check_type_id(type_id)
-        known = self._class_of(type_id)
-        if known is not None:
-            check_accepts(accepts, known, type_id)
-        elif accepts.classes is not None:
-            known = sole_class(accepts)
-        resolved = self._resolve(accepts, handler, (), options)
-        start = _consumer(resolved, options)
-        return self._replacing(start(self._subscribe_id(type_id, known, handler, resolved)), options)
-
-    def _replacing(self, subscription: Subscription[E], options: Any) -> Subscription[E]:
-        """Do what `replace=True` asks for. The new subscription is there before the old ones go: no event is lost."""
-        if options.get("replace"):
-            new = subscription.handler
-            for old in self._subscriptions():
-                handler = old.handler
-                if old is subscription:
-                    continue
-                if is_same(handler, new):  # stacked decorators subscribe one function to several classes
-                    if old.type_id == subscription.type_id and _is_to_same(old, subscription):
-                        old.cancel()
-                elif has_name_of_its_own(handler) and handler_name(handler) == handler_name(new):
-                    old.cancel()
-        return subscription
+        return subscribing.subscribe_id(self, type_id, handler, sys._getframe(1), options)
 
     def subscribe_native(
         self,
@@ -432,17 +315,7 @@ class Dispatcher(Core):
             ClosedError: the dispatcher is closed.
             StartError: no thread can be started.
         """
-        if is_a(record_type, tuple):
-            raise RecordError(
-                "a native handler is given the records of one type, side by side in memory: several types are several "
-                f"subscriptions, not {shown(record_type)}"
-            )
-        check_event_class(record_type)
-        resolved: Policy = self._policy if policy is None else check_policy(policy)
-        if resolved not in ("block", "raise"):
-            raise OptionError(f'the policy of a native handler is "block" or "raise", not {resolved!r}')
-        most = self.max_queue if max_queue is None else check_max_queue(max_queue, self.max_queue)
-        return self._subscribe_native(record_type, handler, userdata, Options("native", resolved, most))
+        return subscribing.subscribe_native(self, record_type, handler, userdata, max_queue, policy)
 
     @overload
     def on(self, event_class: type[E], /, **options: Unpack[HandlerOptions[E]]) -> Decorator[E]: ...
@@ -493,19 +366,7 @@ class Dispatcher(Core):
         Raises:
             The same as `subscribe`.
         """
-        if target is not None and not is_class(target) and not is_a(target, tuple):
-            accepts = inspect_handler(target, sys._getframe(1))
-            self._subscribe(accepts, named_classes(accepts), target, options)
-            return target
-        if is_a(target, tuple):
-            event_classes(target)  # at this call, not at that of the decorator
-
-        def decorate(handler: H) -> H:
-            accepts = inspect_handler(handler, sys._getframe(1), batch=options.get("batch") is not None)
-            self._subscribe(accepts, named_classes(accepts) if target is None else target, handler, options)
-            return handler
-
-        return decorate
+        return subscribing.on(self, target, sys._getframe(1), options)
 
     def off(
         self,
@@ -531,16 +392,7 @@ class Dispatcher(Core):
             EventClassError: a tuple of what are not classes, or an empty one.
             TypeIdError: an integer out of range.
         """
-        if not callable(handler) or is_a(handler, Subscription):
-            hint = "; a Subscription is ended by its cancel()" if is_a(handler, Subscription) else ""
-            raise HandlerTypeError(f"a handler is a callable, not {shown(handler)}{hint}")
-        if is_class(handler) and callable(event_class_or_id) and not is_class(event_class_or_id):
-            name = handler_name(event_class_or_id)
-            raise HandlerTypeError(f"the handler comes first: off({name}, {class_name(handler)})")
-        found = [one for one in self.subscriptions(event_class_or_id) if is_same(one.handler, handler)]
-        for subscription in found:
-            subscription.cancel()
-        return len(found)
+        return subscribing.off(self, handler, event_class_or_id)
 
     def subscriptions(
         self, event_class_or_id: type | tuple[type[Any], ...] | int | None = None, /
@@ -555,22 +407,7 @@ class Dispatcher(Core):
             EventClassError: a tuple of what are not classes, or an empty one.
             TypeIdError: an integer out of range.
         """
-        active = [one for one in self._subscriptions() if one.active]
-        if event_class_or_id is None:
-            return active
-        if not is_class(event_class_or_id) and not is_a(event_class_or_id, tuple):
-            number = check_type_id(event_class_or_id)
-            return [one for one in active if one.type_id == number]
-        classes = event_classes(event_class_or_id)
-        if len(classes) > 1:
-            wanted = _events_of(classes)
-            several = [(one, one.event_class) for one in active]
-            return [one for one, them in several if type(them) is tuple and _events_of(them) == wanted]
-        stated = identify(classes[0]).type_id  # None where the instances compute their ids
-        # a subscription to a class and its subclasses has no id
-        return [
-            one for one in active if one.event_class is classes[0] or (stated is not None and one.type_id == stated)
-        ]
+        return subscribing.find(self, event_class_or_id)
 
     def count(self, event_class_or_id: type | int, /) -> int:
         """How many subscriptions an event of that class, or under that type id, reaches now. (Subscriptions to several
@@ -579,9 +416,7 @@ class Dispatcher(Core):
         Raises:
             TypeIdError: an integer out of range, or a class whose instances compute their ids.
         """
-        if is_class(event_class_or_id):
-            return self._count(type_id(event_class_or_id), event_class_or_id)
-        return self._count(check_type_id(event_class_or_id), None)
+        return subscribing.count(self, event_class_or_id)
 
     # --- asyncio ---
 
@@ -710,29 +545,14 @@ class Dispatcher(Core):
             OptionError: an argument is not as above, or no event loop is running.
             The same as `subscribe` otherwise.
         """
-        from ringcast import aio
-
-        loop = aio.choose_loop(None)
-        if max_queue is not None:
-            check_max_queue(max_queue, self.max_queue)
         options = {
-            "mode": "asyncio",
             "max_queue": max_queue,
             "policy": policy,
             "where": where,
             "subclasses": subclasses,
             "batch": batch,
         }
-
-        def subscribe(feed: aio.Feed) -> Subscription[Any]:
-            accepts = Accepts(f"stream of {event_class!r}", "", "", None, "", asynchronous=True)
-            classes = event_classes(event_class)
-            resolved = self._resolve(accepts, feed, classes, options)
-            subscription: Subscription[Any] = self._subscribe_class(_one_or_all(classes), feed, resolved)
-            subscription._set_consumer(feed.wake, loop)
-            return subscription
-
-        return aio.Stream(subscribe, loop)
+        return subscribing.stream(self, event_class, options)
 
     @overload
     async def wait_for(
@@ -939,49 +759,6 @@ class Dispatcher(Core):
             f"<{type(self).__name__} {self.name!r}: {state}, {len(subscriptions)} subscriptions, "
             f"at most {pending} of {self.max_queue} events pending>"
         )
-
-
-def _is_tuple_of_classes(value: object) -> bool:
-    return is_a(value, tuple) and len(value) > 0 and all(map(is_class, value))
-
-
-def _tuple_text(classes: tuple[type, ...]) -> str:
-    return f"({', '.join(map(class_name, classes))}{',' if len(classes) == 1 else ''})"
-
-
-def _one_or_all(classes: tuple[type[E], ...]) -> type[E] | tuple[type[E], ...]:
-    """What a subscription to these classes has as its event class."""
-    return classes if len(classes) > 1 else classes[0]
-
-
-def _events_of(classes: tuple[type, ...]) -> frozenset[object]:
-    """What tells the events of some classes from those of others: ids, and classes whose instances compute theirs."""
-    stated = [identify(each).type_id for each in classes]
-    return frozenset(
-        ("class", id(each)) if number is None else number for each, number in zip(classes, stated, strict=True)
-    )
-
-
-def _is_to_same(one: Subscription[Any], other: Subscription[Any]) -> bool:
-    """Whether both are to the same class, or to the same classes."""
-    if type(one.event_class) is tuple and type(other.event_class) is tuple:
-        return _events_of(one.event_class) == _events_of(other.event_class)
-    return one.event_class is other.event_class
-
-
-def _consumer(resolved: Options, options: Any) -> Callable[[Subscription[E]], Subscription[E]]:
-    """What starts a new subscription: checks first what may be wrong with the loop, so that nothing is half done."""
-    if resolved.mode != ASYNCIO:
-        return lambda subscription: subscription
-    from ringcast import aio
-
-    loop, concurrency = aio.choose_loop(options.get("loop")), check_concurrency(options)
-
-    def start(subscription: Subscription[E]) -> Subscription[E]:
-        subscription._set_consumer(aio.Runner(subscription, loop, concurrency).wake, loop, concurrency)
-        return subscription
-
-    return start
 
 
 def _cpu_count() -> int:

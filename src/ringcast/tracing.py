@@ -27,9 +27,10 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, Trac
 from ringcast._core import MODES, Options, RecordBatch, Subscription
 from ringcast.aio import Feed
 from ringcast.callables import handler_name
-from ringcast.dispatcher import Dispatcher, E, Handler
+from ringcast.dispatcher import Dispatcher, Handler
 from ringcast.events import class_name
 from ringcast.handlers import Accepts
+from ringcast.subscribing import E
 
 __all__ = ["TracedDispatcher"]
 

@@ -1,0 +1,279 @@
+"""What `subscribe`, `on`, `off` and their kin are given: told apart, checked, and handed to the compiled core."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
+
+from ringcast._core import MODES, Options, RecordBatch, Subscription
+from ringcast.callables import attribute, handler_name, has_name_of_its_own, is_a, is_same
+from ringcast.errors import EventClassError, HandlerTypeError, OptionError, RecordError
+from ringcast.events import (
+    check_event_class,
+    check_type_id,
+    class_name,
+    event_classes,
+    identify,
+    is_class,
+    shown,
+    type_id,
+)
+from ringcast.handlers import Accepts, check_accepts, inspect_handler, named_classes, sole_class
+from ringcast.options import Policy, check_concurrency, check_max_queue, check_policy
+
+if TYPE_CHECKING:
+    from ringcast.aio import Feed, Stream
+    from ringcast.dispatcher import Dispatcher
+
+__all__ = [
+    "BatchDecorator",
+    "Decorator",
+    "count",
+    "find",
+    "off",
+    "on",
+    "stream",
+    "subscribe",
+    "subscribe_id",
+    "subscribe_native",
+]
+
+E = TypeVar("E")
+R = TypeVar("R")
+H = TypeVar("H", bound=Callable[[Any], object])
+
+ASYNCIO = MODES.index("asyncio")
+
+
+class Decorator(Protocol[E]):
+    """What `on(EventClass)` gives: decorates a handler of that class and leaves its type as it is."""
+
+    def __call__(self, handler: Callable[[E], R], /) -> Callable[[E], R]:
+        """Subscribe the handler and return it."""
+
+
+class BatchDecorator(Protocol[E]):
+    """The same for `on(EventClass, batch=N)`, whose handler takes batches."""
+
+    @overload
+    def __call__(self, handler: Callable[[list[E]], R], /) -> Callable[[list[E]], R]: ...
+    @overload
+    def __call__(self, handler: Callable[[RecordBatch[E]], R], /) -> Callable[[RecordBatch[E]], R]: ...
+
+
+def subscribe(dispatcher: Dispatcher, arguments: tuple[Any, ...], frame: FrameType, options: Any) -> Subscription[Any]:
+    """See Dispatcher.subscribe. `frame` is that of its caller."""
+    batch = options.get("batch") is not None
+    if len(arguments) == 1:
+        (handler,) = arguments
+        if is_class(handler):
+            name = class_name(handler)
+            raise HandlerTypeError(f"{name} is a class, and there is no handler: subscribe({name}, handler)")
+        if _is_tuple_of_classes(handler):
+            name = _tuple_text(handler)
+            raise HandlerTypeError(f"{name} are classes, and there is no handler: subscribe({name}, handler)")
+        accepts = inspect_handler(handler, frame, batch=batch)
+        return _subscribe_classes(dispatcher, accepts, named_classes(accepts), handler, options)
+    if len(arguments) != 2:
+        raise TypeError(f"subscribe() takes a handler, or an event class and a handler ({len(arguments)} given)")
+    event_class, handler = arguments
+    is_alias = is_class(attribute(event_class, "__origin__"))  # list[int] is callable
+    is_for_events = is_class(handler) or _is_tuple_of_classes(handler)
+    if is_for_events and callable(event_class) and not is_class(event_class) and not is_alias:
+        name = class_name(handler) if is_class(handler) else _tuple_text(handler)
+        raise EventClassError(f"the event class comes first: subscribe({name}, {handler_name(event_class)})")
+    accepts = inspect_handler(handler, frame, batch=batch)
+    return _subscribe_classes(dispatcher, accepts, event_class, handler, options)
+
+
+def _subscribe_classes(
+    dispatcher: Dispatcher, accepts: Accepts, named: object, handler: Callable[[E], object], options: Any
+) -> Subscription[E]:
+    """Subscribe to what is named, a class or a tuple of classes, when it is found to be right."""
+    classes = event_classes(named)
+    resolved = dispatcher._resolve(accepts, handler, classes, options)
+    bases = {id(base) for base in resolved.bases}
+    for each in classes:
+        check_accepts(accepts, each, None if id(each) in bases else type_id(each))
+    if accepts.records and (bases or len(classes) > 1):
+        raise HandlerTypeError(
+            f"handler {accepts.handler} takes a RecordBatch, which has the records of one type: those of several "
+            "classes come in a list, list[First | Second]"
+        )
+    start = _consumer(resolved, options)
+    return _replacing(dispatcher, start(dispatcher._subscribe_class(_one_or_all(classes), handler, resolved)), options)
+
+
+def subscribe_id(
+    dispatcher: Dispatcher, type_id: int, handler: Callable[[E], object], frame: FrameType, options: Any
+) -> Subscription[E]:
+    """See Dispatcher.subscribe_to. `frame` is that of its caller."""
+    accepts = inspect_handler(handler, frame, batch=options.get("batch") is not None)
+    type_id = check_type_id(type_id)
+    known = dispatcher._class_of(type_id)
+    if known is not None:
+        check_accepts(accepts, known, type_id)
+    elif accepts.classes is not None:
+        known = sole_class(accepts)
+    resolved = dispatcher._resolve(accepts, handler, (), options)
+    start = _consumer(resolved, options)
+    return _replacing(dispatcher, start(dispatcher._subscribe_id(type_id, known, handler, resolved)), options)
+
+
+def _replacing(dispatcher: Dispatcher, subscription: Subscription[E], options: Any) -> Subscription[E]:
+    """Do what `replace=True` asks for. The new subscription is there before the old ones go: no event is lost."""
+    if options.get("replace"):
+        new = subscription.handler
+        for old in dispatcher._subscriptions():
+            handler = old.handler
+            if old is subscription:
+                continue
+            if is_same(handler, new):  # stacked decorators subscribe one function to several classes
+                if old.type_id == subscription.type_id and _is_to_same(old, subscription):
+                    old.cancel()
+            elif has_name_of_its_own(handler) and handler_name(handler) == handler_name(new):
+                old.cancel()
+    return subscription
+
+
+def subscribe_native(
+    dispatcher: Dispatcher,
+    record_type: type[E],
+    handler: object,
+    userdata: object,
+    max_queue: int | None,
+    policy: Policy | None,
+) -> Subscription[E]:
+    """See Dispatcher.subscribe_native."""
+    if is_a(record_type, tuple):
+        raise RecordError(
+            "a native handler is given the records of one type, side by side in memory: several types are several "
+            f"subscriptions, not {shown(record_type)}"
+        )
+    check_event_class(record_type)
+    resolved: Policy = dispatcher._policy if policy is None else check_policy(policy)
+    if resolved not in ("block", "raise"):
+        raise OptionError(f'the policy of a native handler is "block" or "raise", not {resolved!r}')
+    most = dispatcher.max_queue if max_queue is None else check_max_queue(max_queue, dispatcher.max_queue)
+    return dispatcher._subscribe_native(record_type, handler, userdata, Options("native", resolved, most))
+
+
+def on(dispatcher: Dispatcher, target: Any, frame: FrameType, options: Any) -> Any:
+    """See Dispatcher.on. `frame` is that of its caller."""
+    if target is not None and not is_class(target) and not is_a(target, tuple):
+        accepts = inspect_handler(target, frame)
+        _subscribe_classes(dispatcher, accepts, named_classes(accepts), target, options)
+        return target
+    if is_a(target, tuple):
+        event_classes(target)  # at this call, not at that of the decorator
+
+    def decorate(handler: H) -> H:
+        accepts = inspect_handler(handler, sys._getframe(1), batch=options.get("batch") is not None)
+        _subscribe_classes(dispatcher, accepts, named_classes(accepts) if target is None else target, handler, options)
+        return handler
+
+    return decorate
+
+
+def stream(dispatcher: Dispatcher, event_class: Any, options: dict[str, Any]) -> Stream[Any]:
+    """See Dispatcher.stream."""
+    from ringcast import aio
+
+    loop = aio.choose_loop(None)
+    if options["max_queue"] is not None:
+        check_max_queue(options["max_queue"], dispatcher.max_queue)
+    options = {"mode": "asyncio", **options}
+
+    def begin(feed: Feed) -> Subscription[Any]:
+        accepts = Accepts(f"stream of {event_class!r}", "", "", None, "", asynchronous=True)
+        classes = event_classes(event_class)
+        resolved = dispatcher._resolve(accepts, feed, classes, options)
+        subscription: Subscription[Any] = dispatcher._subscribe_class(_one_or_all(classes), feed, resolved)
+        subscription._set_consumer(feed.wake, loop)
+        return subscription
+
+    return aio.Stream(begin, loop)
+
+
+def off(dispatcher: Dispatcher, handler: Any, event_class_or_id: Any) -> int:
+    """See Dispatcher.off."""
+    if not callable(handler) or is_a(handler, Subscription):
+        hint = "; a Subscription is ended by its cancel()" if is_a(handler, Subscription) else ""
+        raise HandlerTypeError(f"a handler is a callable, not {shown(handler)}{hint}")
+    if is_class(handler) and callable(event_class_or_id) and not is_class(event_class_or_id):
+        name = handler_name(event_class_or_id)
+        raise HandlerTypeError(f"the handler comes first: off({name}, {class_name(handler)})")
+    found = [one for one in dispatcher.subscriptions(event_class_or_id) if is_same(one.handler, handler)]
+    for subscription in found:
+        subscription.cancel()
+    return len(found)
+
+
+def find(dispatcher: Dispatcher, event_class_or_id: Any) -> list[Subscription[Any]]:
+    """See Dispatcher.subscriptions."""
+    active = [one for one in dispatcher._subscriptions() if one.active]
+    if event_class_or_id is None:
+        return active
+    if not is_class(event_class_or_id) and not is_a(event_class_or_id, tuple):
+        number = check_type_id(event_class_or_id)
+        return [one for one in active if one.type_id == number]
+    classes = event_classes(event_class_or_id)
+    if len(classes) > 1:
+        wanted = _events_of(classes)
+        several = [(one, one.event_class) for one in active]
+        return [one for one, them in several if type(them) is tuple and _events_of(them) == wanted]
+    stated = identify(classes[0]).type_id  # None where the instances compute their ids
+    # a subscription to a class and its subclasses has no id
+    return [one for one in active if one.event_class is classes[0] or (stated is not None and one.type_id == stated)]
+
+
+def count(dispatcher: Dispatcher, event_class_or_id: Any) -> int:
+    """See Dispatcher.count."""
+    if is_class(event_class_or_id):
+        return dispatcher._count(type_id(event_class_or_id), event_class_or_id)
+    return dispatcher._count(check_type_id(event_class_or_id), None)
+
+
+def _is_tuple_of_classes(value: object) -> bool:
+    return is_a(value, tuple) and len(value) > 0 and all(map(is_class, value))
+
+
+def _tuple_text(classes: tuple[type, ...]) -> str:
+    return f"({', '.join(map(class_name, classes))}{',' if len(classes) == 1 else ''})"
+
+
+def _one_or_all(classes: tuple[type[E], ...]) -> type[E] | tuple[type[E], ...]:
+    """What a subscription to these classes has as its event class."""
+    return classes if len(classes) > 1 else classes[0]
+
+
+def _events_of(classes: tuple[type, ...]) -> frozenset[object]:
+    """What tells the events of some classes from those of others: ids, and classes whose instances compute theirs."""
+    stated = [identify(each).type_id for each in classes]
+    return frozenset(
+        ("class", id(each)) if number is None else number for each, number in zip(classes, stated, strict=True)
+    )
+
+
+def _is_to_same(one: Subscription[Any], other: Subscription[Any]) -> bool:
+    """Whether both are to the same class, or to the same classes."""
+    if type(one.event_class) is tuple and type(other.event_class) is tuple:
+        return _events_of(one.event_class) == _events_of(other.event_class)
+    return one.event_class is other.event_class
+
+
+def _consumer(resolved: Options, options: Any) -> Callable[[Subscription[E]], Subscription[E]]:
+    """What starts a new subscription: checks first what may be wrong with the loop, so that nothing is half done."""
+    if resolved.mode != ASYNCIO:
+        return lambda subscription: subscription
+    from ringcast import aio
+
+    loop, concurrency = aio.choose_loop(options.get("loop")), check_concurrency(options)
+
+    def start(subscription: Subscription[E]) -> Subscription[E]:
+        subscription._set_consumer(aio.Runner(subscription, loop, concurrency).wake, loop, concurrency)
+        return subscription
+
+    return start
