@@ -14,7 +14,16 @@ from ringcast.errors import ClosedError, LoopBlockedError, OptionError
 from ringcast.exit_and_fork import register
 from ringcast.failures import HandlerFailure, log_failure, report_failure
 from ringcast.handlers import Accepts
-from ringcast.options import HandlerOptions, Policy, check_hook, check_policy, resolve, whole
+from ringcast.options import (
+    HandlerOptions,
+    Policy,
+    StreamOptions,
+    WaitOptions,
+    check_hook,
+    check_policy,
+    resolve,
+    whole,
+)
 from ringcast.subscribing import BatchDecorator, Decorator, E, H
 
 if TYPE_CHECKING:
@@ -23,10 +32,15 @@ if TYPE_CHECKING:
 
 __all__ = ["BatchDecorator", "Decorator", "Dispatcher", "Handler", "HandlerFailure", "log_failure"]
 
-E1 = TypeVar("E1")
-E2 = TypeVar("E2")
-E3 = TypeVar("E3")
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
 Handler = Callable[[E], object]
+# mypy joins the classes in a tuple of any length to one, often to object: so two and three have overloads of their own,
+# which stand before those of all other numbers
+Two = tuple[type[A], type[B]]
+Three = tuple[type[A], type[B], type[C]]
+Classes = type[E] | tuple[type[E], ...]
 
 MAX_QUEUE_LIMIT = 2**32  # beyond any use; keeps positions far from the end of 64 bits
 SPARE_WORKERS = 1_000  # threads that may take the places of stuck ones; each has a stack, so there is an end
@@ -109,89 +123,56 @@ class Dispatcher(Core):
         register(self)
 
     @overload
-    def subscribe(self, handler: Callable[[E], object], /, **options: Unpack[HandlerOptions[E]]) -> Subscription[E]: ...
+    def subscribe(self, handler: Handler[E], /, **options: Unpack[HandlerOptions[E]]) -> Subscription[E]: ...
     @overload
     def subscribe(
-        self, event_class: type[E], handler: Callable[[E], object], /, **options: Unpack[HandlerOptions[E]]
+        self, handler: Handler[list[E]], /, *, batch: int, **options: Unpack[HandlerOptions[E]]
     ) -> Subscription[E]: ...
     @overload
     def subscribe(
-        self, handler: Callable[[list[E]], object], /, *, batch: int, **options: Unpack[HandlerOptions[E]]
+        self, handler: Handler[RecordBatch[E]], /, *, batch: int, **options: Unpack[HandlerOptions[E]]
+    ) -> Subscription[E]: ...
+    @overload
+    def subscribe(
+        self, event_class: Two[A, B], handler: Handler[A | B], /, **options: Unpack[HandlerOptions[A | B]]
+    ) -> Subscription[A | B]: ...
+    @overload
+    def subscribe(
+        self, event_class: Three[A, B, C], handler: Handler[A | B | C], /, **options: Unpack[HandlerOptions[A | B | C]]
+    ) -> Subscription[A | B | C]: ...
+    @overload
+    def subscribe(
+        self, event_class: Classes[E], handler: Handler[E], /, **options: Unpack[HandlerOptions[E]]
+    ) -> Subscription[E]: ...
+    @overload
+    def subscribe(
+        self,
+        event_class: Two[A, B],
+        handler: Handler[list[A | B]],
+        /,
+        *,
+        batch: int,
+        **options: Unpack[HandlerOptions[A | B]],
+    ) -> Subscription[A | B]: ...
+    @overload
+    def subscribe(
+        self,
+        event_class: Three[A, B, C],
+        handler: Handler[list[A | B | C]],
+        /,
+        *,
+        batch: int,
+        **options: Unpack[HandlerOptions[A | B | C]],
+    ) -> Subscription[A | B | C]: ...
+    @overload
+    def subscribe(
+        self, event_class: Classes[E], handler: Handler[list[E]], /, *, batch: int, **options: Unpack[HandlerOptions[E]]
     ) -> Subscription[E]: ...
     @overload
     def subscribe(
         self,
         event_class: type[E],
-        handler: Callable[[list[E]], object],
-        /,
-        *,
-        batch: int,
-        **options: Unpack[HandlerOptions[E]],
-    ) -> Subscription[E]: ...
-    @overload
-    def subscribe(
-        self,
-        event_class: type[E],
-        handler: Callable[[RecordBatch[E]], object],
-        /,
-        *,
-        batch: int,
-        **options: Unpack[HandlerOptions[E]],
-    ) -> Subscription[E]: ...
-    @overload
-    def subscribe(
-        self, handler: Callable[[RecordBatch[E]], object], /, *, batch: int, **options: Unpack[HandlerOptions[E]]
-    ) -> Subscription[E]: ...
-    # mypy joins the classes in a tuple of any length to one, often to object: so two and three have their own
-    @overload
-    def subscribe(
-        self,
-        event_class: tuple[type[E1], type[E2]],
-        handler: Callable[[E1 | E2], object],
-        /,
-        **options: Unpack[HandlerOptions[E1 | E2]],
-    ) -> Subscription[E1 | E2]: ...
-    @overload
-    def subscribe(
-        self,
-        event_class: tuple[type[E1], type[E2], type[E3]],
-        handler: Callable[[E1 | E2 | E3], object],
-        /,
-        **options: Unpack[HandlerOptions[E1 | E2 | E3]],
-    ) -> Subscription[E1 | E2 | E3]: ...
-    @overload
-    def subscribe(
-        self,
-        event_class: tuple[type[E], ...],
-        handler: Callable[[E], object],
-        /,
-        **options: Unpack[HandlerOptions[E]],
-    ) -> Subscription[E]: ...
-    @overload
-    def subscribe(
-        self,
-        event_class: tuple[type[E1], type[E2]],
-        handler: Callable[[list[E1 | E2]], object],
-        /,
-        *,
-        batch: int,
-        **options: Unpack[HandlerOptions[E1 | E2]],
-    ) -> Subscription[E1 | E2]: ...
-    @overload
-    def subscribe(
-        self,
-        event_class: tuple[type[E1], type[E2], type[E3]],
-        handler: Callable[[list[E1 | E2 | E3]], object],
-        /,
-        *,
-        batch: int,
-        **options: Unpack[HandlerOptions[E1 | E2 | E3]],
-    ) -> Subscription[E1 | E2 | E3]: ...
-    @overload
-    def subscribe(
-        self,
-        event_class: tuple[type[E], ...],
-        handler: Callable[[list[E]], object],
+        handler: Handler[RecordBatch[E]],
         /,
         *,
         batch: int,
@@ -235,21 +216,15 @@ class Dispatcher(Core):
 
     @overload
     def subscribe_to(
-        self, type_id: int, handler: Callable[[E], object], /, **options: Unpack[HandlerOptions[E]]
+        self, type_id: int, handler: Handler[E], /, **options: Unpack[HandlerOptions[E]]
     ) -> Subscription[E]: ...
     @overload
     def subscribe_to(
-        self, type_id: int, handler: Callable[[list[E]], object], /, *, batch: int, **options: Unpack[HandlerOptions[E]]
+        self, type_id: int, handler: Handler[list[E]], /, *, batch: int, **options: Unpack[HandlerOptions[E]]
     ) -> Subscription[E]: ...
     @overload
     def subscribe_to(
-        self,
-        type_id: int,
-        handler: Callable[[RecordBatch[E]], object],
-        /,
-        *,
-        batch: int,
-        **options: Unpack[HandlerOptions[E]],
+        self, type_id: int, handler: Handler[RecordBatch[E]], /, *, batch: int, **options: Unpack[HandlerOptions[E]]
     ) -> Subscription[E]: ...
     def subscribe_to(self, type_id: int, handler: Callable[..., object], /, **options: Any) -> Subscription[Any]:
         """Has `handler` called with every event that is published under a type id from now on, in order.
@@ -318,35 +293,24 @@ class Dispatcher(Core):
         return subscribing.subscribe_native(self, record_type, handler, userdata, max_queue, policy)
 
     @overload
-    def on(self, event_class: type[E], /, **options: Unpack[HandlerOptions[E]]) -> Decorator[E]: ...
-    @overload
-    def on(self, event_class: type[E], /, *, batch: int, **options: Unpack[HandlerOptions[E]]) -> BatchDecorator[E]: ...
+    def on(self, event_class: Two[A, B], /, **options: Unpack[HandlerOptions[A | B]]) -> Decorator[A | B]: ...
     @overload
     def on(
-        self, event_class: tuple[type[E1], type[E2]], /, **options: Unpack[HandlerOptions[E1 | E2]]
-    ) -> Decorator[E1 | E2]: ...
+        self, event_class: Three[A, B, C], /, **options: Unpack[HandlerOptions[A | B | C]]
+    ) -> Decorator[A | B | C]: ...
+    @overload
+    def on(self, event_class: Classes[E], /, **options: Unpack[HandlerOptions[E]]) -> Decorator[E]: ...
     @overload
     def on(
-        self, event_class: tuple[type[E1], type[E2]], /, *, batch: int, **options: Unpack[HandlerOptions[E1 | E2]]
-    ) -> BatchDecorator[E1 | E2]: ...
+        self, event_class: Two[A, B], /, *, batch: int, **options: Unpack[HandlerOptions[A | B]]
+    ) -> BatchDecorator[A | B]: ...
     @overload
     def on(
-        self, event_class: tuple[type[E1], type[E2], type[E3]], /, **options: Unpack[HandlerOptions[E1 | E2 | E3]]
-    ) -> Decorator[E1 | E2 | E3]: ...
+        self, event_class: Three[A, B, C], /, *, batch: int, **options: Unpack[HandlerOptions[A | B | C]]
+    ) -> BatchDecorator[A | B | C]: ...
     @overload
     def on(
-        self,
-        event_class: tuple[type[E1], type[E2], type[E3]],
-        /,
-        *,
-        batch: int,
-        **options: Unpack[HandlerOptions[E1 | E2 | E3]],
-    ) -> BatchDecorator[E1 | E2 | E3]: ...
-    @overload
-    def on(self, event_class: tuple[type[E], ...], /, **options: Unpack[HandlerOptions[E]]) -> Decorator[E]: ...
-    @overload
-    def on(
-        self, event_class: tuple[type[E], ...], /, *, batch: int, **options: Unpack[HandlerOptions[E]]
+        self, event_class: Classes[E], /, *, batch: int, **options: Unpack[HandlerOptions[E]]
     ) -> BatchDecorator[E]: ...
     @overload
     def on(self, handler: H, /) -> H: ...
@@ -422,99 +386,27 @@ class Dispatcher(Core):
 
     @overload
     def stream(
-        self,
-        event_class: type[E],
-        /,
-        *,
-        max_queue: int | None = None,
-        policy: Policy | None = None,
-        where: Callable[[E], object] | None = None,
-        subclasses: bool = False,
-        batch: None = None,
+        self, event_class: Two[A, B], /, *, batch: None = None, **options: Unpack[StreamOptions[A | B]]
+    ) -> Stream[A | B]: ...
+    @overload
+    def stream(
+        self, event_class: Two[A, B], /, *, batch: int, **options: Unpack[StreamOptions[A | B]]
+    ) -> Stream[list[A | B]]: ...
+    @overload
+    def stream(
+        self, event_class: Three[A, B, C], /, *, batch: None = None, **options: Unpack[StreamOptions[A | B | C]]
+    ) -> Stream[A | B | C]: ...
+    @overload
+    def stream(
+        self, event_class: Three[A, B, C], /, *, batch: int, **options: Unpack[StreamOptions[A | B | C]]
+    ) -> Stream[list[A | B | C]]: ...
+    @overload
+    def stream(
+        self, event_class: Classes[E], /, *, batch: None = None, **options: Unpack[StreamOptions[E]]
     ) -> Stream[E]: ...
     @overload
     def stream(
-        self,
-        event_class: type[E],
-        /,
-        *,
-        max_queue: int | None = None,
-        policy: Policy | None = None,
-        where: Callable[[E], object] | None = None,
-        subclasses: bool = False,
-        batch: int,
-    ) -> Stream[list[E]]: ...
-    @overload
-    def stream(
-        self,
-        event_class: tuple[type[E1], type[E2]],
-        /,
-        *,
-        max_queue: int | None = None,
-        policy: Policy | None = None,
-        where: Callable[[E1 | E2], object] | None = None,
-        subclasses: bool = False,
-        batch: None = None,
-    ) -> Stream[E1 | E2]: ...
-    @overload
-    def stream(
-        self,
-        event_class: tuple[type[E1], type[E2]],
-        /,
-        *,
-        max_queue: int | None = None,
-        policy: Policy | None = None,
-        where: Callable[[E1 | E2], object] | None = None,
-        subclasses: bool = False,
-        batch: int,
-    ) -> Stream[list[E1 | E2]]: ...
-    @overload
-    def stream(
-        self,
-        event_class: tuple[type[E1], type[E2], type[E3]],
-        /,
-        *,
-        max_queue: int | None = None,
-        policy: Policy | None = None,
-        where: Callable[[E1 | E2 | E3], object] | None = None,
-        subclasses: bool = False,
-        batch: None = None,
-    ) -> Stream[E1 | E2 | E3]: ...
-    @overload
-    def stream(
-        self,
-        event_class: tuple[type[E1], type[E2], type[E3]],
-        /,
-        *,
-        max_queue: int | None = None,
-        policy: Policy | None = None,
-        where: Callable[[E1 | E2 | E3], object] | None = None,
-        subclasses: bool = False,
-        batch: int,
-    ) -> Stream[list[E1 | E2 | E3]]: ...
-    @overload
-    def stream(
-        self,
-        event_class: tuple[type[E], ...],
-        /,
-        *,
-        max_queue: int | None = None,
-        policy: Policy | None = None,
-        where: Callable[[E], object] | None = None,
-        subclasses: bool = False,
-        batch: None = None,
-    ) -> Stream[E]: ...
-    @overload
-    def stream(
-        self,
-        event_class: tuple[type[E], ...],
-        /,
-        *,
-        max_queue: int | None = None,
-        policy: Policy | None = None,
-        where: Callable[[E], object] | None = None,
-        subclasses: bool = False,
-        batch: int,
+        self, event_class: Classes[E], /, *, batch: int, **options: Unpack[StreamOptions[E]]
     ) -> Stream[list[E]]: ...
     def stream(
         self,
@@ -555,45 +447,13 @@ class Dispatcher(Core):
         return subscribing.stream(self, event_class, options)
 
     @overload
-    async def wait_for(
-        self,
-        event_class: type[E],
-        /,
-        *,
-        where: Callable[[E], object] | None = None,
-        timeout: float | None = None,
-        subclasses: bool = False,
-    ) -> E: ...
+    async def wait_for(self, event_class: Two[A, B], /, **options: Unpack[WaitOptions[A | B]]) -> A | B: ...
     @overload
     async def wait_for(
-        self,
-        event_class: tuple[type[E1], type[E2]],
-        /,
-        *,
-        where: Callable[[E1 | E2], object] | None = None,
-        timeout: float | None = None,
-        subclasses: bool = False,
-    ) -> E1 | E2: ...
+        self, event_class: Three[A, B, C], /, **options: Unpack[WaitOptions[A | B | C]]
+    ) -> A | B | C: ...
     @overload
-    async def wait_for(
-        self,
-        event_class: tuple[type[E1], type[E2], type[E3]],
-        /,
-        *,
-        where: Callable[[E1 | E2 | E3], object] | None = None,
-        timeout: float | None = None,
-        subclasses: bool = False,
-    ) -> E1 | E2 | E3: ...
-    @overload
-    async def wait_for(
-        self,
-        event_class: tuple[type[E], ...],
-        /,
-        *,
-        where: Callable[[E], object] | None = None,
-        timeout: float | None = None,
-        subclasses: bool = False,
-    ) -> E: ...
+    async def wait_for(self, event_class: Classes[E], /, **options: Unpack[WaitOptions[E]]) -> E: ...
     async def wait_for(
         self,
         event_class: Any,

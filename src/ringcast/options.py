@@ -25,6 +25,8 @@ __all__ = [
     "HandlerOptions",
     "Mode",
     "Policy",
+    "StreamOptions",
+    "WaitOptions",
     "check_concurrency",
     "check_hook",
     "check_max_queue",
@@ -84,6 +86,23 @@ class HandlerOptions(TypedDict, Generic[E], total=False):
     """Ends what a notebook's cell, or a module, left when it ran the last time: the subscriptions of earlier functions
     of the same module and name, and those of this very function to the same class or type id. They still handle what
     was published before."""
+
+
+class StreamOptions(TypedDict, Generic[E], total=False):
+    """Keyword arguments of `stream`, but `batch=`. For type checkers: `Dispatcher.stream` says what they mean."""
+
+    max_queue: int | None
+    policy: Policy | None
+    where: Callable[[E], object] | None
+    subclasses: bool
+
+
+class WaitOptions(TypedDict, Generic[E], total=False):
+    """Keyword arguments of `wait_for`. For type checkers: `Dispatcher.wait_for` says what they mean."""
+
+    where: Callable[[E], object] | None
+    timeout: float | None
+    subclasses: bool
 
 
 def whole(name: str, value: object, least: int, most: int) -> int:
