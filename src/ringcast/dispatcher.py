@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
 from ringcast import closing, subscribing
 from ringcast._core import Core, Options, RecordBatch, Subscription, nanoseconds
-from ringcast.errors import ClosedError, LoopBlockedError, OptionError
+from ringcast.errors import ClosedError, LoopBlockedError
 from ringcast.exit_and_fork import register
 from ringcast.failures import HandlerFailure, log_failure, report_failure
 from ringcast.handlers import Accepts
-from ringcast.options import (
-    HandlerOptions,
-    Policy,
-    StreamOptions,
-    WaitOptions,
-    check_hook,
-    check_policy,
-    resolve,
-    whole,
-)
-from ringcast.subscribing import BatchDecorator, Decorator, E, H
+from ringcast.options import HandlerOptions, Policy, StreamOptions, WaitOptions, check_policy, resolve
+from ringcast.settings import check_settings
+from ringcast.subscribing import A, B, BatchDecorator, C, Classes, Decorator, E, H, Handler, Three, Two
 
 if TYPE_CHECKING:
     from ringcast.aio import Stream
@@ -32,18 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["BatchDecorator", "Decorator", "Dispatcher", "Handler", "HandlerFailure", "log_failure"]
 
-A = TypeVar("A")
-B = TypeVar("B")
-C = TypeVar("C")
-Handler = Callable[[E], object]
-# mypy joins the classes in a tuple of any length to one, often to object: so two and three have overloads of their own,
-# which stand before those of all other numbers
-Two = tuple[type[A], type[B]]
-Three = tuple[type[A], type[B], type[C]]
-Classes = type[E] | tuple[type[E], ...]
-
-MAX_QUEUE_LIMIT = 2**32  # beyond any use; keeps positions far from the end of 64 bits
-SPARE_WORKERS = 1_000  # threads that may take the places of stuck ones; each has a stack, so there is an end
 EXIT_TIMEOUT = 5.0  # seconds, the default of exit_timeout
 
 
@@ -100,25 +79,12 @@ class Dispatcher(Core):
         timing: bool = True,
         exit_timeout: float | None = EXIT_TIMEOUT,
     ) -> None:
-        cpus = _cpu_count()
-        workers = min(32, cpus + 4) if max_workers is None else whole("max_workers", max_workers, 1, 2**16)
-        spare = SPARE_WORKERS if max_workers is None else 0
-        raises = on_error == "raise" if isinstance(on_error, str) else False
-        if isinstance(on_error, str) and not raises:
-            raise OptionError(f'on_error must be callable, "raise" or None, not {on_error!r}')
-        if on_error is not None and not raises:
-            check_hook("on_error", on_error, "the failure")
-        if name is not None and not isinstance(name, str):
-            raise OptionError(f"name must be a str or None, not {type(name).__name__}")
-        if not isinstance(timing, bool):
-            raise OptionError(f"timing must be True or False, not {type(timing).__name__}")
-        parallel = 1 if _gil_enabled() else min(cpus, workers)
-        queue = whole("max_queue", max_queue, 1, MAX_QUEUE_LIMIT)
+        settings = check_settings(max_queue, max_workers, on_error, name, timing)
         self._policy: Policy = check_policy(policy)
         nanoseconds(exit_timeout, "exit_timeout")
         self._exit_timeout = exit_timeout
         self._named = False
-        super().__init__(queue, workers, spare, parallel, cpus, name or "ringcast", raises, timing)
+        super().__init__(*settings)
         self._on_error = on_error if callable(on_error) else log_failure
         register(self)
 
@@ -437,14 +403,9 @@ class Dispatcher(Core):
             OptionError: an argument is not as above, or no event loop is running.
             The same as `subscribe` otherwise.
         """
-        options = {
-            "max_queue": max_queue,
-            "policy": policy,
-            "where": where,
-            "subclasses": subclasses,
-            "batch": batch,
-        }
-        return subscribing.stream(self, event_class, options)
+        return subscribing.stream(
+            self, event_class, max_queue=max_queue, policy=policy, where=where, subclasses=subclasses, batch=batch
+        )
 
     @overload
     async def wait_for(self, event_class: Two[A, B], /, **options: Unpack[WaitOptions[A | B]]) -> A | B: ...
@@ -619,16 +580,3 @@ class Dispatcher(Core):
             f"<{type(self).__name__} {self.name!r}: {state}, {len(subscriptions)} subscriptions, "
             f"at most {pending} of {self.max_queue} events pending>"
         )
-
-
-def _cpu_count() -> int:
-    """The CPUs that this process may use."""
-    if sys.version_info >= (3, 13):
-        return os.process_cpu_count() or 1
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _gil_enabled() -> bool:
-    return getattr(sys, "_is_gil_enabled", lambda: True)()

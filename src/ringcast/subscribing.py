@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BatchDecorator",
     "Decorator",
+    "Handler",
     "count",
     "find",
     "off",
@@ -43,6 +44,15 @@ __all__ = [
 E = TypeVar("E")
 R = TypeVar("R")
 H = TypeVar("H", bound=Callable[[Any], object])
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
+Handler = Callable[[E], object]
+# mypy joins the classes in a tuple of any length to one, often to object: so two and three have overloads of their own,
+# which stand before those of all other numbers
+Two = tuple[type[A], type[B]]
+Three = tuple[type[A], type[B], type[C]]
+Classes = type[E] | tuple[type[E], ...]
 
 ASYNCIO = MODES.index("asyncio")
 
@@ -177,7 +187,7 @@ def on(dispatcher: Dispatcher, target: Any, frame: FrameType, options: Any) -> A
     return decorate
 
 
-def stream(dispatcher: Dispatcher, event_class: Any, options: dict[str, Any]) -> Stream[Any]:
+def stream(dispatcher: Dispatcher, event_class: Any, **options: Any) -> Stream[Any]:
     """See Dispatcher.stream."""
     from ringcast import aio
 
