@@ -147,6 +147,7 @@ def test_a_static_method_is_let_go(bus):
         ((3,), r"a handler is a callable, not 3 \(int\)"),
         ((None,), "a handler is a callable, not None"),
         ((Tick, on_anything), r"the handler comes first: off\(.*on_anything, .*Tick\)"),
+        (((Tick, str), on_anything), r"the handler comes first: off\(.*on_anything, \(.*Tick, str\)\)"),
     ],
 )
 def test_what_can_be_no_handler_is_refused(bus, arguments, words):

@@ -78,22 +78,17 @@ def subscribe(dispatcher: Dispatcher, arguments: tuple[Any, ...], frame: FrameTy
     batch = options.get("batch") is not None
     if len(arguments) == 1:
         (handler,) = arguments
-        if is_class(handler):
-            name = class_name(handler)
-            raise HandlerTypeError(f"{name} is a class, and there is no handler: subscribe({name}, handler)")
-        if _is_tuple_of_classes(handler):
-            name = _tuple_text(handler)
-            raise HandlerTypeError(f"{name} are classes, and there is no handler: subscribe({name}, handler)")
+        if name := _classes_text(handler):
+            are = "is a class" if is_class(handler) else "are classes"
+            raise HandlerTypeError(f"{name} {are}, and there is no handler: subscribe({name}, handler)")
         accepts = inspect_handler(handler, frame, batch=batch)
         return _subscribe_classes(dispatcher, accepts, named_classes(accepts), handler, options)
     if len(arguments) != 2:
         raise TypeError(f"subscribe() takes a handler, or an event class and a handler ({len(arguments)} given)")
     event_class, handler = arguments
-    is_alias = is_class(attribute(event_class, "__origin__"))  # list[int] is callable
-    is_for_events = is_class(handler) or _is_tuple_of_classes(handler)
-    if is_for_events and callable(event_class) and not is_class(event_class) and not is_alias:
-        name = class_name(handler) if is_class(handler) else _tuple_text(handler)
-        raise EventClassError(f"the event class comes first: subscribe({name}, {handler_name(event_class)})")
+    if _are_swapped(handler, event_class):
+        call = f"subscribe({_classes_text(handler)}, {handler_name(event_class)})"
+        raise EventClassError(f"the event class comes first: {call}")
     accepts = inspect_handler(handler, frame, batch=batch)
     return _subscribe_classes(dispatcher, accepts, event_class, handler, options)
 
@@ -209,12 +204,12 @@ def stream(dispatcher: Dispatcher, event_class: Any, **options: Any) -> Stream[A
 
 def off(dispatcher: Dispatcher, handler: Any, event_class_or_id: Any) -> int:
     """See Dispatcher.off."""
+    if _are_swapped(handler, event_class_or_id):
+        call = f"off({handler_name(event_class_or_id)}, {_classes_text(handler)})"
+        raise HandlerTypeError(f"the handler comes first: {call}")
     if not callable(handler) or is_a(handler, Subscription):
         hint = "; a Subscription is ended by its cancel()" if is_a(handler, Subscription) else ""
         raise HandlerTypeError(f"a handler is a callable, not {shown(handler)}{hint}")
-    if is_class(handler) and callable(event_class_or_id) and not is_class(event_class_or_id):
-        name = handler_name(event_class_or_id)
-        raise HandlerTypeError(f"the handler comes first: off({name}, {class_name(handler)})")
     found = [one for one in dispatcher.subscriptions(event_class_or_id) if is_same(one.handler, handler)]
     for subscription in found:
         subscription.cancel()
@@ -246,12 +241,19 @@ def count(dispatcher: Dispatcher, event_class_or_id: Any) -> int:
     return dispatcher._count(check_type_id(event_class_or_id), None)
 
 
-def _is_tuple_of_classes(value: object) -> bool:
-    return is_a(value, tuple) and len(value) > 0 and all(map(is_class, value))
+def _are_swapped(handler: object, event_class: object) -> bool:
+    """Whether what is given as the handler is an event class, or several, and what is given as these is a handler."""
+    is_alias = is_class(attribute(event_class, "__origin__"))  # list[int] is callable
+    return bool(_classes_text(handler)) and callable(event_class) and not is_class(event_class) and not is_alias
 
 
-def _tuple_text(classes: tuple[type, ...]) -> str:
-    return f"({', '.join(map(class_name, classes))}{',' if len(classes) == 1 else ''})"
+def _classes_text(value: object) -> str:
+    """Return a class, or a tuple of classes, as a call would name it; empty where it is something else."""
+    if is_class(value):
+        return class_name(value)
+    if not is_a(value, tuple) or not value or not all(map(is_class, value)):
+        return ""
+    return f"({', '.join(map(class_name, value))}{',' if len(value) == 1 else ''})"
 
 
 def _one_or_all(classes: tuple[type[E], ...]) -> type[E] | tuple[type[E], ...]:
