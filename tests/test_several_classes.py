@@ -655,14 +655,39 @@ def test_what_does_not_name_several_classes_is_refused_everywhere(bus, classes, 
     with pytest.raises(EventClassError, match=message):
         bus.subscribe(classes, anything)
     asyncio.run(asynchronous())
-    if isinstance(classes, tuple):
-        with pytest.raises(EventClassError, match=message):
-            bus.on(classes)
-        with pytest.raises(EventClassError, match=message):
-            bus.off(anything, classes)
-        with pytest.raises(EventClassError, match=message):
-            bus.subscriptions(classes)
+    with pytest.raises(EventClassError, match=message):
+        bus.on(classes)
+    with pytest.raises(EventClassError, match=message):
+        bus.off(anything, classes)
+    with pytest.raises(EventClassError, match=message):
+        bus.subscriptions(classes)
     assert bus.subscriptions() == []
+
+
+SEVERAL = [Deposit | Withdrawal, Union[Deposit, Withdrawal], BOTH, [Deposit, Withdrawal]]  # noqa: UP007
+UNIONS = SEVERAL[:2]
+
+
+@pytest.mark.parametrize("classes", SEVERAL, ids=same_each_time)
+def test_what_is_of_one_class_refuses_several_and_says_so(bus, classes):
+    with pytest.raises(EventClassError, match=r"a class, not .*: what an event reaches is of one, so ask for each"):
+        bus.count(classes)
+    with pytest.raises(EventClassError, match=r"a class, not .*: a type id is of one, so ask for each"):
+        ringcast.type_id(classes)
+    with pytest.raises(RecordError, match=r"several types are several subscriptions, not"):
+        bus.subscribe_native(classes, 0x1000)
+
+
+@pytest.mark.parametrize("union", UNIONS, ids=same_each_time)
+def test_a_union_in_the_place_of_the_handler_is_no_handler(bus, union):
+    with pytest.raises(HandlerTypeError, match=r"\([\w.]*Deposit, [\w.]*Withdrawal\) are classes, and there is no"):
+        bus.subscribe(union)
+    with pytest.raises(EventClassError, match=r"the event class comes first: subscribe\(\([\w.]*Deposit, .*anything\)"):
+        bus.subscribe(anything, union)
+    with pytest.raises(HandlerTypeError, match=r"the handler comes first: off\(.*anything, \([\w.]*Deposit, "):
+        bus.off(union, anything)
+    with pytest.raises(HandlerTypeError, match=r"a handler is a callable, not"):
+        bus.off(union)
 
 
 def test_an_optional_event_is_refused_with_the_reason(bus):

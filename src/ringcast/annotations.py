@@ -10,14 +10,13 @@ from __future__ import annotations
 import builtins
 import functools
 import sys
-import types
 import typing
 from collections.abc import Iterator, Mapping
 from types import FrameType, FunctionType, MethodType
-from typing import Annotated, Any, Final, Literal, TypeVar, Union
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 from ringcast.callables import MAX_DEPTH, class_attribute, is_a
-from ringcast.events import class_mro, class_name, class_namespace, is_class
+from ringcast.events import class_mro, class_name, class_namespace, is_class, is_union
 
 _MAX_DEPTH: Final = 50  # of aliases and containers within an annotation
 _CO_OPTIMIZED: Final = 1  # inspect.CO_OPTIMIZED
@@ -72,7 +71,7 @@ def classes_of(annotation: object, names: Names, depth: int) -> tuple[type, ...]
         return (type(None),)
     if is_class(annotation):
         return (dict if _is_typed_dict(annotation) else annotation,)
-    if _is_union(annotation):
+    if is_union(annotation):
         return _all_classes(typing.get_args(annotation), names, depth)
     origin = typing.get_origin(annotation)
     if origin is Literal:
@@ -104,7 +103,7 @@ def members(annotation: object, names: Names, depth: int = 0) -> list[object]:
     """Return what an annotation (made concrete) is a union of, itself if it is none."""
     if depth > _MAX_DEPTH:
         raise UnresolvedError(f"annotation {annotation_text(annotation)!r} refers to itself")
-    if is_class(annotation) or not _is_union(annotation):
+    if is_class(annotation) or not is_union(annotation):
         return [annotation]
     found = [concrete(member, names) for member in typing.get_args(annotation)]
     return [each for member in found for each in members(member, names, depth + 1)]
@@ -138,11 +137,6 @@ def _unfit(annotation: object) -> str:
     if class_attribute(annotation, "_is_protocol") is True:
         return "is a protocol: no event is of exactly that class"
     return ""
-
-
-def _is_union(annotation: object) -> bool:
-    origin = typing.get_origin(annotation)
-    return origin is Union or origin is types.UnionType
 
 
 def _is_alias(annotation: object) -> bool:

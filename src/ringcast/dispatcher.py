@@ -319,7 +319,7 @@ class Dispatcher(Core):
 
         Raises:
             HandlerTypeError: there cannot be such a handler.
-            EventClassError: a tuple of what are not classes, or an empty one.
+            EventClassError: a tuple of what are not classes, an empty one, or a union.
             TypeIdError: an integer out of range.
         """
         return subscribing.off(self, handler, event_class_or_id)
@@ -334,7 +334,7 @@ class Dispatcher(Core):
                 classes, are not. Of a tuple of classes: those to exactly these. None: all.
 
         Raises:
-            EventClassError: a tuple of what are not classes, or an empty one.
+            EventClassError: a tuple of what are not classes, an empty one, or a union.
             TypeIdError: an integer out of range.
         """
         return subscribing.find(self, event_class_or_id)
@@ -344,6 +344,7 @@ class Dispatcher(Core):
         classes count for each of them. Those to base classes count for a class, not for an id.)
 
         Raises:
+            EventClassError: several classes.
             TypeIdError: an integer out of range, or a class whose instances compute their ids.
         """
         return subscribing.count(self, event_class_or_id)

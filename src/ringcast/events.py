@@ -31,6 +31,8 @@ from ringcast.errors import EventClassError, TypeIdError
 __all__ = [
     "Identity",
     "brief",
+    "check_event_class",
+    "check_one_class",
     "check_type_id",
     "class_mro",
     "class_name",
@@ -40,6 +42,8 @@ __all__ = [
     "identify",
     "is_class",
     "is_defined_again",
+    "is_several",
+    "is_union",
     "joined_names",
     "shown",
     "type_id",
@@ -164,11 +168,12 @@ def type_id(event_class: type) -> int:
         The id, from 0 to 0xFFFF_FFFF. Automatic ids start at 0x8000_0000.
 
     Raises:
-        EventClassError: `event_class` is not a class.
+        EventClassError: `event_class` is not a class; or it is several.
         TypeIdError: the instances of the class compute the id, or the class states one that is out of range.
 
     May be called by any number of threads at once.
     """
+    check_one_class(event_class, "a type id")
     identity = identify(event_class)
     if identity.type_id is None:
         is_field = _annotates(class_namespace(identity.owner))
@@ -180,6 +185,23 @@ def type_id(event_class: type) -> int:
     return identity.type_id
 
 
+def is_union(value: object) -> bool:
+    """Tell whether `value` is `A | B`, `Union[A, B]` or `Optional[A]`."""
+    return issubclass(type(value), types.UnionType) or (not is_class(value) and _origin(value) is Union)
+
+
+def is_several(value: object) -> bool:
+    """Tell whether `value` is meant as several classes, but not given as a tuple."""
+    return issubclass(type(value), list | set | frozenset) or is_union(value)
+
+
+def _origin(value: object) -> object:
+    try:
+        return getattr(value, "__origin__", None)
+    except Exception:  # a proxy whose attributes cannot be had
+        return None
+
+
 def check_event_class(value: object) -> None:
     """Check that `value` is a class.
 
@@ -188,14 +210,24 @@ def check_event_class(value: object) -> None:
             how several classes are given, and for an int what takes type ids.
     """
     if not is_class(value):
-        origin = getattr(value, "__origin__", None)
+        origin = _origin(value)
         name = origin.__name__ if is_class(origin) else ""
         hint = f": the instances of all {name}[...] are of class {name}" if name else ""
-        if issubclass(type(value), types.UnionType | list | set | frozenset) or origin is Union:
+        if is_several(value):
             hint = ": several classes are given as a tuple, (First, Second)"
         elif type(value) is int:
             hint = ": a type id is subscribed to with subscribe_to"
         raise EventClassError(f"an event class is a class, not {shown(value)}{hint}")
+
+
+def check_one_class(value: object, what: str) -> None:
+    """Check that `value` is not meant as several classes, where `what` is of one.
+
+    Raises:
+        EventClassError: it is a union, a tuple, a list or a set.
+    """
+    if is_several(value) or issubclass(type(value), tuple):
+        raise EventClassError(f"an event class is a class, not {shown(value)}: {what} is of one, so ask for each")
 
 
 def event_classes(value: object) -> tuple[type, ...]:

@@ -5,18 +5,21 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, get_args, overload
 
 from ringcast._core import MODES, Options, RecordBatch, Subscription
 from ringcast.callables import attribute, handler_name, has_name_of_its_own, is_a, is_same
 from ringcast.errors import EventClassError, HandlerTypeError, OptionError, RecordError
 from ringcast.events import (
     check_event_class,
+    check_one_class,
     check_type_id,
     class_name,
     event_classes,
     identify,
     is_class,
+    is_several,
+    is_union,
     shown,
     type_id,
 )
@@ -152,7 +155,7 @@ def subscribe_native(
     policy: Policy | None,
 ) -> Subscription[E]:
     """See Dispatcher.subscribe_native."""
-    if is_a(record_type, tuple):
+    if is_a(record_type, tuple) or is_several(record_type):
         raise RecordError(
             "a native handler is given the records of one type, side by side in memory: several types are several "
             f"subscriptions, not {shown(record_type)}"
@@ -167,11 +170,12 @@ def subscribe_native(
 
 def on(dispatcher: Dispatcher, target: Any, frame: FrameType, options: Any) -> Any:
     """See Dispatcher.on. `frame` is that of its caller."""
-    if target is not None and not is_class(target) and not is_a(target, tuple):
+    are_several = is_a(target, tuple) or is_several(target)
+    if target is not None and not is_class(target) and not are_several:
         accepts = inspect_handler(target, frame)
         _subscribe_classes(dispatcher, accepts, named_classes(accepts), target, options)
         return target
-    if is_a(target, tuple):
+    if are_several:
         event_classes(target)  # at this call, not at that of the decorator
 
     def decorate(handler: H) -> H:
@@ -207,7 +211,7 @@ def off(dispatcher: Dispatcher, handler: Any, event_class_or_id: Any) -> int:
     if _are_swapped(handler, event_class_or_id):
         call = f"off({handler_name(event_class_or_id)}, {_classes_text(handler)})"
         raise HandlerTypeError(f"the handler comes first: {call}")
-    if not callable(handler) or is_a(handler, Subscription):
+    if not callable(handler) or is_union(handler) or is_a(handler, Subscription):
         hint = "; a Subscription is ended by its cancel()" if is_a(handler, Subscription) else ""
         raise HandlerTypeError(f"a handler is a callable, not {shown(handler)}{hint}")
     found = [one for one in dispatcher.subscriptions(event_class_or_id) if is_same(one.handler, handler)]
@@ -221,7 +225,7 @@ def find(dispatcher: Dispatcher, event_class_or_id: Any) -> list[Subscription[An
     active = [one for one in dispatcher._subscriptions() if one.active]
     if event_class_or_id is None:
         return active
-    if not is_class(event_class_or_id) and not is_a(event_class_or_id, tuple):
+    if not (is_class(event_class_or_id) or is_a(event_class_or_id, tuple) or is_several(event_class_or_id)):
         number = check_type_id(event_class_or_id)
         return [one for one in active if one.type_id == number]
     classes = event_classes(event_class_or_id)
@@ -238,19 +242,23 @@ def count(dispatcher: Dispatcher, event_class_or_id: Any) -> int:
     """See Dispatcher.count."""
     if is_class(event_class_or_id):
         return dispatcher._count(type_id(event_class_or_id), event_class_or_id)
+    check_one_class(event_class_or_id, "what an event reaches")
     return dispatcher._count(check_type_id(event_class_or_id), None)
 
 
 def _are_swapped(handler: object, event_class: object) -> bool:
     """Whether what is given as the handler is an event class, or several, and what is given as these is a handler."""
-    is_alias = is_class(attribute(event_class, "__origin__"))  # list[int] is callable
-    return bool(_classes_text(handler)) and callable(event_class) and not is_class(event_class) and not is_alias
+    # list[int] and Union[A, B] are callable
+    is_type = is_class(event_class) or is_class(attribute(event_class, "__origin__")) or is_union(event_class)
+    return bool(_classes_text(handler)) and callable(event_class) and not is_type
 
 
 def _classes_text(value: object) -> str:
-    """Return a class, or a tuple of classes, as a call would name it; empty where it is something else."""
+    """Return a class, or several in a tuple or union, as a call would name it; empty where it is something else."""
     if is_class(value):
         return class_name(value)
+    if is_union(value):
+        value = get_args(value)
     if not is_a(value, tuple) or not value or not all(map(is_class, value)):
         return ""
     return f"({', '.join(map(class_name, value))}{',' if len(value) == 1 else ''})"
