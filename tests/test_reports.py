@@ -4,13 +4,14 @@ import asyncio
 import functools
 import gc
 import logging
+import traceback
 import warnings
 from dataclasses import dataclass
 
 import pytest
 from limits import DEADLINE
 
-from ringcast import Dispatcher, EventClassError, HandlerFailure, HandlerTypeError
+from ringcast import Dispatcher, EventClassError, HandlerFailure, HandlerTypeError, OptionError, PublishTimeoutError
 
 pytestmark = pytest.mark.thread_unsafe(reason="a dispatcher and the list of its failures go together")
 
@@ -390,6 +391,196 @@ def test_so_does_that_of_an_on_error_that_fails(make_bus, caplog):
     assert bus.wait_idle(DEADLINE)
     (record,) = caplog.records
     assert "fail: an instance of" in record.getMessage()
+
+
+class EnormousError(Exception):
+    def __str__(self):
+        return "x" * 1_000_000
+
+    __repr__ = __str__
+
+
+class UntrueError(Exception):
+    def __str__(self):
+        return Untrue("misleading")
+
+
+class FatefulError(Exception):
+    def __str__(self):
+        raise Fatal
+
+
+class HostileNotesError(Exception):
+    @property
+    def __notes__(self):
+        raise Fatal
+
+
+def with_notes():
+    error = ValueError("no")
+    error.add_note("x" * 1_000_000)
+    return error
+
+
+def with_causes():
+    first = error = ValueError("no")
+    for _ in range(1_000):
+        error.__cause__ = ValueError("x" * 500)
+        error = error.__cause__
+    return first
+
+
+def caused_by(cause):
+    error = ValueError("no")
+    error.__cause__ = cause
+    return error
+
+
+def with_deep_stack():
+    def down(depth):
+        up(depth)
+
+    def up(depth):
+        if depth == 0:
+            raise ValueError("no")
+        down(depth - 1)
+
+    try:
+        down(300)
+    except ValueError as error:
+        return error
+
+
+WILD = {
+    "deep": with_deep_stack,
+    "hostile": HostileError,
+    "enormous": EnormousError,
+    "untrue": UntrueError,
+    "fateful": FatefulError,
+    "notes": with_notes,
+    "hostile notes": HostileNotesError,
+    "causes": with_causes,
+    "enormous cause": lambda: caused_by(EnormousError()),
+    "hostile cause": lambda: caused_by(HostileNotesError()),
+    "group": lambda: ExceptionGroup("no", [EnormousError(), HostileError()]),
+    "enormous name": lambda: type("E" * 1_000_000, (Exception,), {})("no"),
+    "syntax": lambda: SyntaxError("no", ("file", 1, 1, "x" * 1_000_000)),
+}
+
+
+@pytest.fixture(params=WILD)
+def wild(request):
+    return WILD[request.param]()
+
+
+@pytest.mark.thread_unsafe(reason="sys.stderr is everybody's")
+@pytest.mark.parametrize("event_class", [Tick, logging.LogRecord], ids=["logged", "to sys.stderr"])
+def test_a_report_is_short_and_comes_out_whatever_the_exception_says_of_itself(
+    make_bus, caplog, capsys, wild, event_class
+):
+    bus = make_bus()
+
+    def fail(event):
+        raise wild
+
+    bus.subscribe(event_class, fail)
+    bus.publish(Tick() if event_class is Tick else logging.makeLogRecord({}))
+    assert bus.wait_idle(DEADLINE)
+    if event_class is Tick:
+        (record,) = caplog.records
+        assert record.exc_info[1] is wild
+        report = logging.Formatter().format(record)
+    else:
+        report = capsys.readouterr().err
+    assert "fail failed on" in report
+    assert "in fail" in report
+    assert type(wild).__name__[:100] in report
+    assert len(report) < 21_000
+
+
+def test_what_python_can_show_is_left_to_it(make_bus, caplog):
+    bus = make_bus()
+    for exception in (ValueError("no"), caused_by(KeyError("no")), OSError(2, "no"), ValueError()):
+
+        def fail(tick: Tick, exception=exception) -> None:
+            raise exception
+
+        bus.subscribe(fail)
+    bus.publish(Tick())
+    assert bus.wait_idle(DEADLINE)
+    assert len(caplog.records) == 4
+    for record in caplog.records:
+        report = logging.Formatter().format(record)
+        assert report.endswith("".join(traceback.format_exception(record.exc_info[1])).rstrip())
+
+
+def test_so_is_that_of_an_on_error_that_fails_so(make_bus, caplog, wild):
+    def on_error(failure):
+        raise wild
+
+    bus = make_bus(on_error=on_error)
+    bus.subscribe(Tick, on_anything)
+    bus.publish(Tick())
+    assert bus.wait_idle(DEADLINE)
+    (record,) = caplog.records
+    assert "on_error" in record.getMessage()
+    assert len(record.getMessage()) < 500
+    assert len(logging.Formatter().format(record)) < 21_000
+
+
+def on_anything(event):
+    raise EnormousError
+
+
+def test_the_names_in_a_report_are_short(make_bus, caplog, deadline):
+    def fail(event):
+        raise ValueError
+
+    fail.__qualname__ = "f" * 1_000_000
+    bus = make_bus()
+    bus.subscribe(Tick, fail)
+    bus.publish(Tick())
+    assert bus.wait_idle(DEADLINE)
+    (record,) = caplog.records
+    assert len(record.getMessage()) < 500
+
+
+async def publish_without_room(event):
+    async with Dispatcher(max_queue=1) as bus:
+        stream = bus.stream(type(event))
+        await bus.apublish(event)
+        try:
+            await bus.apublish(event, timeout=0.01)
+        finally:
+            stream.cancel()
+
+
+@pytest.mark.parametrize("event", [Hostile(), Enormous()], ids=lambda event: type(event).__name__)
+def test_so_is_the_event_that_had_no_room(event):
+    with pytest.raises(PublishTimeoutError) as raised:
+        asyncio.run(publish_without_room(event))
+    assert len(str(raised.value)) < 500
+
+
+@pytest.mark.parametrize("value", [Hostile(), Enormous()], ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize("option", ["policy", "mode", "context", "once"])
+def test_so_is_the_value_of_an_option(bus, option, value):
+    with pytest.raises(OptionError, match=f"{option} must be") as raised:
+        bus.subscribe(Tick, print, **{option: value})
+    assert len(str(raised.value)) < 500
+
+
+@pytest.mark.parametrize("error", [HostileError, EnormousError])
+def test_so_is_an_annotation_that_fails(bus, error):
+    def fail():
+        raise error
+
+    def handler(event): ...
+
+    handler.__annotations__["event"] = "fail()"
+    with pytest.raises(HandlerTypeError, match=f"'fail\\(\\)' cannot be resolved \\({error.__name__}: ") as raised:
+        bus.subscribe(handler)
+    assert len(str(raised.value)) < 1_000
 
 
 # --- classes in place of events ---

@@ -288,6 +288,36 @@ def test_what_a_handler_raises_is_recorded_on_its_span_and_reported(provider, ex
     assert isinstance(failure.exception, exception)
 
 
+class HostileError(Exception):
+    def __str__(self):
+        raise RuntimeError("no text")
+
+
+class EnormousError(Exception):
+    def __str__(self):
+        return "x" * 1_000_000
+
+
+@pytest.mark.parametrize("exception", [HostileError, EnormousError])
+def test_what_is_recorded_is_short_and_comes_out_whatever_the_exception_says_of_itself(provider, exporter, exception):
+    failures = []
+    with TracedDispatcher(on_error=failures.append, tracer_provider=provider) as bus:
+
+        @bus.on
+        def book(order: Order) -> None:
+            raise exception
+
+        bus.publish(Order(1))
+    _publisher, handler = sorted(exporter.get_finished_spans(), key=lambda span: span.start_time)
+    assert handler.status.status_code is StatusCode.ERROR
+    assert handler.status.description.startswith(f"{exception.__name__}: ")
+    (event,) = handler.events
+    assert "in book" in event.attributes["exception.stacktrace"]
+    assert event.attributes["exception.type"] == f"{__name__}.{exception.__name__}"
+    assert len(handler.to_json()) < 30_000
+    assert [type(failure.exception) for failure in failures] == [exception]
+
+
 def test_a_publish_that_fails_has_the_error_on_its_span(traced, span):
     traced.close()
     with pytest.raises(ClosedError):

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar
 from ringcast._core import EMPTY, Core, Envelope, Subscription, begin_wait, end_wait, seconds_to_leave
 from ringcast.closing import still_at_work
 from ringcast.errors import ClosedError, CloseTimeoutError, OptionError, PublishTimeoutError, WaitTimeoutError
-from ringcast.events import class_names
+from ringcast.events import brief, class_names
 
 if TYPE_CHECKING:
     from ringcast.dispatcher import Dispatcher
@@ -64,7 +64,7 @@ def choose_loop(loop: object) -> asyncio.AbstractEventLoop:
     if not isinstance(loop, asyncio.AbstractEventLoop):
         raise OptionError(f"loop must be an asyncio event loop, not {type(loop).__name__}")
     if loop.is_closed():
-        raise OptionError(f"the event loop is closed: {loop!r}")
+        raise OptionError(f"the event loop is closed: {brief(loop)}")
     return loop
 
 
@@ -235,7 +235,7 @@ class Stream(Generic[E]):
         """
         subscription = self.subscription
         if asyncio.get_running_loop() is not self._loop:  # so two threads are never here at once
-            raise RuntimeError(f"a stream is read in the event loop that it was made in: {self._loop!r}")
+            raise RuntimeError(f"a stream is read in the event loop that it was made in: {brief(self._loop)}")
         if self._future is not None:
             raise RuntimeError("a stream is for one task at a time")
         while True:
@@ -329,7 +329,7 @@ async def apublish(dispatcher: Dispatcher, event: object, timeout: float | None)
     except TimeoutError as error:
         if isinstance(error, PublishTimeoutError):
             raise
-        raise PublishTimeoutError(f"no room in time for {event!r} in {dispatcher!r}") from None
+        raise PublishTimeoutError(f"no room in time for {brief(event)} in {dispatcher!r}") from None
 
 
 async def _room_comes(dispatcher: Dispatcher, event: object, room: asyncio.Future[None]) -> bool:
@@ -372,7 +372,7 @@ def _name_unread_streams(dispatcher: Dispatcher) -> None:
                 "aclose() of %r waits for the %d events that a stream of %s has not given: read it, or cancel it",
                 dispatcher.name,
                 subscription.pending,
-                subscription.event_class,
+                class_names(subscription.event_class),  # type: ignore[arg-type]  # a stream is never to a bare id
             )
 
 

@@ -16,9 +16,10 @@ from types import FrameType, FunctionType, MethodType
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 from ringcast.callables import MAX_DEPTH, class_attribute, is_a
-from ringcast.events import class_mro, class_name, class_namespace, is_class, is_union
+from ringcast.events import brief, class_mro, class_name, class_namespace, error_text, is_class, is_union, short
 
 _MAX_DEPTH: Final = 50  # of aliases and containers within an annotation
+ANNOTATION: Final = 200  # characters
 _CO_OPTIMIZED: Final = 1  # inspect.CO_OPTIMIZED
 
 
@@ -30,14 +31,9 @@ def annotation_text(annotation: object) -> str:
     """Return an annotation as messages show it."""
     if is_class(annotation):
         return class_name(annotation)
-    if isinstance(annotation, str):
-        return annotation
     if isinstance(annotation, typing.ForwardRef):
-        return annotation.__forward_arg__
-    try:
-        return repr(annotation)
-    except Exception:  # a message must come out, whatever a __repr__ does
-        return class_name(type(annotation))
+        annotation = annotation.__forward_arg__
+    return short(annotation) if isinstance(annotation, str) else brief(annotation, ANNOTATION)
 
 
 def concrete(annotation: object, names: Names) -> object:
@@ -153,11 +149,7 @@ def _lazily(holder: object, attribute: str) -> object:
     try:
         return getattr(holder, attribute)
     except Exception as error:  # whatever the expression raises
-        raise UnresolvedError(f"{attribute} of {holder!r} cannot be resolved ({_brief(error)})") from error
-
-
-def _brief(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
+        raise UnresolvedError(f"{attribute} of {holder!r} cannot be resolved ({error_text(error)})") from error
 
 
 # Names in string annotations ---
@@ -190,7 +182,7 @@ class Names(Mapping[str, object]):
         try:
             return eval(text, self._globals, self)
         except Exception as error:  # an annotation is any expression, and may fail in any way
-            raise UnresolvedError(f"annotation {text!r} cannot be resolved ({_brief(error)})") from error
+            raise UnresolvedError(f"annotation {short(text)!r} cannot be resolved ({error_text(error)})") from error
 
     def __getitem__(self, name: str) -> object:
         for namespace in self._near:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ringcast._core import Subscription, is_interrupt, nanoseconds, seconds_to_leave, seconds_to_wait
 from ringcast.callables import handler_name
 from ringcast.errors import CloseTimeoutError, LoopBlockedError
+from ringcast.events import short
 
 if TYPE_CHECKING:
     from ringcast.dispatcher import Dispatcher
@@ -96,7 +97,7 @@ def _name_undelivered(dispatcher: Dispatcher, subscription: Subscription[Any], e
 
         logging.getLogger("ringcast").error(
             "handler %s has not handled %d events of %r: %s",
-            handler_name(subscription.handler),
+            short(handler_name(subscription.handler)),
             events,
             dispatcher.name,
             why,
@@ -106,6 +107,6 @@ def _name_undelivered(dispatcher: Dispatcher, subscription: Subscription[Any], e
 def still_at_work(dispatcher: Dispatcher, timeout: float | None) -> str:
     """Return the message of a close that ran out of `timeout`, in seconds: it names the handlers with events left."""
     stuck = [sub for sub in dispatcher._subscriptions() if sub.pending]
-    names = ", ".join(f"{handler_name(sub.handler)} ({sub.pending} pending)" for sub in stuck[:5])
+    names = ", ".join(f"{short(handler_name(sub.handler))} ({sub.pending} pending)" for sub in stuck[:5])
     more = f" and {len(stuck) - 5} more" if len(stuck) > 5 else ""
     return f"not all was delivered within {timeout} s; still at work: {names}{more}"

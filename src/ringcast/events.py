@@ -38,6 +38,8 @@ __all__ = [
     "class_name",
     "class_names",
     "class_namespace",
+    "error_says",
+    "error_text",
     "event_classes",
     "identify",
     "is_class",
@@ -45,6 +47,7 @@ __all__ = [
     "is_several",
     "is_union",
     "joined_names",
+    "short",
     "shown",
     "type_id",
 ]
@@ -52,12 +55,15 @@ __all__ = [
 _ATTRIBUTE: Final = "__event_type__"
 _MAX_TYPE_ID: Final = 0xFFFF_FFFF
 _FIRST_AUTOMATIC: Final = 0x8000_0000
-_BRIEF: Final = 80  # characters
+_BRIEF: Final = 80  # characters, as the two below
+_NAME: Final = 200
+ERROR_TEXT: Final = 500
 _SHOWN_CLASSES: Final = 5  # of several, in messages and metrics
 
 # What `type` itself answers, whatever the metaclass of the class makes of these names.
 _namespace_of = type.__dict__["__dict__"].__get__
 _mro_of = type.__dict__["__mro__"].__get__
+_name_of = type.__dict__["__name__"].__get__
 _qualname_of = type.__dict__["__qualname__"].__get__
 
 
@@ -281,23 +287,47 @@ def check_type_id(value: object) -> int:
 _WANTED: Final = "a type id is an integer from 0 to 0xFFFFFFFF, not "
 
 
-def brief(value: object) -> str:
-    """Return what `repr` says, or its beginning, or where that fails what it is an instance of."""
+def short(text: str, most: int = _NAME) -> str:
+    """Return a text, or its beginning and its end where it has more than `most` characters."""
+    if len(text) <= most:
+        return text
+    end = most // 4
+    return f"{text[: most - end - 3]}...{text[-end:]}"
+
+
+def brief(value: object, most: int = _BRIEF) -> str:
+    """Return what `repr` says, at most `most` characters of it, or where that fails what it is an instance of."""
     try:
         text = str.__str__(repr(value))  # which may be an instance of a subclass
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException:  # a message must come out, whatever a __repr__ does
-        return f"an instance of {class_name(type(value))}"
-    return text if len(text) <= _BRIEF else text[: _BRIEF - 3] + "..."
+        return f"an instance of {short(class_name(type(value)))}"
+    return text if len(text) <= most else text[: most - 3] + "..."
 
 
 def shown(value: object) -> str:
     """Return a short text for `value` and its class for messages; never raises."""
     if is_class(value):
-        return f"class {class_name(value)}"
-    text, name = brief(value), class_name(type(value))
+        return f"class {short(class_name(value))}"
+    text, name = brief(value), short(class_name(type(value)))
     return text if text == f"an instance of {name}" else f"{text} ({name})"
+
+
+def error_says(error: BaseException) -> str:
+    """Return what `str` says of an exception, shortened; where that fails what Python's tracebacks say then."""
+    try:
+        return short(str.__str__(str(error)), ERROR_TEXT)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException:  # as in `brief`
+        return "<exception str() failed>"
+
+
+def error_text(error: BaseException) -> str:
+    """Return the class and the text of an exception for messages, as the last line of a traceback has them."""
+    name, text = short(_name_of(type(error))), error_says(error)
+    return f"{name}: {text}" if text else name
 
 
 def _defines(cls: type, name: str) -> bool:

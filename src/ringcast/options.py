@@ -15,7 +15,7 @@ from ringcast.callables import (
     is_asynchronous,
 )
 from ringcast.errors import HandlerTypeError, OptionError
-from ringcast.events import class_mro, class_name, is_class, shown
+from ringcast.events import brief, class_mro, class_name, error_says, is_class, shown
 from ringcast.handlers import Accepts
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def check_policy(policy: object) -> Policy:
     """Return the policy, or raise OptionError."""
     word = _word(policy)
     if word not in POLICIES:
-        raise OptionError(f"policy must be one of {', '.join(map(repr, POLICIES))}, not {policy!r}")
+        raise OptionError(f"policy must be one of {', '.join(map(repr, POLICIES))}, not {brief(policy)}")
     return word  # type: ignore[return-value]
 
 
@@ -206,7 +206,7 @@ def resolve(
         _refuse(options, "the events of a batch come from several contexts", "context")
     context = options.get("context")
     if context is not None and _word(context) != "publisher":
-        raise OptionError(f'context must be None or "publisher", not {context!r}')
+        raise OptionError(f'context must be None or "publisher", not {brief(context)}')
     weak = _flag(options, "weak")
     if weak and not _is_bound_method(handler):
         raise OptionError(f"weak=True is for bound methods of Python classes; {handler_name(handler)} is none")
@@ -243,7 +243,7 @@ def _mode(accepts: Accepts, options: Mapping[str, Any]) -> str:
     if mode == "native":
         raise OptionError("native handlers are subscribed with subscribe_native")
     if mode not in MODES:
-        raise OptionError(f"mode must be one of {', '.join(map(repr, MODES[:3]))}, not {options['mode']!r}")
+        raise OptionError(f"mode must be one of {', '.join(map(repr, MODES[:3]))}, not {brief(options['mode'])}")
     if accepts.asynchronous != (mode == "asyncio"):
         kind = "an async def function" if accepts.asynchronous else "no async def function"
         raise OptionError(f'handler {accepts.handler} is {kind}: its mode cannot be "{mode}"')
@@ -261,7 +261,7 @@ def _bases(classes: tuple[type, ...], options: Mapping[str, Any]) -> tuple[type,
             issubclass(int, each)
         except TypeError as error:
             hint = "; a protocol must be runtime_checkable, and have methods only" if _is_protocol(each) else ""
-            raise OptionError(f"{class_name(each)} cannot tell its subclasses: {error}{hint}") from None
+            raise OptionError(f"{class_name(each)} cannot tell its subclasses: {error_says(error)}{hint}") from None
     return bases
 
 
@@ -286,7 +286,7 @@ def _refuse(options: Mapping[str, Any], why: str, *names: str) -> None:
 def _flag(options: Mapping[str, Any], name: str) -> bool:
     value = options.get(name, False)
     if not isinstance(value, bool):
-        raise OptionError(f"{name} must be True or False, not {value!r}")
+        raise OptionError(f"{name} must be True or False, not {brief(value)}")
     return value
 
 

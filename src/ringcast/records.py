@@ -34,7 +34,7 @@ from typing import (
 from ringcast._core import Layout, Record, RecordBatch, RecordField
 from ringcast.annotations import annotation_text
 from ringcast.errors import EventClassError, RecordError
-from ringcast.events import class_name, is_class, shown
+from ringcast.events import brief, class_name, error_says, is_class, shown
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -132,7 +132,7 @@ def record(declaration: Any, /, *, name: str | None = None) -> Any:
     if getattr(declaration, "fields", None) is None or not hasattr(declaration, "itemsize"):
         raise RecordError(f"a record type is made of a class or a structured NumPy dtype, not {shown(declaration)}")
     if not isinstance(name, str) or not name.isidentifier():
-        raise RecordError(f"the record type of a dtype needs a name, name='Trade', not {name!r}")
+        raise RecordError(f"the record type of a dtype needs a name, name='Trade', not {brief(name)}")
     return _from_dtype(declaration, name, sys._getframe(1).f_globals.get("__name__", "__main__"))
 
 
@@ -226,7 +226,9 @@ def _from_class(declaration: type, frame: FrameType) -> type[Record]:
     try:
         hints = typing.get_type_hints(declaration, None, _Locals(frame), include_extras=True)
     except Exception as error:  # an annotation is any expression
-        raise RecordError(f"the annotations of {class_name(declaration)} cannot be resolved: {error}") from error
+        raise RecordError(
+            f"the annotations of {class_name(declaration)} cannot be resolved: {error_says(error)}"
+        ) from error
     fields, defaults, offset, alignment = [], [], 0, 1
     for name, hint in hints.items():
         if get_origin(hint) is ClassVar or hint is ClassVar:
@@ -324,7 +326,7 @@ def _make(
         try:
             field.check(default)
         except (TypeError, ValueError, OverflowError) as error:
-            raise RecordError(f"the default of {name}.{field.name}: {error}") from None
+            raise RecordError(f"the default of {name}.{field.name}: {error_says(error)}") from None
     namespace = {
         **namespace,
         **{field.name: field for field in fields},

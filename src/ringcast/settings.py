@@ -7,6 +7,7 @@ import sys
 from typing import NamedTuple
 
 from ringcast.errors import OptionError
+from ringcast.events import brief
 from ringcast.options import check_hook, whole
 
 __all__ = ["Settings", "check_settings"]
@@ -50,7 +51,7 @@ def check_settings(max_queue: object, max_workers: object, on_error: object, nam
     spare = SPARE_WORKERS if max_workers is None else 0
     raises = on_error == "raise" if isinstance(on_error, str) else False
     if isinstance(on_error, str) and not raises:
-        raise OptionError(f'on_error must be callable, "raise" or None, not {on_error!r}')
+        raise OptionError(f'on_error must be callable, "raise" or None, not {brief(on_error)}')
     if on_error is not None and not raises:
         check_hook("on_error", on_error, "the failure")
     if name is not None and not isinstance(name, str):

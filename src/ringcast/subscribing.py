@@ -15,6 +15,7 @@ from ringcast.events import (
     check_one_class,
     check_type_id,
     class_name,
+    class_names,
     event_classes,
     identify,
     is_class,
@@ -196,8 +197,8 @@ def stream(dispatcher: Dispatcher, event_class: Any, **options: Any) -> Stream[A
     options = {"mode": "asyncio", **options}
 
     def begin(feed: Feed) -> Subscription[Any]:
-        accepts = Accepts(f"stream of {event_class!r}", "", "", None, "", asynchronous=True)
         classes = event_classes(event_class)
+        accepts = Accepts(f"stream of {class_names(classes)}", "", "", None, "", asynchronous=True)
         resolved = dispatcher._resolve(accepts, feed, classes, options)
         subscription: Subscription[Any] = dispatcher._subscribe_class(_one_or_all(classes), feed, resolved)
         subscription._set_consumer(feed.wake, loop)

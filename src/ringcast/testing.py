@@ -27,7 +27,7 @@ from collections.abc import Iterator
 from ringcast.callables import handler_name
 from ringcast.dispatcher import Dispatcher
 from ringcast.errors import CloseTimeoutError
-from ringcast.events import brief
+from ringcast.events import brief, short
 from ringcast.failures import HandlerFailure
 from ringcast.options import Policy
 
@@ -101,7 +101,7 @@ class CheckedDispatcher(Dispatcher):
             return
         failures = list(self.failures)
         lines = [
-            f"{handler_name(failure.subscription.handler)} on {brief(failure.event)}: {brief(failure.exception)}"
+            f"{short(handler_name(failure.subscription.handler))} on {brief(failure.event)}: {brief(failure.exception)}"
             for failure in failures[:SHOWN]
         ]
         if len(failures) > SHOWN:

@@ -16,6 +16,7 @@ What a handler raises is recorded on its span, and goes on to `on_error`. A plai
 from __future__ import annotations
 
 import asyncio
+import traceback
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,7 +29,8 @@ from ringcast._core import MODES, Options, RecordBatch, Subscription
 from ringcast.aio import Feed
 from ringcast.callables import handler_name
 from ringcast.dispatcher import Dispatcher, Handler
-from ringcast.events import class_name
+from ringcast.events import class_name, error_says, error_text
+from ringcast.failures import own_traceback
 from ringcast.handlers import Accepts
 from ringcast.subscribing import E
 
@@ -189,10 +191,21 @@ def _processing(tracer: Tracer, handler: str, taken: Any, batch: bool) -> Iterat
         except (asyncio.CancelledError, GeneratorExit):
             raise
         except BaseException as error:
-            span.record_exception(error)
-            span.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {error}"))
+            _record(span, error)
+            span.set_status(Status(StatusCode.ERROR, error_text(error)))
             span.set_attribute("error.type", class_name(type(error)))
             raise
+
+
+def _record(span: Span, error: BaseException) -> None:
+    """Record an exception as `Span.record_exception` does, which fails where the exception has no text."""
+    attributes = {
+        "exception.type": class_name(type(error)),
+        "exception.message": error_says(error),
+        "exception.stacktrace": own_traceback(error) or "".join(traceback.format_exception(error)),
+        "exception.escaped": "False",
+    }
+    span.add_event("exception", attributes)
 
 
 def _class_of_all(events: Any) -> type | None:
