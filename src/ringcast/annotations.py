@@ -13,9 +13,9 @@ import sys
 import typing
 from collections.abc import Iterator, Mapping
 from types import FrameType, FunctionType, MethodType
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, Protocol, TypeVar
 
-from ringcast.callables import MAX_DEPTH, class_attribute, is_a
+from ringcast.callables import MAX_DEPTH, attribute, class_attribute, is_a, plain
 from ringcast.events import brief, class_mro, class_name, class_namespace, error_text, is_class, is_union, short
 
 _MAX_DEPTH: Final = 50  # of aliases and containers within an annotation
@@ -130,7 +130,7 @@ def _unfit(annotation: object) -> str:
         return "is not a class"
     if _is_typed_dict(annotation):
         return "is a TypedDict: its instances are plain dicts"
-    if class_attribute(annotation, "_is_protocol") is True:
+    if is_protocol(annotation):
         return "is a protocol: no event is of exactly that class"
     return ""
 
@@ -139,17 +139,22 @@ def _is_alias(annotation: object) -> bool:
     return sys.version_info >= (3, 12) and isinstance(annotation, typing.TypeAliasType)
 
 
+def is_protocol(cls: type) -> bool:
+    """Tell whether a class is a protocol, and none that only has the members of one."""
+    return class_attribute(cls, "_is_protocol") is True and any(base is Protocol for base in class_mro(cls))
+
+
 def _is_typed_dict(cls: type) -> bool:
     is_dict = any(base is dict for base in class_mro(cls)[1:])
     return is_dict and class_attribute(cls, "__required_keys__") is not None
 
 
-def _lazily(holder: object, attribute: str) -> object:
+def _lazily(holder: object, name: str) -> object:
     """Get what Python 3.12 and newer evaluate only now: an alias's value, a type variable's bound."""
     try:
-        return getattr(holder, attribute)
+        return getattr(holder, name)
     except Exception as error:  # whatever the expression raises
-        raise UnresolvedError(f"{attribute} of {holder!r} cannot be resolved ({error_text(error)})") from error
+        raise UnresolvedError(f"{name} of {holder!r} cannot be resolved ({error_text(error)})") from error
 
 
 # Names in string annotations ---
@@ -235,28 +240,17 @@ def _definition(handler: object) -> tuple[object, type | None]:
         elif is_class(handler):
             owner = handler
             constructors = (class_attribute(owner, "__new__"), class_attribute(owner, "__init__"))
-            handler = next((c for c in map(_plain, constructors) if is_a(c, FunctionType)), None)
-        elif _has(handler, "__wrapped__") and not _has(handler, "__signature__"):
-            handler = handler.__wrapped__  # type: ignore[attr-defined]
-        elif _has(handler, "__globals__"):
+            handler = next((c for c in map(plain, constructors) if is_a(c, FunctionType)), None)
+        elif attribute(handler, "__wrapped__") is not None and attribute(handler, "__signature__") is None:
+            handler = attribute(handler, "__wrapped__")
+        elif attribute(handler, "__globals__") is not None:
             return handler, owner
         else:
             owner = type(handler)
             handler = class_attribute(owner, "__call__")
-            if not _has(handler, "__globals__"):
+            if attribute(handler, "__globals__") is None:
                 break
     return None, owner
-
-
-def _plain(attribute: object) -> object:
-    return attribute.__func__ if is_a(attribute, staticmethod) else attribute
-
-
-def _has(value: object, name: str) -> bool:
-    try:
-        return hasattr(value, name)
-    except Exception:  # a proxy whose attributes cannot be had
-        return False
 
 
 def _class_body(function: object, owner: type | None) -> type | None:

@@ -60,11 +60,13 @@ def has_name_of_its_own(handler: object) -> bool:
 
 def is_same(one: object, other: object) -> bool:
     """Tell whether two callables are the same function, object, or method of the same object."""
-    if is_a(one, staticmethod):
-        one = one.__func__
-    if is_a(other, staticmethod):
-        other = other.__func__
+    one, other = plain(one), plain(other)
     return one is other or (type(one) in _METHODS and type(one) is type(other) and one == other)
+
+
+def plain(value: object) -> object:
+    """Return the function of a staticmethod, and anything else as it is."""
+    return value.__func__ if is_a(value, staticmethod) else value
 
 
 def is_a(value: object, cls: type[C]) -> TypeGuard[C]:

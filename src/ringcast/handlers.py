@@ -21,8 +21,8 @@ from ringcast.callables import (
     event_parameter,
     full_signature,
     handler_name,
-    is_a,
     is_asynchronous,
+    plain,
 )
 from ringcast.errors import EventClassError, HandlerTypeError
 from ringcast.events import class_mro, class_name, is_class, is_defined_again, shown
@@ -66,11 +66,6 @@ class Accepts(NamedTuple):
         """The event classes that the annotation names; empty where there is an objection."""
         return () if self.objection or self.classes is None else self.classes
 
-    @property
-    def sole(self) -> type | None:
-        """The one event class that the annotation names, or None."""
-        return self.named[0] if len(self.named) == 1 else None
-
 
 def inspect_handler(handler: object, frame: FrameType | None = None, *, batch: bool = False) -> Accepts:
     """Look at a handler: can it be called with an event, and what does it take.
@@ -88,11 +83,10 @@ def inspect_handler(handler: object, frame: FrameType | None = None, *, batch: b
         HandlerTypeError: the handler is not callable; cannot be called with exactly one positional
             argument; or is a generator or an asynchronous one, which a call would not run.
     """
+    handler = plain(handler)
     name = handler_name(handler)
     if not callable(handler):
         raise HandlerTypeError(f"a handler is a callable, not {shown(handler)}")
-    if is_a(handler, staticmethod):
-        return inspect_handler(handler.__func__, frame, batch=batch)
     asynchronous = is_asynchronous(handler, f"handler {name}")
     signature = call_signature(handler)
     if signature is None:
@@ -195,7 +189,7 @@ def _read_one(name: str, parameter: inspect.Parameter, names: Names, batch: bool
     text = annotation_text(annotation)
     try:
         annotation = concrete(annotation, names)
-        records = batch and _is_record_batch(annotation)
+        records = batch and _is_record_batch(_container(annotation))
         if batch:
             annotation = concrete(_member(annotation, f"{where} is annotated {text!r}"), names)
         classes = classes_of(annotation, names, 0)
@@ -214,29 +208,30 @@ def _read_one(name: str, parameter: inspect.Parameter, names: Names, batch: bool
 
 def _is_list_of(annotation: object) -> bool:
     """Tell whether an annotation is `list[Tick]` or the like: `list` alone can be an event class."""
-    container = None if is_class(annotation) else typing.get_origin(annotation)
-    return is_class(container) and _takes_batches(container)
+    return not is_class(annotation) and _takes_batches(_container(annotation))
 
 
 def _member(annotation: object, found: str) -> object:
     """Return the annotation of the events in a batch: `Tick` of `list[Tick]`, or of anything else that a list is."""
-    container = annotation if is_class(annotation) else typing.get_origin(annotation)
     if annotation is Any or annotation is object or isinstance(annotation, TypeVar):
         return Any
-    if not is_class(container) or not _takes_batches(container):
+    if not _takes_batches(_container(annotation)):
         raise HandlerTypeError(f"{found}: with batch= it is given a list of events; annotate it list[EventClass]")
-    members = typing.get_args(annotation)
-    return members[0] if members else Any
+    return next(iter(typing.get_args(annotation)), Any)
 
 
-def _takes_batches(container: type) -> bool:
-    return issubclass(list, container) or _is_record_batch(container)
+def _container(annotation: object) -> object:
+    return annotation if is_class(annotation) else typing.get_origin(annotation)
 
 
-def _is_record_batch(annotation: object) -> bool:
+def _takes_batches(container: object) -> bool:
+    return is_class(container) and (issubclass(list, container) or _is_record_batch(container))
+
+
+def _is_record_batch(container: object) -> bool:
     from ringcast._core import RecordBatch  # which needs this module
 
-    return annotation is RecordBatch or typing.get_origin(annotation) is RecordBatch
+    return container is RecordBatch
 
 
 def _declared(handler: Callable[..., Any], parameter: inspect.Parameter) -> list[inspect.Parameter]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
-from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypedDict, TypeVar
 
 from ringcast._core import MODES, POLICIES, Options
+from ringcast.annotations import is_protocol
 from ringcast.callables import (
     attribute,
     call_signature,
@@ -15,7 +16,7 @@ from ringcast.callables import (
     is_asynchronous,
 )
 from ringcast.errors import HandlerTypeError, OptionError
-from ringcast.events import brief, class_mro, class_name, error_says, is_class, shown
+from ringcast.events import brief, class_name, error_says, shown
 from ringcast.handlers import Accepts
 
 if TYPE_CHECKING:
@@ -255,22 +256,14 @@ def _bases(classes: tuple[type, ...], options: Mapping[str, Any]) -> tuple[type,
     wide = _flag(options, "subclasses")
     if wide and not classes:
         raise OptionError("subclasses=True needs an event class, not a type id")
-    bases = tuple(each for each in classes if wide or each is object or _is_protocol(each))
+    bases = tuple(each for each in classes if wide or each is object or is_protocol(each))
     for each in bases:
         try:
             issubclass(int, each)
         except TypeError as error:
-            hint = "; a protocol must be runtime_checkable, and have methods only" if _is_protocol(each) else ""
+            hint = "; a protocol must be runtime_checkable, and have methods only" if is_protocol(each) else ""
             raise OptionError(f"{class_name(each)} cannot tell its subclasses: {error_says(error)}{hint}") from None
     return bases
-
-
-def _is_protocol(event_class: type) -> bool:
-    return (
-        is_class(event_class)
-        and any(base is Protocol for base in class_mro(event_class)[1:])
-        and getattr(event_class, "_is_protocol", False)
-    )
 
 
 def _is_bound_method(handler: object) -> bool:
