@@ -351,6 +351,12 @@ class Fateful:
         raise Fatal
 
 
+class Elusive:
+    @property
+    def __class__(self):
+        raise RuntimeError("no class")
+
+
 class HostileError(Exception):
     def __repr__(self):
         raise RuntimeError("no repr")
@@ -376,6 +382,18 @@ def test_a_report_comes_out_whatever_its_event_says_of_itself(make_bus, caplog, 
         assert "fail failed on" in record.getMessage()
         assert len(record.getMessage()) < 300
         assert "HostileError" in logging.Formatter().format(record)
+
+
+def test_so_does_that_of_an_event_that_hides_its_class(make_bus, caplog):
+    def fail(event):
+        raise ValueError("no")
+
+    bus = make_bus()
+    bus.subscribe(Elusive, fail)
+    bus.publish(Elusive())
+    assert bus.wait_idle(DEADLINE)
+    (record,) = caplog.records
+    assert "fail failed on" in record.getMessage()
 
 
 def test_so_does_that_of_an_on_error_that_fails(make_bus, caplog):
@@ -408,6 +426,11 @@ class UntrueError(Exception):
 class FatefulError(Exception):
     def __str__(self):
         raise Fatal
+
+
+class ExitingError(Exception):
+    def __str__(self):
+        raise SystemExit
 
 
 class HostileNotesError(Exception):
@@ -457,6 +480,7 @@ WILD = {
     "enormous": EnormousError,
     "untrue": UntrueError,
     "fateful": FatefulError,
+    "exiting": ExitingError,
     "notes": with_notes,
     "hostile notes": HostileNotesError,
     "causes": with_causes,

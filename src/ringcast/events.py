@@ -318,7 +318,7 @@ def error_says(error: BaseException) -> str:
     """Return what `str` says of an exception, shortened; where that fails what Python's tracebacks say then."""
     try:
         return short(str.__str__(str(error)), ERROR_TEXT)
-    except (KeyboardInterrupt, SystemExit):
+    except KeyboardInterrupt:
         raise
     except BaseException:  # as in `brief`
         return "<exception str() failed>"

@@ -81,7 +81,7 @@ def own_traceback(exception: BaseException) -> str | None:
         text = "".join(traceback.format_exception(exception))
         if len(text) <= TRACEBACK:
             return None
-    except (KeyboardInterrupt, SystemExit):
+    except KeyboardInterrupt:
         raise
     except BaseException:
         stack = "".join(traceback.format_tb(exception.__traceback__))
@@ -100,7 +100,7 @@ def _is_tame(exception: BaseException) -> bool:
             has_notes = bool(getattr(each, "__notes__", None))
             before = each.__cause__, each.__context__
             is_deep = _is_deep(each.__traceback__)
-        except (KeyboardInterrupt, SystemExit):
+        except KeyboardInterrupt:
             raise
         except BaseException:
             return False
@@ -121,9 +121,7 @@ def _is_deep(frames: TracebackType | None) -> bool:
 
 def _is_of(event: object, event_class: type) -> bool:
     """Whether it is such an event, or a batch with one."""
-    return isinstance(event, event_class) or (
-        isinstance(event, list) and any(isinstance(each, event_class) for each in event)
-    )
+    return is_a(event, event_class) or (is_a(event, list) and any(is_a(each, event_class) for each in event))
 
 
 def report_failure(on_error: Callable[[HandlerFailure], object], failure: HandlerFailure) -> None:
