@@ -8,10 +8,11 @@ import pytest
 from rich.console import Console
 
 from ringcast.__main__ import main
-from ringcast.bench import latency, memory, throughput
+from ringcast.bench import latency, memory, throughput, timing
 from ringcast.bench.machine import noise
 from ringcast.bench.report import show, show_comparison
-from ringcast.bench.results import Results, ResultsError, Row, compare, percentiles, ratio, spread
+from ringcast.bench.results import Results, ResultsError, Row, compare
+from ringcast.bench.timing import in_turn, least, per_call, percentiles, ratio, repeat_call, spread
 from ringcast.bench.work import Channel, Load, LostEvents, Shape, Way, count_events
 
 pytestmark = pytest.mark.thread_unsafe(reason="what a benchmark counts by and measures is the process's")
@@ -249,7 +250,37 @@ def test_memory_holds_all_events_at_once(name):
     assert memory.held_by_a_process(name, 2, 50_000, timeout=30) >= at_least
 
 
-# --- statistics ----------------------------------------------------------------------------------------------------
+# --- timing and statistics ----------------------------------------------------------------------------------------
+
+
+def test_what_is_compared_is_measured_in_turn_and_another_one_begins_each_time():
+    calls = []
+    measures = [lambda name=name: calls.append(name) or len(calls) for name in "abc"]
+    found = in_turn(measures, 4, lambda: calls.append("|"))
+    assert "".join(calls) == "|abc|bca|cab|abc"
+    assert found == [[2, 8, 11, 14], [3, 6, 12, 15], [4, 7, 10, 16]]
+    assert in_turn([], 2) == []
+
+
+def test_a_call_is_timed_without_its_loop(monkeypatch):
+    now, calls = 0.0, []
+
+    def clock():
+        return now
+
+    def loop(times):
+        nonlocal now
+        now += 3.0 if not calls else 2.0  # the first part meets with an interruption
+        repeat_call(calls.append, "event", times)
+
+    monkeypatch.setattr(timing.time, "perf_counter", clock)
+    assert per_call(loop, 200) == 2.0 / 20 * 1e9  # by this clock the empty loop takes no time
+    assert len(calls) == 200
+
+
+def test_the_least_is_what_nothing_has_disturbed():
+    values = iter([3.0, 1.0, 2.0])
+    assert least(lambda: next(values), 3) == 1.0
 
 
 def test_spread_is_median_and_quartiles():
@@ -265,7 +296,7 @@ def test_percentiles_are_those_of_the_values():
 
 def test_a_ratio_is_that_of_repeats_and_not_of_medians():
     # the machine is three times as slow in the second repeat, for both
-    assert ratio(row([20, 60, 20]), row([10, 30, 10])) == 2
+    assert ratio([20, 60, 20], [10, 30, 10]) == 2
 
 
 @pytest.mark.parametrize(

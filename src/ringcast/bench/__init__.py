@@ -9,7 +9,8 @@
     latency.py      from `publish` to the handler at a fixed offered rate
     memory.py       bytes for an event that waits
     machine.py      what machine this is, and how quiet
-    results.py      statistics, JSON, comparison of two results
+    timing.py       how all of these are timed and repeated; medians, ratios, spread
+    results.py      rows, JSON, comparison of two results
     tables.py       tables of text; as Markdown
     report.py       tables in the terminal (needs rich)
     plots.py        plots (needs matplotlib)

@@ -13,7 +13,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 
-from ringcast.bench.results import Row, percentiles
+from ringcast.bench.results import Row
+from ringcast.bench.timing import percentiles
 from ringcast.bench.work import PATIENCE, Channel, Handler, Load, LostEvents, Shape, Tally, Way
 
 MODES = ("queued", "direct", "asyncio")

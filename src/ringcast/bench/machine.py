@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import platform
 import sys
-import time
 from pathlib import Path
 
-from ringcast.bench.results import Row, spread
+from ringcast.bench.results import Row
+from ringcast.bench.timing import least, per_event, spread
 
 STEADY = 0.05  # how far the quartiles of the reference may be apart, as a part of the median
 BUSY = 0.5  # processes that want to run, for each CPU
@@ -47,13 +47,12 @@ def load_average() -> float | None:
 
 def reference() -> float:
     """How many ns a round of a loop in plain Python takes, the least of three: always the same if nothing disturbs."""
-    taken = []
-    for _ in range(3):
-        start = time.perf_counter_ns()
+
+    def run() -> None:
         for _ in range(ROUNDS):
             pass
-        taken.append((time.perf_counter_ns() - start) / ROUNDS)
-    return min(taken)
+
+    return least(lambda: per_event(run, ROUNDS), 3)
 
 
 class Watch:

@@ -17,10 +17,12 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 from ringcast import Dispatcher
 from ringcast.bench.results import Row
+from ringcast.bench.timing import in_turn
 from ringcast.bench.ways import trade
 from ringcast.bench.work import Load, LostEvents, Shape, count_events
 
@@ -162,12 +164,8 @@ def measure(
         LostEvents: a process has failed.
     """
     cases = [(name, count) for count in subscribers for name, holder in HOLDERS.items() if holder.mode in modes]
-    values: dict[tuple[str, int], list[float]] = {case: [] for case in cases}
-    for _ in range(repeats):
-        between()
-        for name, count in cases:
-            values[name, count].append(held_by_a_process(name, count, events))
-    for (name, count), own in values.items():
+    values = in_turn([partial(held_by_a_process, *case, events) for case in cases], repeats, between)
+    for (name, count), own in zip(cases, values, strict=True):
         yield Row("memory", HOLDERS[name].mode, name, 1, count, "bytes/event", tuple(own), events=events)
 
 

@@ -15,7 +15,8 @@ matplotlib.use("agg")  # draws into files; needs no display
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FuncFormatter, NullLocator
 
-from ringcast.bench.results import Results, Row, Spread
+from ringcast.bench.results import Results, Row
+from ringcast.bench.timing import Spread
 
 COLUMNS = 2
 WIDTH = 8.6  # inches of 96 pixels: that of a README on the web, so that text has its size there

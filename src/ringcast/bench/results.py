@@ -1,13 +1,14 @@
-"""What was measured: rows, their statistics, their JSON, and the comparison with older ones."""
+"""What was measured: rows, their JSON, and the comparison with older ones."""
 
 from __future__ import annotations
 
 import json
-import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
+
+from ringcast.bench.timing import Spread, spread
 
 FORMAT = 1
 UNITS = ("ns/event", "us", "bytes/event")
@@ -16,35 +17,6 @@ SECTIONS = ("throughput", "latency", "memory", "scaling")
 
 class ResultsError(Exception):
     """A file has no results that can be read."""
-
-
-class Spread(NamedTuple):
-    """Where repeated values lie."""
-
-    median: float
-    low: float
-    """The lower quartile."""
-    high: float
-    """The upper quartile."""
-
-    @property
-    def relative(self) -> float:
-        """From the lower to the upper quartile, as a part of the median."""
-        return (self.high - self.low) / self.median if self.median else 0.0
-
-
-def spread(values: Sequence[float]) -> Spread:
-    """Median and quartiles of at least one value."""
-    if len(values) == 1:
-        return Spread(values[0], values[0], values[0])
-    low, median, high = statistics.quantiles(values, n=4, method="inclusive")
-    return Spread(median, low, high)
-
-
-def percentiles(values: Sequence[float]) -> dict[str, float]:
-    """p50, p99 and p99.9 of at least two values."""
-    cuts = statistics.quantiles(values, n=1000, method="inclusive")
-    return {"p50": cuts[499], "p99": cuts[989], "p99.9": cuts[998]}
 
 
 class Key(NamedTuple):
@@ -182,8 +154,3 @@ def compare(old: Iterable[Row], new: Iterable[Row], bound: float) -> list[Verdic
             verdict = "faster"
         verdicts.append(Verdict(row.key, row.unit, was.median, now.median, verdict))
     return verdicts
-
-
-def ratio(row: Row, other: Row) -> float:
-    """How many times as long `row` took as `other`: the median of the ratios of repeats, which were taken in turn."""
-    return statistics.median(one / two for one, two in zip(row.values, other.values, strict=False))

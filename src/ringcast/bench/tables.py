@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from ringcast.bench.results import Results, Row, ratio
+from ringcast.bench.results import Results, Row
+from ringcast.bench.timing import ratio
 
 TITLES = {
     "throughput": "{mode}: ns for an event that reaches all subscribers",
@@ -84,7 +85,7 @@ def _cell(row: Row | None, first: Row | None) -> str:
     text = f"{number(median)} ±{max(median - low, high - median) / median:.0%}" if median else number(median)
     if first is None or first is row or not all(first.values):
         return text
-    return f"{text} x{number(ratio(row, first))}"
+    return f"{text} x{number(ratio(row.values, first.values))}"
 
 
 def _percentiles(title: str, rows: Sequence[Row]) -> Table:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import gc
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from importlib.util import find_spec
 
 from ringcast.bench import peers, ways
 from ringcast.bench.results import Row
+from ringcast.bench.timing import in_turn, least, per_event
 from ringcast.bench.work import Channel, Load, LostEvents, Shape, Way, feed
 
 ALL = [*ways.WAYS, *peers.WAYS]
@@ -40,22 +39,23 @@ class Running:
         self.events = self.step
 
     def run(self) -> float:
-        """Seconds for `events` events, all of them checked."""
+        """Nanoseconds for each of `events` events, all of them checked."""
         self.load.expect(self.events)
-        start = time.perf_counter()
-        feed(self.channel, self.events // self.way.unit)
-        self.channel.settle()
-        seconds = time.perf_counter() - start
+        nanoseconds = per_event(self._deliver, self.events)
         try:
             self.load.check()
         except LostEvents as error:
             raise LostEvents(f"{self.way.name}, {self.way.mode}, {self.load.shape}: {error}") from None
-        return seconds
+        return nanoseconds
+
+    def _deliver(self) -> None:
+        feed(self.channel, self.events // self.way.unit)
+        self.channel.settle()
 
     def calibrate(self, seconds: float) -> None:
         """Choose how many events take about so long. What this runs is the warm-up."""
         while True:
-            taken = min(self.run(), self.run())  # one may have met with an interruption
+            taken = least(self.run, 2) * self.events / 1e9  # one may have met with an interruption
             if taken >= seconds / 3 or self.events * self.load.shape.subscribers >= MOST_EVENTS:
                 break
             more = self._whole(self.events * min(10.0, max(2.0, seconds / max(taken, 1e-9))))
@@ -72,7 +72,7 @@ class Running:
 def measure(
     shape: Shape, chosen: Sequence[Way], repeats: int, seconds: float, section: str, between: Callable[[], object]
 ) -> list[Row]:
-    """Time the ways in turn, `repeats` times, so that what the machine does meanwhile meets all of them.
+    """Time the ways in turn.
 
     Args:
         shape: types and subscribers.
@@ -95,13 +95,7 @@ def measure(
             running.append(Running(way, load, stack.enter_context(way.open(load))))
         for each in running:
             each.calibrate(seconds)
-        values: list[list[float]] = [[] for _ in running]
-        for repeat in range(repeats):
-            between()
-            gc.collect()
-            order = list(range(len(running)))
-            for at in order[repeat % len(order) :] + order[: repeat % len(order)]:
-                values[at].append(running[at].run() / running[at].events * 1e9)
+        values = in_turn([each.run for each in running], repeats, between)
     return [
         Row(section, each.way.mode, each.way.name, *shape, "ns/event", tuple(own), events=each.events)
         for each, own in zip(running, values, strict=True)
