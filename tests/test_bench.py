@@ -1,7 +1,9 @@
 """The benchmark suite: its arguments and statistics, what it says of results, and that it notices lost events."""
 
+import itertools
 import json
 import platform
+import time
 from contextlib import contextmanager
 
 import pytest
@@ -211,9 +213,10 @@ def test_a_way_is_not_asked_for_more_handlers_than_it_can_serve():
 def test_latency_has_the_percentiles_of_all_events_of_every_way():
     ways = latency.able(throughput.available(throughput.ALL)[0], ["queued", "direct", "asyncio"])
     rows = list(latency.measure(ways, [2000], 2, 0.01, lambda: None))
-    assert {row.mode for row in rows} == {"queued", "direct", "asyncio"}
+    assert {row.mode for row in rows} == {"queued", "direct", "asyncio", "queued, busy publisher"}
     for each in rows:
-        assert (each.rate, each.events, len(each.values)) == (2000, 20, 2)
+        rate, events = (500, 5) if each.mode == "queued, busy publisher" else (2000, 20)
+        assert (each.rate, each.events, len(each.values)) == (rate, events, 2)
         assert 0 < each.percentiles["p50"] <= each.percentiles["p99"] <= each.percentiles["p99.9"]
 
 
@@ -241,6 +244,12 @@ def test_latency_counts_the_wait_behind_a_slow_event_but_not_the_senders_own_sle
     latency.offer(send, 1000, 5)
     late = [now - due for due, now in sent]
     assert late == [0, 1_501_000, 501_000, 0, 0]
+
+
+def test_a_busy_publisher_computes_after_each_event():
+    sent = []
+    latency.offer(lambda stamp: sent.append(time.perf_counter_ns()), 1_000_000, 3, busy=0.002)
+    assert min(after - before for before, after in itertools.pairwise(sent)) >= 2_000_000
 
 
 @pytest.mark.parametrize("name", memory.HOLDERS)
