@@ -43,7 +43,7 @@ class TimedLoad(Load):
         self.taken: list[int] = []
         self._arrived: queue.SimpleQueue[None] = queue.SimpleQueue()
 
-    def handlers(self, make: Callable[[], Tally]) -> list[list[Handler]]:
+    def handlers(self, make: Callable[[], Tally] | None = None) -> list[list[Handler]]:
         """The one handler, whatever counting ones were wanted."""
         return self._one(asynchronous=False)
 

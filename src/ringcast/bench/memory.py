@@ -24,7 +24,7 @@ from ringcast import Dispatcher
 from ringcast.bench.results import Row
 from ringcast.bench.timing import in_turn
 from ringcast.bench.ways import trade
-from ringcast.bench.work import Load, LostEvents, Shape, count_events
+from ringcast.bench.work import Load, LostEvents, Shape
 
 Hold = tuple[
     Callable[[], object], Callable[[], int]
@@ -47,7 +47,7 @@ def ringcast(subscribers: int, events: int, records: bool) -> Iterator[Hold]:
     kind = trade(0) if records else load.classes[0]
     with Dispatcher(max_queue=events) as bus:
         bus.subscribe(kind, wait)
-        others = [bus.subscribe(kind, handler) for handler in load.handlers(count_events)[0][1:]]
+        others = [bus.subscribe(kind, handler) for handler in load.handlers()[0][1:]]
         shared = None if records else kind()
 
         def add() -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 from ringcast._core import _count_records
 from ringcast.bench.ways import BATCH, event_loop, native_tally, sequence_bytes
-from ringcast.bench.work import Channel, Handler, Load, Way, count_batches, count_events, per_type
+from ringcast.bench.work import Channel, Handler, Load, Way, count_batches, per_type
 
 # --- queue.SimpleQueue and threads --------------------------------------------------------------------------------
 
@@ -90,7 +90,7 @@ def put_to(queues: list[queue.SimpleQueue[Any]]) -> Callable[[Any], object]:
 @contextmanager
 def thread_each(load: Load) -> Iterator[Channel]:
     """A queue and a thread for each subscriber."""
-    handlers = [handler for of_type in load.handlers(count_events) for handler in of_type]
+    handlers = [handler for of_type in load.handlers() for handler in of_type]
     with consumers(call_each, handlers) as (queues, settle):
         sends = [put_to(some) for some in per_type(queues, load.shape.subscribers)]
         yield Channel(sends, [make() for make in load.classes], settle)
@@ -99,7 +99,7 @@ def thread_each(load: Load) -> Iterator[Channel]:
 @contextmanager
 def one_thread(load: Load) -> Iterator[Channel]:
     """One queue, one thread, and a loop over the handlers: where a slow one delays all others."""
-    table = dict(zip(load.classes, load.handlers(count_events), strict=True))
+    table = dict(zip(load.classes, load.handlers(), strict=True))
     with consumers(call_all, [table]) as ((events,), settle):
         yield Channel([events.put] * len(load.classes), [make() for make in load.classes], settle)
 
@@ -150,7 +150,7 @@ def thread_each_of_objects(load: Load) -> Iterator[Channel]:
         dataclasses.make_dataclass(f"Trade{number}", [("price", float), ("size", int)], slots=True)
         for number in range(load.shape.types)
     ]
-    handlers = [handler for of_type in load.handlers(count_events) for handler in of_type]
+    handlers = [handler for of_type in load.handlers() for handler in of_type]
     with consumers(call_each, handlers) as (queues, settle):
         sends = [put_to(some) for some in per_type(queues, load.shape.subscribers)]
         yield Channel(sends, kinds, settle, makes=True)
@@ -180,17 +180,22 @@ def thread_each_ctypes(load: Load) -> Iterator[Channel]:
 
 
 @contextmanager
-def asyncio_queues(load: Load) -> Iterator[Channel]:
+def asyncio_queues(load: Load, asynchronous: bool = True) -> Iterator[Channel]:
     """A queue and a task for each subscriber; a thread reaches them through the loop, once for each event."""
-    handlers = [handler for of_type in load.handlers_on_loop() for handler in of_type]
+    handlers = [handler for of_type in load.handlers_on_loop(asynchronous) for handler in of_type]
 
     async def consume(items: asyncio.Queue[Any], handler: Handler) -> None:
         while True:
             await handler(await items.get())
 
+    async def consume_with_function(items: asyncio.Queue[Any], handler: Handler) -> None:
+        while True:
+            handler(await items.get())
+
     async def start() -> tuple[list[asyncio.Queue[Any]], list[asyncio.Task[None]]]:
         queues: list[asyncio.Queue[Any]] = [asyncio.Queue() for _ in handlers]
-        tasks = [asyncio.create_task(consume(*pair)) for pair in zip(queues, handlers, strict=True)]
+        run = consume if asynchronous else consume_with_function
+        tasks = [asyncio.create_task(run(*pair)) for pair in zip(queues, handlers, strict=True)]
         return queues, tasks
 
     async def end(tasks: list[asyncio.Task[None]]) -> None:
@@ -229,7 +234,7 @@ def called_at_once(connect: Callable[[Load, list[list[Handler]]], Sequence[Calla
 
     @contextmanager
     def opened(load: Load) -> Iterator[Channel]:
-        yield Channel(connect(load, load.handlers(count_events)), [make() for make in load.classes])
+        yield Channel(connect(load, load.handlers()), [make() for make in load.classes])
 
     return opened
 

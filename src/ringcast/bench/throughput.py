@@ -29,12 +29,20 @@ def available(all_ways: Iterable[Way]) -> tuple[list[Way], dict[str, str]]:
 
 
 class Running:
-    """A way that is open, with its load."""
+    """A way that is open, with its load.
 
-    def __init__(self, way: Way, load: Load, channel: Channel) -> None:
+    Args:
+        way: what is timed.
+        load: what it was opened with.
+        channel: what it has opened.
+        send: what sends items into the channel.
+    """
+
+    def __init__(self, way: Way, load: Load, channel: Channel, send: Callable[[Channel, int], object] = feed) -> None:
         self.way = way
         self.load = load
         self.channel = channel
+        self.send = send
         self.step = way.unit * load.shape.types  # every type gets the same
         self.events = self.step
 
@@ -49,7 +57,7 @@ class Running:
         return nanoseconds
 
     def _deliver(self) -> None:
-        feed(self.channel, self.events // self.way.unit)
+        self.send(self.channel, self.events // self.way.unit)
         self.channel.settle()
 
     def calibrate(self, seconds: float) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ringcast import Dispatcher, record
 from ringcast._core import _count_records
-from ringcast.bench.work import Channel, Load, Tally, Way, count_batches, count_events
+from ringcast.bench.work import Channel, Load, Tally, Way, count_batches
 from ringcast.records import uint64
 
 BATCH = 256  # events in a list or buffer, in the modes "batch" and "native"
@@ -22,7 +22,7 @@ BATCH = 256  # events in a list or buffer, in the modes "batch" and "native"
 def queued(load: Load) -> Iterator[Channel]:
     """One publish for each event, one call of a handler for each delivery, on a worker."""
     with Dispatcher() as bus:
-        for event_class, handlers in zip(load.classes, load.handlers(count_events), strict=True):
+        for event_class, handlers in zip(load.classes, load.handlers(), strict=True):
             for handler in handlers:
                 bus.subscribe(event_class, handler)
         yield Channel([bus.publish] * len(load.classes), [make() for make in load.classes], bus.wait_idle)
@@ -32,7 +32,7 @@ def queued(load: Load) -> Iterator[Channel]:
 def direct(load: Load) -> Iterator[Channel]:
     """Handlers are called by publish."""
     with Dispatcher() as bus:
-        for event_class, handlers in zip(load.classes, load.handlers(count_events), strict=True):
+        for event_class, handlers in zip(load.classes, load.handlers(), strict=True):
             for handler in handlers:
                 bus.subscribe(event_class, handler, mode="direct")
         yield Channel([bus.publish] * len(load.classes), [make() for make in load.classes])
@@ -93,15 +93,15 @@ def streams(load: Load) -> Iterator[Channel]:
 
 
 @contextmanager
-def batches(load: Load, many: bool) -> Iterator[Channel]:
+def batches(load: Load, many: bool, size: int = BATCH) -> Iterator[Channel]:
     """Lists of events out; in, one by one or lists as well."""
     with Dispatcher() as bus:
         for event_class, handlers in zip(load.classes, load.handlers(count_batches), strict=True):
             for handler in handlers:
-                bus.subscribe(event_class, handler, batch=BATCH)
+                bus.subscribe(event_class, handler, batch=size)
         events = [make() for make in load.classes]
         if many:
-            yield Channel([bus.publish_many] * len(events), [[event] * BATCH for event in events], bus.wait_idle)
+            yield Channel([bus.publish_many] * len(events), [[event] * size for event in events], bus.wait_idle)
         else:
             yield Channel([bus.publish] * len(events), events, bus.wait_idle)
 
@@ -116,7 +116,7 @@ def records(load: Load, batch: int | None = None) -> Iterator[Channel]:
     """Records that are made and published one by one."""
     with Dispatcher() as bus:
         kinds = [trade(number) for number in range(load.shape.types)]
-        made = load.handlers(count_events if batch is None else count_batches)
+        made = load.handlers(None if batch is None else count_batches)
         for kind, handlers in zip(kinds, made, strict=True):
             for handler in handlers:
                 if batch is None:
