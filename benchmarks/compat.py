@@ -2,7 +2,7 @@
 
     python benchmarks/compat.py [--repeats N] [--rows PATTERN] [--output FILE.json]
 
-How: benchmarks/measure.py. An import is milliseconds of a whole process, times a million.
+How: benchmarks/limits.py. An import is milliseconds of a whole process, times a million.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ import functools
 import importlib
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from measure import Row, Tick, compare, handlers, per_event
+from limits import Row, compare
+from ringcast.bench.timing import least, per_call, per_event, seconds
+from ringcast.bench.work import ignore_events
 
 RECEIVERS = {
     "": "lambda sender: None",
@@ -29,18 +30,20 @@ def send(module: str, count: int, own_sender: bool, receivers: str) -> float:
     """Nanoseconds for a send, with its loop; the receivers are for all senders or for the one that sends."""
     signal: Any = importlib.import_module(module).Signal()
     kept: list[Callable[..., None]] = [eval(RECEIVERS[receivers]) for _ in range(count)]
-    sender = Tick()
+    sender = object()
     for receiver in kept:
         signal.connect(receiver, *([sender] if own_sender else []), weak=True)
     call, sends = signal.send, 20_000 // count + 200
-    start = time.perf_counter()
-    if receivers:
+
+    def send_with_keyword() -> None:
         for _ in range(sends):
             call(sender, number=1)
-    else:
+
+    def send_alone() -> None:
         for _ in range(sends):
             call(sender)
-    return per_event(time.perf_counter() - start, sends)
+
+    return per_event(send_with_keyword if receivers else send_alone, sends)
 
 
 def emitter(module: str, kind: str, listeners: int) -> Any:
@@ -58,76 +61,71 @@ def emitter(module: str, kind: str, listeners: int) -> Any:
         made = Client()
     else:
         made = base.EventEmitter()
-    for listener in handlers(listeners):
-        made.on("tick", listener)
+    for _ in range(listeners):
+        made.on("tick", ignore_events().handler)
     return made
 
 
 def emit(module: str, kind: str, listeners: int) -> float:
-    """Nanoseconds for a call of emit with one argument, the loop taken off; as `time_loop` measures."""
+    """Nanoseconds for a call of emit with one argument, without the loop."""
     call = emitter(module, kind, listeners).emit
-    calls = max(200, 20_000 // max(1, listeners))
-    called, empty = [], []
-    for _ in range(10):
-        start = time.perf_counter()
-        for _ in range(calls):
+
+    def loop(times: int) -> None:
+        for _ in range(times):
             call("tick", None)
-        called.append(time.perf_counter() - start)
-        start = time.perf_counter()
-        for _ in range(calls):
-            pass
-        empty.append(time.perf_counter() - start)
-    return per_event(min(called) - min(empty), calls)
+
+    return per_call(loop, 10 * max(200, 20_000 // max(1, listeners)))
 
 
 def on_and_remove(module: str, rounds: int = 5_000) -> float:
     """Nanoseconds to add a listener to ten others and remove it."""
-    made, (listener,) = emitter(module, "plain", 10), handlers(1)
-    start = time.perf_counter()
-    for _ in range(rounds):
-        made.on("tick", listener)
-        made.remove_listener("tick", listener)
-    return per_event(time.perf_counter() - start, rounds)
+    made, listener = emitter(module, "plain", 10), ignore_events().handler
+
+    def run() -> None:
+        for _ in range(rounds):
+            made.on("tick", listener)
+            made.remove_listener("tick", listener)
+
+    return per_event(run, rounds)
 
 
 def once(module: str, rounds: int = 5_000) -> float:
     """Nanoseconds to add a listener with `once`, and emit."""
-    made, (listener,) = emitter(module, "plain", 0), handlers(1)
-    start = time.perf_counter()
-    for _ in range(rounds):
-        made.once("tick", listener)
-        made.emit("tick", None)
-    return per_event(time.perf_counter() - start, rounds)
+    made, listener = emitter(module, "plain", 0), ignore_events().handler
+
+    def run() -> None:
+        for _ in range(rounds):
+            made.once("tick", listener)
+            made.emit("tick", None)
+
+    return per_event(run, rounds)
 
 
 def coroutines(module: str, rounds: int = 2_000) -> float:
     """Nanoseconds from emit until the coroutine of one listener is done."""
 
-    async def run() -> float:
-        made = emitter(module, "asyncio", 0)
+    async def listener(event: object) -> None:
+        pass
 
-        async def listener(event: object) -> None:
-            pass
-
-        made.on("tick", listener)
-        start = time.perf_counter()
+    async def run() -> None:
         for _ in range(rounds):
             made.emit("tick", None)
         await made.wait_for_complete()
-        return per_event(time.perf_counter() - start, rounds)
 
-    return asyncio.run(run())
+    made = emitter(module, "asyncio", 0)
+    made.on("tick", listener)
+    with asyncio.Runner() as runner:
+        loop = runner.get_loop()
+        return per_event(lambda: loop.run_until_complete(run()), rounds)
 
 
 def importing(module: str) -> float:
     """Nanoseconds of a process that imports the module, a process that imports nothing taken off."""
 
     def process(program: str) -> float:
-        start = time.perf_counter()
-        subprocess.run([sys.executable, "-c", program], check=True)
-        return time.perf_counter() - start
+        return seconds(lambda: subprocess.run([sys.executable, "-c", program], check=True))
 
-    return (min(process(f"import {module}") for _ in range(5)) - min(process("") for _ in range(5))) * 1e9
+    return (least(lambda: process(f"import {module}"), 5) - least(lambda: process(""), 5)) * 1e9
 
 
 def row(original: str, what: str, measure: Callable[..., float], faster: float, *arguments: object) -> Row:

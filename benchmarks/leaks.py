@@ -13,11 +13,12 @@ import argparse
 import gc
 import subprocess
 import sys
-import time
 import weakref
 from collections.abc import Callable, Iterator
 
 from ringcast import Dispatcher, QueueFullError
+from ringcast.bench.memory import resident
+from ringcast.bench.timing import seconds
 
 BLOCKS = 500  # that may come and go: caches, free lists
 KIBIBYTES = 4096
@@ -157,21 +158,11 @@ CASES: dict[str, tuple[Callable[[int], None], int]] = {
 SHORT = 50
 
 
-def resident() -> int:
-    """KiB."""
-    try:
-        with open("/proc/self/statm") as file:
-            return int(file.read().split()[1]) * 4
-    except OSError:
-        import psutil
-
-        return int(psutil.Process().memory_info().rss) // 1024
-
-
 def measure() -> tuple[int, int]:
     for _ in range(3):
         gc.collect()
-    return sys.getallocatedblocks(), resident()
+    kibibytes = resident() // 1024  # first, as it imports what it needs
+    return sys.getallocatedblocks(), kibibytes
 
 
 def run_case(name: str, count: int) -> int:
@@ -182,14 +173,12 @@ def run_case(name: str, count: int) -> int:
     function(max(count // 5, 500))
     for _ in range(ROUNDS):
         before = measure()
-        started = time.perf_counter()
-        function(count)
-        seconds = time.perf_counter() - started
+        taken = seconds(lambda: function(count))
         blocks, kibibytes = (now - then for now, then in zip(measure(), before, strict=True))
         grown = blocks > BLOCKS or kibibytes > KIBIBYTES
         mark = "   GROWN" if grown else ""
-        per = f"{seconds / count * 1e6:8.2f} us each"
-        print(f"{name:28s}{count:12,d}  {seconds:7.1f} s  {per}  {blocks:+7d} blocks  {kibibytes:+7d} KiB{mark}")
+        per = f"{taken / count * 1e6:8.2f} us each"
+        print(f"{name:28s}{count:12,d}  {taken:7.1f} s  {per}  {blocks:+7d} blocks  {kibibytes:+7d} KiB{mark}")
         if not grown:
             return 0
     return 1

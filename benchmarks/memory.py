@@ -8,17 +8,11 @@ Exits with 1 above the limit.
 from __future__ import annotations
 
 import argparse
-import gc
 import sys
 
-import psutil
-
 from ringcast import Dispatcher
-
-
-def resident() -> int:
-    gc.collect()
-    return int(psutil.Process().memory_info().rss)
+from ringcast.bench.memory import resident
+from ringcast.bench.work import Load, Shape, ignore_events
 
 
 def main() -> int:
@@ -26,12 +20,9 @@ def main() -> int:
     parser.add_argument("--types", type=int, default=10_000)
     parser.add_argument("--limit", type=float, default=100.0, help="MiB")
     options = parser.parse_args()
-    classes = [type(f"Event{number}", (), {"__slots__": ()}) for number in range(options.types)]
+    classes = Load(Shape(options.types, 1)).classes
     events = [event_class() for event_class in classes]
-
-    def handler(event: object) -> None:
-        pass
-
+    handler = ignore_events().handler
     with Dispatcher() as bus:
         before = resident()
         subscriptions = [bus.subscribe(event_class, handler) for event_class in classes]

@@ -2,7 +2,7 @@
 
     python benchmarks/native.py [--repeats N] [--rows PATTERN] [--output FILE.json]
 
-How: benchmarks/measure.py. It needs NumPy and a C compiler, for benchmarks/native/client.c. With the
+How: benchmarks/ratios.py. It needs NumPy and a C compiler, for benchmarks/native/client.c. With the
 environment variable RINGCAST_YARDSTICK, the path of a C program that prints lines
 `1xSUBSCRIBERS  publish NS ns   delivery NS ns` of a broadcast ring of its own, native delivery is set beside that.
 """
@@ -18,8 +18,6 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -28,9 +26,14 @@ from typing import Any
 import numpy as np
 
 import ringcast
-from measure import Row, Tick, compare, handlers, per_event
+from limits import Row, compare
+from ratios import QUEUED, delivery, held
 from ringcast import Dispatcher, record
+from ringcast.bench import ways
+from ringcast.bench.timing import per_event, repeat_call
+from ringcast.bench.work import Way, ignore_events
 
+BATCHES = Way("publish_many", "batch", functools.partial(ways.batches, many=True, size=1000), unit=1000)
 YARDSTICK = os.environ.get("RINGCAST_YARDSTICK")
 
 
@@ -67,43 +70,6 @@ def client() -> ModuleType:
     return module
 
 
-# --- batches of objects ------------------------------------------------------------------------------------------
-
-
-def in_batches(events: int = 1_000_000) -> float:
-    """Per event, publish_many of lists of 1,000 to a handler of batches, until close has delivered all."""
-    some, seen = [Tick() for _ in range(1000)], [0]
-
-    def handler(ticks: list[Tick]) -> None:
-        seen[0] += len(ticks)
-
-    bus = Dispatcher()
-    bus.subscribe(Tick, handler, batch=1000)
-    start = time.perf_counter()
-    for _ in range(events // 1000):
-        bus.publish_many(some)
-    bus.close()
-    seconds = time.perf_counter() - start
-    assert seen[0] == events
-    return per_event(seconds, events)
-
-
-def one_by_one(events: int = 1_000_000) -> float:
-    some, publish_round = [Tick() for _ in range(1000)], range(events // 1000)
-    (handler,) = handlers(1)
-    bus = Dispatcher()
-    subscription = bus.subscribe(Tick, handler)
-    publish = bus.publish
-    start = time.perf_counter()
-    for _ in publish_round:
-        for event in some:
-            publish(event)
-    bus.close()
-    seconds = time.perf_counter() - start
-    assert subscription.delivered == events
-    return per_event(seconds, events)
-
-
 # --- records -----------------------------------------------------------------------------------------------------
 
 
@@ -119,24 +85,28 @@ def records_to_native(part: int) -> float:
     values, total = array(), np.zeros(8, np.uint64)
     bus = Dispatcher()
     bus.subscribe_native(Pair, client().add, total)
-    start = time.perf_counter()
-    for at in range(0, len(values), part):
-        bus.publish_many(values[at : at + part])
-    bus.close()
-    seconds = time.perf_counter() - start
+
+    def run() -> None:
+        for at in range(0, len(values), part):
+            bus.publish_many(values[at : at + part])
+        bus.close()
+
+    nanoseconds = per_event(run, len(values))
     assert list(total[:2]) == [len(values)] * 2
-    return per_event(seconds, len(values))
+    return nanoseconds
 
 
 def copied_and_summed(part: int) -> float:
     """Per record, NumPy copies the same arrays and then sums the field."""
-    values, total = array(), 0
-    start = time.perf_counter()
-    for at in range(0, len(values), part):
-        total += int(values[at : at + part].copy()["payload"].sum())
-    seconds = time.perf_counter() - start
-    assert total == len(values)
-    return per_event(seconds, len(values))
+    values = array()
+
+    def run() -> None:
+        total = 0
+        for at in range(0, len(values), part):
+            total += int(values[at : at + part].copy()["payload"].sum())
+        assert total == len(values)
+
+    return per_event(run, len(values))
 
 
 # --- from C to C ---------------------------------------------------------------------------------------------------
@@ -148,12 +118,14 @@ def native(subscribers: int, events: int, threads: int = 1) -> float:
     bus = Dispatcher()
     for total in totals:
         bus.subscribe_native(Pair, client().add, total)
-    start = time.perf_counter()
-    client().publish(bus, Pair, events, threads)
-    bus.close()
-    seconds = time.perf_counter() - start
+
+    def run() -> None:
+        client().publish(bus, Pair, events, threads)
+        bus.close()
+
+    nanoseconds = per_event(run, events * subscribers)
     assert (totals[:, 0] == events).all()
-    return per_event(seconds, events * subscribers)
+    return nanoseconds
 
 
 @functools.cache
@@ -174,48 +146,47 @@ def ring_alone(subscribers: int) -> float:
 
 def python_handlers(beside: bool, events: int = 300_000) -> float:
     """Per record, published one by one to a Python handler, with a native one beside it or without."""
-    (handler,) = handlers(1)
     event, total = Pair(1, 0), np.zeros(8, np.uint64)
     bus = Dispatcher()
-    bus.subscribe(Pair, handler)
+    bus.subscribe(Pair, ignore_events().handler)
     if beside:
         bus.subscribe_native(Pair, client().add, total)
-    publish = bus.publish
-    start = time.perf_counter()
-    for _ in range(events):
-        publish(event)
-    bus.close()
-    return per_event(time.perf_counter() - start, events)
+
+    def run() -> None:
+        repeat_call(bus.publish, event, events)
+        bus.close()
+
+    return per_event(run, events)
 
 
 # --- subscribers, types, publishers -----------------------------------------------------------------------------------
 
 
 def held_publish(types: int, subscribers: int, used: int, calls: int = 200_000) -> float:
-    """One call of publish, in turn over `used` of the types; the worker is held: only publishing is timed."""
-    held = threading.Event()
-    classes = [type(f"Type{number}", (), {"__slots__": ()}) for number in range(types)]
-    events = [event_class() for event_class in classes[:used]]
-    with Dispatcher(max_queue=2 * calls) as bus:
-        for event_class in classes:
-            bus.subscribe(event_class, lambda event: held.wait())
-        for functions in handlers(subscribers - 1):
-            bus.subscribe(classes[0], functions)
+    """One call of publish with the loop around it, in turn over `used` of the types; nothing is handled meanwhile."""
+    with held(types, subscribers, calls) as (bus, classes):
+        events = [event_class() for event_class in classes[:used]]
         for event in events:  # every topic has its pages, and is scheduled
             bus.publish(event)
         turns = events * max(1, 10_000 // used)  # as many in each case: the loop costs the same
-        publish, rounds = bus.publish, range(calls // len(turns))
-        start = time.perf_counter()
-        for _ in rounds:
-            for event in turns:
-                publish(event)
-        nanoseconds = per_event(time.perf_counter() - start, len(rounds) * len(turns))
-        held.set()
-    return nanoseconds
+        rounds = calls // len(turns)
+
+        def run() -> None:
+            publish = bus.publish
+            for _ in range(rounds):
+                for event in turns:
+                    publish(event)
+
+        return per_event(run, rounds * len(turns))
 
 
 def rows() -> Iterator[Row]:
-    yield Row("publish_many(1,000) to batch=1000 / publish and a handler of one", in_batches, one_by_one, 0.25)
+    yield Row(
+        "publish_many(1,000) to batch=1000 / publish and a handler of one",
+        functools.partial(delivery, BATCHES, 1, 1_000_000),
+        functools.partial(delivery, QUEUED, 1, 1_000_000),
+        0.25,
+    )
     for part in (1_000, 2_000_000):
         yield Row(
             f"records, publish_many of {part:,} to a native sum / NumPy copy and sum",

@@ -9,17 +9,23 @@ events per second of each, the medians of the rounds, and the ratio. With --at-l
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import sysconfig
 import time
+from functools import partial
 
-from ringcast import Dispatcher
-from ringcast.testing import drain
+from ringcast.bench import throughput, ways
+from ringcast.bench.timing import in_turn, least, seconds, spread
+from ringcast.bench.work import Load, Shape, Tally, Way
 
 SECONDS = 10e-6  # of work in a handler
 TYPES = 4
+QUEUED = Way("Ringcast", "queued", ways.queued)
+
+
+def median(values: list[float]) -> float:
+    return spread(values).median
 
 
 def work(turns: int) -> None:
@@ -30,48 +36,39 @@ def work(turns: int) -> None:
 
 def seconds_of(turns: int) -> float:
     """How long work() takes for so many turns: the least of several, as what else runs only adds to it."""
-    least = float("inf")
-    for _ in range(20):
-        started = time.perf_counter()
+
+    def run() -> None:
         for _ in range(100):
             work(turns)
-        least = min(least, (time.perf_counter() - started) / 100)
-    return least
 
-
-def handlers(turns: int) -> list[tuple[type, object]]:
-    """One class and one handler of its own for each type."""
-    made: list[tuple[type, object]] = []
-    for number in range(TYPES):
-
-        def handler(event: object) -> None:
-            work(turns)
-
-        made.append((type(f"Event{number}", (), {}), handler))
-    return made
+    return least(lambda: seconds(run) / 100, 20)
 
 
 def measure(events: int, turns: int) -> dict[str, float]:
     """Publishes so many events, of the types in turn; the time from the first until all are delivered."""
-    made = handlers(turns)
-    with Dispatcher(max_queue=max(events, 1)) as bus:
-        subscriptions = [bus.subscribe(event_class, handler) for event_class, handler in made]
-        for event_class, _ in made:  # threads are started before the clock
-            bus.publish(event_class())
-        drain(bus)
-        published = [event_class() for event_class, _ in made]
-        started, processor = time.perf_counter(), time.process_time()
-        for _ in range(events // TYPES):
-            for event in published:
-                bus.publish(event)
-        drain(bus)
-        seconds, processor = time.perf_counter() - started, time.process_time() - processor
-        delivered = sum(subscription.delivered for subscription in subscriptions)
-    assert delivered == events // TYPES * TYPES + TYPES, delivered
+
+    def working() -> Tally:
+        seen = 0
+
+        def handler(event: object) -> None:
+            nonlocal seen
+            work(turns)
+            seen += 1
+
+        return Tally(handler, lambda: seen)
+
+    load = Load(Shape(TYPES, 1), working)
+    with QUEUED.open(load) as channel:
+        running = throughput.Running(QUEUED, load, channel)
+        running.run()  # threads are started before the clock
+        running.events = events // TYPES * TYPES
+        processor = time.process_time()
+        elapsed = running.run() * running.events / 1e9
+        processor = time.process_time() - processor
     return {
-        "rate": events / seconds,
-        "cpu": processor / events,
-        "cores": processor / seconds,
+        "rate": running.events / elapsed,
+        "cpu": processor / running.events,
+        "cores": processor / elapsed,
         "work": seconds_of(turns),
     }
 
@@ -96,22 +93,20 @@ def main() -> None:
         sys.exit("needs a free-threaded interpreter")
 
     turns = round(SECONDS / seconds_of(1000) * 1000)
-    rounds = [(run("1", options.events, turns), run("0", options.events, turns)) for _ in range(options.rounds)]
-    with_gil = statistics.median(one["rate"] for one, _ in rounds)
-    without = statistics.median(other["rate"] for _, other in rounds)
-    microseconds = statistics.median(each["work"] for both in rounds for each in both) * 1e6
+    both = in_turn([partial(run, gil, options.events, turns) for gil in "10"], options.rounds)
+    rates = [[each["rate"] for each in one] for one in both]
+    microseconds = median([each["work"] for one in both for each in one]) * 1e6
     print(f"{TYPES} types, a handler of {microseconds:.1f} us each, {options.events:,} events, {options.rounds} rounds")
-    for label, rate, each in (
-        ("with the GIL", with_gil, [one for one, _ in rounds]),
-        ("without", without, [other for _, other in rounds]),
-    ):
-        cores, cpu = (statistics.median(one[key] for one in each) for key in ("cores", "cpu"))
-        print(f"{label:16} {rate:10,.0f} events/s, {cores:.2f} cores in use, {cpu * 1e6:.1f} us of them for each event")
-    print(
-        f"ratio            {without / with_gil:10.2f}   of the medians; by round: "
-        + " ".join(f"{other['rate'] / one['rate']:.2f}" for one, other in rounds)
-    )
-    if options.at_least and without / with_gil < options.at_least:
+    for label, one, rate in zip(("with the GIL", "without"), both, rates, strict=True):
+        cores, us = median([each["cores"] for each in one]), median([each["cpu"] for each in one]) * 1e6
+        print(
+            f"{label:16} {median(rate):10,.0f} events/s, {cores:.2f} cores in use, {us:.1f} us of them for each event"
+        )
+    with_gil, without = rates
+    of_medians = median(without) / median(with_gil)
+    by_round = " ".join(f"{other / one:.2f}" for one, other in zip(with_gil, without, strict=True))
+    print(f"ratio            {of_medians:10.2f}   of the medians; by round: {by_round}")
+    if options.at_least and of_medians < options.at_least:
         sys.exit(f"the ratio is less than {options.at_least}")
 
 

@@ -102,20 +102,17 @@ def held(name: str, subscribers: int, events: int) -> float:
     Raises:
         LostEvents: they were not all there.
     """
-    import psutil
-
-    process = psutil.Process()
+    resident()  # what it imports leaves free memory
     first = events // 4  # these take what the process has free already
     with HOLDERS[name].open(subscribers, first + events) as (add, finish):
         for _ in range(first):
             add()
         gc.collect()
         give_free_memory_back()
-        before = own_memory(process)
+        before = resident()
         for _ in range(events):
             add()
-        gc.collect()
-        grown = own_memory(process) - before
+        grown = resident() - before
         there = finish()
     if there != subscribers * (first + events):
         raise LostEvents(f"{name}: {there} deliveries of {subscribers * (first + events)} came")
@@ -129,9 +126,12 @@ def give_free_memory_back() -> None:
         trim(0)
 
 
-def own_memory(process: Any) -> int:
-    """Bytes of resident memory of a psutil.Process, without pages of files, which the system takes back as it likes."""
-    usage = process.memory_info()
+def resident() -> int:
+    """Bytes of resident memory after garbage is collected, without pages of files: the system takes these back."""
+    import psutil
+
+    gc.collect()
+    usage = psutil.Process().memory_info()
     return int(usage.rss - getattr(usage, "shared", 0))  # macOS and Windows do not tell
 
 
