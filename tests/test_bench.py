@@ -15,7 +15,7 @@ from ringcast.bench.machine import noise
 from ringcast.bench.report import show, show_comparison
 from ringcast.bench.results import Results, ResultsError, Row, compare
 from ringcast.bench.timing import in_turn, least, per_call, percentiles, ratio, repeat_call, spread
-from ringcast.bench.work import Channel, Load, LostEvents, Shape, Way, count_events
+from ringcast.bench.work import Channel, Load, LostEvents, Shape, Way, count_events, ignore_events
 
 pytestmark = pytest.mark.thread_unsafe(reason="what a benchmark counts by and measures is the process's")
 
@@ -117,6 +117,18 @@ def test_help_takes_neither_rich_nor_matplotlib_nor_a_peer(run_python):
     assert done.stdout.endswith("[]\n"), done.stdout + done.stderr
 
 
+def test_the_suite_is_imported_without_what_is_optional(run_python):
+    program = (
+        "import sys\n"
+        "import ringcast.bench\n"
+        "from ringcast.bench import latency, memory, throughput, timing\n"
+        "optional = {'rich', 'matplotlib', 'blinker', 'pyee', 'psygnal', 'pubsub', 'psutil', 'pyperf', 'numpy'}\n"
+        "print(sorted(optional & set(sys.modules)))"
+    )
+    done = run_python(program)
+    assert done.stdout.endswith("[]\n"), done.stdout + done.stderr
+
+
 # --- what is measured -----------------------------------------------------------------------------------------
 
 
@@ -174,6 +186,15 @@ def test_an_event_too_many_is_an_error_as_well():
     handler("event")
     with pytest.raises(LostEvents, match="has had 2 of 1 events"):
         load.check()
+
+
+def test_a_way_can_deliver_to_handlers_that_do_not_count():
+    load = Load(Shape(1, 2), ignore_events)
+    ((one, other),) = load.handlers()
+    assert one("event") is other("event") is None
+    assert one.__code__ is not other.__code__
+    load.expect(1)
+    load.check()
 
 
 def test_the_ways_are_taken_in_turn_and_each_begins_once():
