@@ -2,7 +2,7 @@
 
     python benchmarks/compat.py [--repeats N] [--rows PATTERN] [--output FILE.json]
 
-How: benchmarks/limits.py. An import is milliseconds of a whole process, times a million.
+How: benchmarks/checks.py. An import is milliseconds of a whole process, times a million.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from limits import Row, compare
+from checks import Row, compare
 from ringcast.bench.timing import least, per_call, per_event, seconds
 from ringcast.bench.work import ignore_events
 

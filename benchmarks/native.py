@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 import ringcast
-from limits import Row, compare
+from checks import Row, compare
 from ratios import QUEUED, delivery, held
 from ringcast import Dispatcher, record
 from ringcast.bench import ways

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from limits import Row, compare
+from checks import Row, compare
 from ringcast import Dispatcher
 from ringcast.bench import peers, throughput
 from ringcast.bench.timing import per_call, per_event, repeat_call
