@@ -76,6 +76,8 @@ cdef rc_topic *find_event_id(Core core, type_id, event) except? NULL:
         topic = core.topics.get(checked)
         if topic is None:
             return NULL
+        if PyType_Check(<PyObject *>event) and not isinstance(event, class_of(core, topic) or type(event)):
+            refuse_class(event)
         check_event(core, topic, type(event))
     return topic.c   # of an automatic id: the event keeps the class, and that the topic
 

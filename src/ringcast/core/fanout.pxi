@@ -195,7 +195,26 @@ cdef object publish_quickly(PyObject *core, PyObject **arguments, Py_ssize_t cou
                     return 0
             elif subscribers != 0 and try_publish(c, arguments[0], rc_u64_load(&c.limit)) == RC_CLAIMED:
                 return subscribers
+    if count != 1 or names != NULL:
+        check_arguments(count, () if names == NULL else <tuple>names)
     return publish_with_arguments(core, arguments, count, names)
+
+
+cdef check_arguments(Py_ssize_t count, tuple names):
+    """Refuses what Cython would refuse in words that do not help whoever publishes by name, or without an event class.
+
+    Args:
+        count: how many arguments have no name.
+        names: those of the others.
+    """
+    others = [name for name in names if name != "timeout"]
+    if count == 1 and not others:
+        return
+    given = f"{', '.join([f'{name}=' for name in others])} as well" if others else f"{count} arguments"
+    raise EventClassError(
+        f"publish takes one object, the event, and was given {given}: make an event class of what belongs together, "
+        "and publish(Saved('a.txt', 12))"
+    )
 
 
 put_before(Core, Core.__dict__["publish"], <void *>publish_quickly)

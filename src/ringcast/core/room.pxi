@@ -58,12 +58,12 @@ cdef raise_refusal(Core core, Topic topic, rc_claim claim):
         if coroutine is not None and not core.is_worker():
             raise QueueFullError(
                 f"the coroutine {coroutine} has published {RESERVE} events beyond max_queue={core.max_queue} to "
-                f"{describe(None, topic)} that wait for the event loop which it does not let go on: "
+                f"{describe_topic(core, topic)} that wait for the event loop which it does not let go on: "
                 "`await bus.apublish(event)` waits for room"
             )
         raise QueueFullError(
             f"handlers have published {RESERVE} events beyond max_queue={core.max_queue} to "
-            f"{describe(None, topic)} that wait for these very handlers: raise max_queue, or publish "
+            f"{describe_topic(core, topic)} that wait for these very handlers: raise max_queue, or publish "
             "fewer events for each event handled"
         )
 
@@ -80,7 +80,7 @@ cdef bint wait_for_room(Core core, Topic topic, uint64_t gate, uint32_t ticket, 
     if deadline >= 0:
         left = min(left, deadline - time.monotonic_ns())
         if left <= 0:
-            raise PublishTimeoutError(f"no room in time for an event of {describe(None, topic)} in {core!r}")
+            raise PublishTimeoutError(f"no room in time for an event of {describe_topic(core, topic)} in {core!r}")
     if deadline == BEYOND or topic.is_run_here():   # waiting would stop the loop that is to make room
         return True
     if worker == NULL and stops_its_loop(core, topic):

@@ -286,7 +286,15 @@ def direct_rank(Subscription sub):
 cdef object qualname_of = type.__dict__["__qualname__"].__get__   # whatever a metaclass makes of it
 
 
+cdef str describe_topic(Core core, Topic topic):
+    """The topic's class and id, for messages."""
+    with core.lock:
+        event_class = class_of(core, topic)
+    return describe(event_class, topic)
+
+
 cdef str describe(event_class, Topic topic):
+    """The same for a class that is known, or None."""
     cdef Scope scope = topic.scope
     if scope is not None:
         name = joined_names([qualname_of(each) for each in scope.classes])
