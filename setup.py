@@ -106,12 +106,14 @@ core = extension(
     include_dirs=["csrc", "src/ringcast/include"],
     libraries=libraries,
 )
+# a native handler for those who have no compiler: the benchmark suite and the tests
+example = extension("ringcast._add_up", "csrc/example/add_up.c")
 # the drop-in modules: each has a compiled part of its own, which does not need the core
 compat = [extension(f"ringcast.compat.{Path(path).stem}", path) for path in files("src/ringcast/compat", "*.pyx")]
 
 setup(
     ext_modules=cythonize(
-        [core, *compat],
+        [core, example, *compat],
         compiler_directives={
             "language_level": "3",
             "binding": False,  # plain C methods are the cheapest to call

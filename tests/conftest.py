@@ -22,7 +22,7 @@ import pytest
 from limits import DEADLINE
 from loops import LOOPS, loop_factory_of, prologue, use
 
-from ringcast import Dispatcher, _core
+from ringcast import Dispatcher, settings
 
 LOOP = os.environ.get("RINGCAST_LOOP")
 
@@ -101,7 +101,7 @@ def pytest_configure() -> None:
         sys.setswitchinterval(float(interval))
     # the same where positions are near their end: RINGCAST_FIRST_POSITION=9223372035781033984 python -m pytest
     if position := os.environ.get("RINGCAST_FIRST_POSITION"):
-        _core._start_positions_at(int(position))
+        settings.FIRST_POSITION = int(position)
     # the same on another kind of event loop: RINGCAST_LOOP=eager python -m pytest
     if LOOP:
         use(LOOP)

@@ -14,7 +14,7 @@ from array import array
 import pytest
 from limits import DEADLINE
 
-from ringcast import ClosedError, CloseTimeoutError, Dispatcher, _core, record
+from ringcast import ClosedError, CloseTimeoutError, Dispatcher, _add_up, _core, record
 
 
 class Tick:
@@ -156,7 +156,7 @@ def test_an_interrupt_while_a_thread_is_started_leaves_as_many_as_none(
             raise KeyboardInterrupt
 
     def use():
-        bus.subscribe_native(Item, _core._count_records, totals)
+        bus.subscribe_native(Item, _add_up.add_up, totals)
         bus.publish(Tick())
 
     bus.subscribe(Tick, recorder)

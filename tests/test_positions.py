@@ -5,14 +5,13 @@ RINGCAST_FIRST_POSITION has any test run there (tests/conftest.py); .ci/run does
 
 import asyncio
 import ctypes
-import os
 import struct
 from dataclasses import dataclass
 from itertools import accumulate
 
 import pytest
 
-from ringcast import QueueFullError, _core, record
+from ringcast import QueueFullError, record, settings
 from ringcast.records import int64
 
 PAGE = 512
@@ -37,11 +36,10 @@ def packed(count, start=0):
 
 
 @pytest.fixture(params=[2**32 - 1000, 2**62 - 3, LAST - 3 * AMOUNT - 5], ids=["32 bits", "62 bits", "the end"])
-def first(request):
-    """Where topics begin that are made in the test. (The tests publish at most 3 * AMOUNT events each.)"""
-    _core._start_positions_at(request.param)
-    yield request.param
-    _core._start_positions_at(int(os.environ.get("RINGCAST_FIRST_POSITION", 0)))
+def first(request, monkeypatch):
+    """Where the rings of dispatchers begin that are made in the test. (It publishes at most 3 * AMOUNT events.)"""
+    monkeypatch.setattr(settings, "FIRST_POSITION", request.param)
+    return request.param
 
 
 def test_topics_begin_there(first, make_bus, gate, recorder):

@@ -17,7 +17,7 @@ from ringcast import OptionError, _core
 PRELUDE = f"""
 import asyncio, contextlib, copy, faulthandler, gc, pickle, sys, threading
 from array import array
-from ringcast import Dispatcher, _core, record
+from ringcast import Dispatcher, _add_up, _core, record
 faulthandler.enable()
 DEADLINE = {DEADLINE}
 HEAP_TYPE = 1 << 9   # a class of Python
@@ -85,7 +85,7 @@ def alive():
             bus.subscribe(Tick, owner.handle, mode="direct"),
             bus.subscribe(object, owner.handle),
             bus.subscribe(Trade, batches.append, batch=10),
-            bus.subscribe_native(Trade, _core._count_records, totals),
+            bus.subscribe_native(Trade, _add_up.add_up, totals),
         ]
         in_loop, in_stream = loop.run_until_complete(subscribe_in_loop())
         for each in (in_loop, in_stream):
@@ -160,7 +160,7 @@ for kind in core_types():
         gc.collect()
 for name in dir(_core):
     for arguments in [(), (None,), (1,), (None,) * 2, (None,) * 3, (None,) * 4]:
-        if name != "_start_positions_at" and not isinstance(getattr(_core, name), type):
+        if not isinstance(getattr(_core, name), type):
             attempt(getattr(_core, name), *arguments)
 print("done")
 """,

@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
-from ringcast import ClosedError, CloseTimeoutError, Dispatcher, QueueFullError, _core
+from ringcast import ClosedError, CloseTimeoutError, Dispatcher, QueueFullError, settings
 from soaking.events import CLASSES, IDS, RECORDS, WAYS, Dot, Event, Freed, Publisher, Red, apublish_one, publish_some
 from soaking.ledger import Ledger, Owner
 
@@ -52,7 +52,7 @@ class Round:
         self.owners: dict[int, object] = {}
         self.waited_for = 0
         chance = self.chance
-        _core._start_positions_at(chance.choice(FIRST_POSITIONS))
+        settings.FIRST_POSITION = chance.choice(FIRST_POSITIONS)
         self.bus = Dispatcher(
             max_queue=chance.choice((1, 7, 100, 2000, 2000, 50_000, 50_000)),
             max_workers=chance.choice((None, None, 1, 2, 5)),

@@ -12,7 +12,6 @@ MODES: tuple[str, ...]
 POLICIES: tuple[str, ...]
 EMPTY: object
 _C_API: object
-_count_records: object
 
 @final
 class Envelope:
@@ -167,6 +166,7 @@ class Core:
         name: str,
         raises: bool,
         timing: bool,
+        first_position: int,
     ) -> None: ...
     @property
     def max_queue(self) -> int: ...
@@ -228,7 +228,6 @@ class Core:
         ],
     ]: ...
 
-def _start_positions_at(position: int) -> None: ...
 def nanoseconds(timeout: float | None, name: str = "timeout") -> int: ...
 def is_interrupt(exception: BaseException | None) -> bool: ...
 def ask(function: Callable[[Any], object], event: object, option: str) -> object: ...

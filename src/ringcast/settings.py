@@ -13,6 +13,7 @@ from ringcast.options import check_hook, whole
 __all__ = ["Settings", "check_settings"]
 
 MAX_QUEUE_LIMIT = 2**32  # beyond any use; keeps positions far from the end of 64 bits
+FIRST_POSITION = 0  # of each ring; positions end at 2**63, and tests begin near that
 SPARE_WORKERS = 1_000  # threads that may take the places of stuck ones; each has a stack, so there is an end
 
 
@@ -28,6 +29,7 @@ class Settings(NamedTuple):
         name: the prefix of the threads' names.
         raises: whether what direct handlers raise is raised by `publish`.
         timing: whether the time of handlers is kept.
+        first_position: where the positions of its rings begin.
     """
 
     max_queue: int
@@ -38,6 +40,7 @@ class Settings(NamedTuple):
     name: str
     raises: bool
     timing: bool
+    first_position: int
 
 
 def check_settings(max_queue: object, max_workers: object, on_error: object, name: object, timing: object) -> Settings:
@@ -60,7 +63,7 @@ def check_settings(max_queue: object, max_workers: object, on_error: object, nam
         raise OptionError(f"timing must be True or False, not {type(timing).__name__}")
     parallel = 1 if _gil_enabled() else min(cpus, workers)
     queue = whole("max_queue", max_queue, 1, MAX_QUEUE_LIMIT)
-    return Settings(queue, workers, spare, parallel, cpus, name or "ringcast", raises, timing)
+    return Settings(queue, workers, spare, parallel, cpus, name or "ringcast", raises, timing, FIRST_POSITION)
 
 
 def _cpu_count() -> int:

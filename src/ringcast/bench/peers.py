@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
-from ringcast._core import _count_records
+from ringcast._add_up import add_up
 from ringcast.bench.ways import BATCH, event_loop, native_tally, sequence_bytes
 from ringcast.bench.work import Channel, Handler, Load, Way, count_batches, per_type
 
@@ -163,7 +163,7 @@ def thread_each_ctypes(load: Load) -> Iterator[Channel]:
         ("PyCapsule_GetPointer", ctypes.pythonapi)
     )
     get_name = ctypes.PYFUNCTYPE(ctypes.c_char_p, ctypes.py_object)(("PyCapsule_GetName", ctypes.pythonapi))
-    address = get_pointer(_count_records, get_name(_count_records))
+    address = get_pointer(add_up, get_name(add_up))
     function = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_void_p)(address)
 
     def call_function(get: Callable[[], Any], pointer: int) -> None:

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from ringcast import Dispatcher, record
-from ringcast._core import _count_records
+from ringcast._add_up import add_up
 from ringcast.bench.work import Channel, Load, Tally, Way, count_batches
 from ringcast.records import uint64
 
@@ -161,7 +161,7 @@ def native(load: Load) -> Iterator[Channel]:
         kinds = [sequence(number) for number in range(load.shape.types)]
         for kind, memories in zip(kinds, load.handlers(native_tally), strict=True):
             for memory in memories:
-                bus.subscribe_native(kind, _count_records, memory)
+                bus.subscribe_native(kind, add_up, memory)
         sends = [_publish_records(bus, kind) for kind in kinds]
         yield Channel(sends, [sequence_bytes()] * len(kinds), bus.wait_idle)
 

@@ -33,6 +33,7 @@ cdef class Core:
     cdef uint64_t subscribed    # subscriptions made
     cdef bint raises            # publish raises what direct handlers have raised
     cdef bint timing
+    cdef uint64_t first_position   # of the rings: 0, but for tests. Positions end at 2**63
     cdef dict room_waiters      # address of an rc_topic -> callables, each called once when there may be room there
     cdef rc_u32 waiting_handlers   # on event loops: see core/waiting.pxi
     cdef object __weakref__
@@ -57,7 +58,7 @@ cdef class Core:
 
     def __init__(
         self, uint64_t max_queue, uint32_t max_workers, uint32_t spare, uint32_t parallel, uint32_t cpus, str name,
-        bint raises, bint timing
+        bint raises, bint timing, uint64_t first_position
     ):
         if self.pool is not None:
             raise RuntimeError("a dispatcher is initialised once")
@@ -66,6 +67,7 @@ cdef class Core:
         self.name = name
         self.raises = raises
         self.timing = timing
+        self.first_position = first_position
         self.pool = Pool.__new__(Pool, None, name, max_workers, spare, parallel)
         self.native_pool = Pool.__new__(
             Pool, self.pool, f"{name}-native", max_workers, spare, min(cpus, max_workers)

@@ -20,15 +20,6 @@ cdef PyObject *record_at(rc_topic *c, uint64_t position) noexcept:
     return <PyObject *>record
 
 
-cdef uint64_t first_position = 0   # of the rings that are made from now on
-
-
-def _start_positions_at(uint64_t position):
-    """For tests: topics that are made from now on begin at this position, not at 0. Positions end at 2**63."""
-    global first_position
-    first_position = position
-
-
 @cython.final
 cdef class Topic:
     """All that belongs to one type id of one dispatcher."""
@@ -56,7 +47,7 @@ cdef class Topic:
         self.native_pool = core.native_pool
         self.c = <rc_topic *>rc_aligned_zalloc(sizeof(rc_topic))
         if self.c == NULL or rc_topic_init(
-            self.c, &core.pool.c, &core.native_pool.c, core.max_queue, RESERVE, first_position,
+            self.c, &core.pool.c, &core.native_pool.c, core.max_queue, RESERVE, core.first_position,
             0 if layout is None else layout.size,
         ):
             rc_aligned_free(self.c)
