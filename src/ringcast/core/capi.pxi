@@ -156,7 +156,7 @@ cdef ringcast_status publish_attached(
     cdef uint64_t at
     for at in range(count):
         try:
-            publish_slow(core, 
+            publish_event(core, 
                 new_record(layout, records + at * layout.size),
                 -1 if deadline < 0 else max(0, deadline - rc_clock_now()),
             )

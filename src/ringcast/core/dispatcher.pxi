@@ -143,7 +143,7 @@ cdef class Core:
             KeyboardInterrupt, SystemExit, or what ends a greenlet or its wait: the first that a direct handler has
                 raised, as it is, when all have run; what else they have raised goes to `on_error` then.
         """
-        return publish_slow(self, event, nanoseconds(timeout))   # see publish_quickly
+        return publish_event(self, event, nanoseconds(timeout))   # see publish_quickly
 
     def publish_to(self, type_id, event, /, *, timeout=None):
         """Queues an event under a type id, whatever its class says; otherwise as `publish`.
@@ -218,7 +218,7 @@ cdef class Core:
 
     def _publish_beyond(self, event):
         """As publish, for a handler whose wait for room would never end: goes past max_queue."""
-        return publish_slow(self, event, BEYOND)
+        return publish_event(self, event, BEYOND)
 
     def _when_room(self, event, waiter):
         """See when_room."""

@@ -3,10 +3,19 @@
 # The quick way is for a class whose events go to one topic that has room and no direct handlers. All else goes
 # publish_slow -> publish_in_one (a topic) or publish_to_all (several).
 
-cdef publish_slow(Core core, event, int64_t timeout):
-    """Everything but a plain claim in a ring that has room for it."""
+cdef inline rc_topic *look_up(PyObject *core, PyObject *event) noexcept:
+    """What the registry has for the event's class, or NULL."""
+    return <rc_topic *>rc_registry_find(&(<Core>core).by_class, class_key(Py_TYPE(event)))
+
+
+cdef publish_event(Core core, event, int64_t timeout):
+    """Publishes an event, whatever there is to do."""
+    return publish_slow(core, look_up(<PyObject *>core, <PyObject *>event), event, timeout)
+
+
+cdef publish_slow(Core core, rc_topic *c, event, int64_t timeout):
+    """The same where look_up has found `c`. No Python code has run since then: it could let go of what is there."""
     cdef tuple wide = ()
-    cdef rc_topic *c = <rc_topic *>rc_registry_find(&core.by_class, class_key(Py_TYPE(<PyObject *>event)))
     if c == NULL:
         c = find_class(core, type(event))   # seen for the first time, or closed
     if c.kind == RC_OF_CLASS:
@@ -186,7 +195,7 @@ cdef object publish_quickly(PyObject *core, PyObject **arguments, Py_ssize_t cou
     cdef rc_topic *c
     cdef uint32_t subscribers
     if count == 1 and names == NULL:
-        c = <rc_topic *>rc_registry_find(&(<Core>core).by_class, class_key(Py_TYPE(arguments[0])))
+        c = look_up(core, arguments[0])
         if c != NULL:
             subscribers = rc_u32_load(&c.quick_reply)
             if subscribers == RC_NOBODY:
@@ -195,8 +204,8 @@ cdef object publish_quickly(PyObject *core, PyObject **arguments, Py_ssize_t cou
                     return 0
             elif subscribers != 0 and try_publish(c, arguments[0], rc_u64_load(&c.limit)) == RC_CLAIMED:
                 return subscribers
-    if count != 1 or names != NULL:
-        check_arguments(count, () if names == NULL else <tuple>names)
+        return publish_slow(<Core>core, c, <object>arguments[0], FOREVER)
+    check_arguments(count, () if names == NULL else <tuple>names)
     return publish_with_arguments(core, arguments, count, names)
 
 

@@ -29,10 +29,10 @@ cdef publish_records(Core core, rc_topic *c, Layout layout, const char *records,
                     return
                 done += copy_records(core, c, records + done * layout.size, count - done, &claim)
                 if claim != RC_CLAIMED:   # no room, or closed: one the long way, which waits
-                    publish_slow(core, new_record(layout, records + done * layout.size), time_left(deadline))
+                    publish_event(core, new_record(layout, records + done * layout.size), time_left(deadline))
                     done += 1
         while done < count:   # they also go where events are objects
-            publish_slow(core, new_record(layout, records + done * layout.size), time_left(deadline))
+            publish_event(core, new_record(layout, records + done * layout.size), time_left(deadline))
             done += 1
     except (RingcastError, BaseExceptionGroup) as error:
         error.published = done + getattr(error, "published", 0)   # see deliver_direct
@@ -81,7 +81,7 @@ cdef uint64_t publish_events(Core core, tuple events, uint64_t before, int64_t d
                 at += try_publish_run(c, &items[at], end - at, rc_u64_load(&c.limit), &claim)
                 if claim == RC_CLAIMED:
                     continue
-            publish_slow(core, events[at], time_left(deadline))
+            publish_event(core, events[at], time_left(deadline))
             at += 1
     except (RingcastError, BaseExceptionGroup) as error:
         error.published = before + at + getattr(error, "published", 0)
