@@ -47,7 +47,7 @@ struct rc_member {
                        lane's token */
     rc_u64 cursor;  /* the next event for the handler; with a mailbox: for the mailbox */
     rc_u64 end;     /* where a cancelled member ends, or RC_NEVER */
-    rc_u32 running; /* with how many events from the cursor on the handler has begun */
+    rc_u32 running; /* how many events, from the cursor on, the handler is at work with */
     rc_u32 retired; /* cancelled, and its last event is delivered */
     rc_task lane;
     struct rc_topic *topic;
@@ -66,7 +66,7 @@ struct rc_member {
     rc_u64 keyed;         /* events that wait by key */
     rc_u32 being_judged;  /* an event is out of the ring, and the host decides on it */
     rc_u32 judging_lasts; /* so it has been for longer than a thread waits for that */
-    rc_u64 lag; /* of the lost ones: those just before the one that was handed over last */
+    rc_u64 lag;           /* events dropped between the two that the handler was given last */
 
     /* where it has a C function */
     rc_native_handler native;
@@ -89,7 +89,8 @@ struct rc_member {
     rc_u64 filtered;  /* of `calls`: those in which `where` did not let the event pass */
     rc_u64 filtered_early; /* events that `where` did not let into the mailbox */
     rc_u64 lost;           /* events that were dropped by its policy */
-    rc_u32 discarded;  /* without a cursor that tells: also what was published is to be dropped */
+    rc_u32 discarded;  /* cancelled with `discard`: what waits elsewhere than in the ring is dropped
+                          too */
     rc_u32 once_used;  /* `once`: the one call has begun */
     rc_u64 high_water; /* most events that were seen waiting */
     rc_u64 timed;      /* calls of the handler, in `time` ns */

@@ -51,7 +51,8 @@ typedef struct rc_ring {
     rc_u64 gate_seen; /* the gate as a producer last read it: spares others the releaser's line */
     /* the releaser's line */
     RC_ALIGNED rc_u64 gate;
-    /* read by all, written hardly ever */
+    /* read at each event; of these, `spare` is written once a page, `room` by whoever waits there
+     */
     RC_ALIGNED _Atomic(rc_page_ref *) pages; /* NULL until the first claim */
     uint64_t page_mask;
     uint64_t max_queue;

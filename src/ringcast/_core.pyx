@@ -17,7 +17,7 @@ several topics). core/fork.pxi is for forked children.
 
 Threads and locks. A topic is run by whoever holds its task (csrc/rc_pool.h); so is a lane. `rc_topic.lock` guards the
 topic's members and makes its holder the ring's releaser. Under a C lock no Python object is made or released and no
-Python code runs. Nothing here relies on the GIL, except where a line says so.
+Python code runs. No line relies on the GIL unless a comment beside it says so.
 
 References. A slot of a ring owns one reference to its event. While anything of a dispatcher is outstanding, one
 reference to its Core is held (rc_host.pin), so a Core with nothing to deliver is an ordinary object that reference
