@@ -10,7 +10,7 @@ import pytest
 
 from ringcast import Dispatcher
 
-TIMES = 3  # a publish to a wide topic or a companion takes six to ten times as long as one to a plain handler
+TIMES = 3  # a publish to a wide topic or a context topic takes six to ten times as long as one to a plain handler
 
 
 class Tick:

@@ -15,7 +15,7 @@ POLICIES = ["drop_newest", "drop_oldest", "latest", "latest by key"]
 
 
 @pytest.fixture(params=POLICIES)
-def pick(request):
+def judge(request):
     """Makes the options of a subscription whose `where`, or `key`, calls a function with each event."""
 
     def options(function):
@@ -39,8 +39,8 @@ def accounted(subscription):
 
 
 @pytest.fixture
-def held_elsewhere(bus, pick, make_gate, recorder, spawn):
-    """A subscription that has handled 0, whose event 1 is being picked in a thread that is held, and is no worker."""
+def held_elsewhere(bus, judge, make_gate, recorder, spawn):
+    """A subscription that has handled 0, whose event 1 is being judged in a thread that is held, and is no worker."""
     handler_gate, gate = make_gate(), make_gate()
 
     def handler(number: int) -> None:
@@ -48,11 +48,11 @@ def held_elsewhere(bus, pick, make_gate, recorder, spawn):
             handler_gate.hold()
         recorder(number)
 
-    def picking(number):
+    def judging(number):
         if number == 1:
             gate.hold()
 
-    subscription = bus.subscribe(handler, **pick(picking))
+    subscription = bus.subscribe(handler, **judge(judging))
     bus.publish(0)
     handler_gate.wait_until_held()
     bus.publish(1)
@@ -95,11 +95,11 @@ def test_discarding_drops_an_event_that_is_being_picked(bus, held_elsewhere, rec
     assert accounted(subscription) == (1, 1, 0)
 
 
-def test_it_may_close_the_dispatcher_on_a_publishers_thread(make_bus, pick, gate, recorder, deadline):
+def test_it_may_close_the_dispatcher_on_a_publishers_thread(make_bus, judge, gate, recorder, deadline):
     bus = make_bus(max_queue=1)
     publisher = threading.get_ident()
 
-    def picking(number):
+    def judging(number):
         if threading.get_ident() == publisher:
             bus.close()
 
@@ -108,22 +108,22 @@ def test_it_may_close_the_dispatcher_on_a_publishers_thread(make_bus, pick, gate
             gate.hold()
         recorder(number)
 
-    subscription = bus.subscribe(handler, **pick(picking))
+    subscription = bus.subscribe(handler, **judge(judging))
     bus.publish(0)
     gate.wait_until_held()
     bus.publish(1)
     with pytest.raises(ClosedError):
-        bus.publish(2)  # finds the ring full, and picks
+        bus.publish(2)  # finds the ring full, and judges
     gate.open()
     bus.close(deadline)
     assert recorder.events == [0, 1]
     assert accounted(subscription) == (2, 0, 0)
 
 
-def test_it_holds_up_no_publisher(make_bus, pick, gate, make_recorder, deadline):
+def test_it_holds_up_no_publisher(make_bus, judge, gate, make_recorder, deadline):
     bus = make_bus(max_queue=10)
     mine, others = make_recorder(), make_recorder()
-    subscription = bus.subscribe(int, mine, **pick(gate.hold))
+    subscription = bus.subscribe(int, mine, **judge(gate.hold))
     bus.subscribe(int, others)
     bus.publish(0)
     gate.wait_until_held()
@@ -137,18 +137,18 @@ def test_it_holds_up_no_publisher(make_bus, pick, gate, make_recorder, deadline)
     assert accounted(subscription) == (len(mine.events), 1000 - len(mine.events), 0)
 
 
-def test_who_asks_for_a_number_judges_what_was_published_before_and_no_more(make_bus, pick, gate, deadline):
+def test_who_asks_for_a_number_judges_what_was_published_before_and_no_more(make_bus, judge, gate, deadline):
     """Else `stats()` would not return for as long as others publish faster than events are judged."""
     bus = make_bus(max_queue=10, max_workers=1)
     judged = []
 
-    def picking(number):
+    def judging(number):
         judged.append(number)
         if number < 100:
             bus.publish(number + 1)
 
     bus.subscribe(str, gate.hold)  # holds the one worker up
-    subscription = bus.subscribe(int, lambda number: None, **pick(picking))
+    subscription = bus.subscribe(int, lambda number: None, **judge(judging))
     bus.publish("")
     gate.wait_until_held()
     bus.publish(1)
@@ -160,15 +160,15 @@ def test_who_asks_for_a_number_judges_what_was_published_before_and_no_more(make
     assert judged == list(range(1, 101))
 
 
-def test_it_may_publish_into_its_own_full_queue(make_bus, pick, gate, recorder, deadline):
+def test_it_may_publish_into_its_own_full_queue(make_bus, judge, gate, recorder, deadline):
     bus = make_bus(max_queue=2)
 
-    def picking(number):
+    def judging(number):
         if number < 10:
             for _ in range(3):
                 bus.publish(10 + number, timeout=deadline)
 
-    subscription = bus.subscribe(int, recorder, **pick(picking))
+    subscription = bus.subscribe(int, recorder, **judge(judging))
     for number in range(10):
         bus.publish(number, timeout=deadline)
     assert bus.wait_idle(deadline)
@@ -212,25 +212,25 @@ def test_events_that_another_thread_is_judging_when_the_loop_comes_for_them_are_
 
 @pytest.mark.parametrize("exception", [KeyboardInterrupt, SystemExit])
 def test_publish_raises_what_is_no_exception_of_its_pick_and_its_event_is_not_queued(
-    make_bus, pick, gate, deadline, exception
+    make_bus, judge, gate, deadline, exception
 ):
     failures = []
     bus = make_bus(max_queue=1, on_error=failures.append)
     publisher = threading.get_ident()
 
-    def picking(number):
+    def judging(number):
         if threading.get_ident() == publisher:
             raise exception
 
     def handler(number: int) -> None:
         gate.hold()
 
-    subscription = bus.subscribe(handler, **pick(picking))
+    subscription = bus.subscribe(handler, **judge(judging))
     bus.publish(0)
     gate.wait_until_held()
     bus.publish(1)
     with pytest.raises(exception):
-        bus.publish(2)  # finds the ring full, and picks 1
+        bus.publish(2)  # finds the ring full, and judges 1
     gate.open()
     bus.close(deadline)
     assert failures == []
@@ -240,16 +240,16 @@ def test_publish_raises_what_is_no_exception_of_its_pick_and_its_event_is_not_qu
 
 @pytest.mark.thread_unsafe(reason="a Ctrl-C is the main thread's")
 @pytest.mark.skipif(threading.current_thread() is not threading.main_thread(), reason="needs the main thread")
-def test_a_ctrl_c_in_a_pick_is_raised_also_where_the_call_raises_nothing(make_bus, pick, gate, deadline):
+def test_a_ctrl_c_in_a_pick_is_raised_also_where_the_call_raises_nothing(make_bus, judge, gate, deadline):
     failures = []
     bus = make_bus(max_workers=1, on_error=failures.append)
 
-    def picking(number):
+    def judging(number):
         if threading.current_thread() is threading.main_thread():
             raise KeyboardInterrupt
 
     bus.subscribe(str, gate.hold)  # holds the one worker up
-    subscription = bus.subscribe(int, lambda number: None, **pick(picking))
+    subscription = bus.subscribe(int, lambda number: None, **judge(judging))
     bus.publish("")
     gate.wait_until_held()
     bus.publish(1)
@@ -367,7 +367,7 @@ def test_an_event_whose_key_cannot_be_found_again_is_delivered_and_told_of(
     gate.wait_until_held()
     for number in (1, 2, 3):
         bus.publish(number)
-    assert subscription.pending == 4  # with the one in hand; the others are picked now, by their keys
+    assert subscription.pending == 4  # with the one in hand; the others are judged now, by their keys
     spoil(keys[1])
     gate.open()
     assert bus.wait_idle(deadline)
