@@ -80,6 +80,8 @@ cdef object take_admitted(Subscription sub):
             return EMPTY
         event = <object>raw
         Py_DECREF(raw)
+        if not sub.guarded:
+            return event
         try:
             if sub.admit(event) is not None:
                 return event
