@@ -1484,12 +1484,29 @@ def test_close_in_a_loop_that_it_would_have_to_wait_for_is_refused(run):
             bus.subscribe(handler)
             bus.publish(Tick(0))
             await until(lambda: handler.begun)
-            with pytest.raises(LoopBlockedError, match="aclose"):
+            with pytest.raises(LoopBlockedError, match=r"await aclose\(\), or use async with$"):
                 bus.close()
             assert not bus.closed
             assert bus.publish(Tick(1)) == 1  # nothing has changed
             handler.go.set()
         assert handler.numbers == [0, 1]
+
+    run(main)
+
+
+def test_to_wait_in_a_loop_for_what_it_has_to_do_is_refused_and_a_thread_can(run):
+    async def main():
+        handler = Kept(held=True)
+        async with Dispatcher() as bus:
+            bus.subscribe(handler)
+            bus.publish(Tick(0))
+            await until(lambda: handler.begun)
+            with pytest.raises(LoopBlockedError, match=r"await asyncio.to_thread\(wait_idle\)$"):
+                bus.wait_idle()
+            waiting = asyncio.create_task(asyncio.to_thread(bus.wait_idle, DEADLINE))
+            handler.go.set()
+            assert await waiting
+            assert handler.numbers == [0]
 
     run(main)
 

@@ -304,7 +304,7 @@ async def wait_for(
         raise WaitTimeoutError(f"no {class_names(event_class)} came within {timeout} s{but}") from None
     finally:
         stream.cancel()
-    raise ClosedError(f"{dispatcher!r} was closed before there was such an event")
+    raise ClosedError(f"dispatcher {dispatcher.name!r} was closed before there was such an event")
 
 
 async def apublish(dispatcher: Dispatcher, event: object, timeout: float | None) -> int:

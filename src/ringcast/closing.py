@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ringcast._core import Subscription, is_interrupt, nanoseconds, seconds_to_leave, seconds_to_wait
 from ringcast.callables import handler_name
 from ringcast.errors import CloseTimeoutError, LoopBlockedError
-from ringcast.events import short
+from ringcast.events import class_names, short
 
 if TYPE_CHECKING:
     from ringcast.dispatcher import Dispatcher
@@ -24,7 +24,9 @@ def close(dispatcher: Dispatcher, timeout: float | None, *, discard: bool) -> No
         from ringcast import aio
 
         if not aio.in_handler():
-            raise LoopBlockedError("close() would stop the event loop that has events to handle: await aclose()")
+            raise LoopBlockedError(
+                "close() would stop the event loop that has events to handle: await aclose(), or use async with"
+            )
         dispatcher._begin_close(discard)
         return
     dispatcher._begin_close(discard)
@@ -96,8 +98,8 @@ def _name_undelivered(dispatcher: Dispatcher, subscription: Subscription[Any], e
         import logging
 
         logging.getLogger("ringcast").error(
-            "handler %s has not handled %d events of %r: %s",
-            short(handler_name(subscription.handler)),
+            "%s has not handled %d events of %r: %s",
+            _reader_name(subscription, "handler "),
             events,
             dispatcher.name,
             why,
@@ -107,6 +109,13 @@ def _name_undelivered(dispatcher: Dispatcher, subscription: Subscription[Any], e
 def still_at_work(dispatcher: Dispatcher, timeout: float | None) -> str:
     """Return the message of a close that ran out of `timeout`, in seconds: it names the handlers with events left."""
     stuck = [sub for sub in dispatcher._subscriptions() if sub.pending]
-    names = ", ".join(f"{short(handler_name(sub.handler))} ({sub.pending} pending)" for sub in stuck[:5])
+    names = ", ".join(f"{_reader_name(sub)} ({sub.pending} pending)" for sub in stuck[:5])
     more = f" and {len(stuck) - 5} more" if len(stuck) > 5 else ""
     return f"not all was delivered within {timeout} s; still at work: {names}{more}"
+
+
+def _reader_name(subscription: Subscription[Any], kind: str = "") -> str:
+    """Return the name of a handler, after what messages call it; or what a stream, which has no name, is of."""
+    if subscription._is_stream():
+        return f"stream of {class_names(subscription.event_class)}"  # type: ignore[arg-type]  # never to a bare id
+    return kind + short(handler_name(subscription.handler))

@@ -517,11 +517,13 @@ class Dispatcher(Core):
 
         Raises:
             OptionError: a timeout that is no time.
-            LoopBlockedError: events wait for the event loop that runs here.
+            LoopBlockedError: events wait for the event loop that runs here: use `asyncio.to_thread`.
         """
         limit = nanoseconds(timeout)
         if limit != 0 and self._is_run_here():
-            raise LoopBlockedError("wait_idle() would stop the event loop that has events to handle")
+            raise LoopBlockedError(
+                "wait_idle() would stop the event loop that has events to handle: await asyncio.to_thread(wait_idle)"
+            )
         return self._await_idle(limit)
 
     def close(self, timeout: float | None = None, *, discard: bool = False) -> None:

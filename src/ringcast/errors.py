@@ -95,8 +95,8 @@ class RecordError(RingcastError, TypeError):
 class LoopBlockedError(RingcastError, RuntimeError):
     """A call in an event loop would have to wait for that very loop.
 
-    Raised by `close` and `wait_idle`, which do nothing then (use `aclose`), and at the end of a `with` block of a
-    subscription, which is cancelled (use `async with`).
+    Raised by `close` and `wait_idle`, which do nothing then (use `aclose`, or `asyncio.to_thread` for `wait_idle`), and
+    at the end of a `with` block of a subscription, which is cancelled (use `async with`).
     """
 
 
