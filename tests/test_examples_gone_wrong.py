@@ -1194,6 +1194,16 @@ EXAMPLES: dict[str, dict[str, list[Wrong]]] = {
                 {'name="prices"': 'name="prices", timing=1'},
                 raised(OptionError, "timing must be True or False, not int"),
             ),
+            Wrong(
+                "the arguments are swapped",
+                {"register(bus, registry)": "register(registry, bus)"},
+                raised(OptionError, r"register\(dispatcher, registry\): a Dispatcher comes first, not <.*Registry\)$"),
+            ),
+            Wrong(
+                "the name in place of the registry",
+                {"register(bus, registry)": 'register(bus, "prices")'},
+                raised(OptionError, r": a CollectorRegistry is needed, not 'prices' \(str\)$"),
+            ),
         ],
         "Logging": [
             Wrong(

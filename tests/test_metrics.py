@@ -12,7 +12,7 @@ import pytest
 from forking import PRELUDE
 from prometheus_client.parser import text_string_to_metric_families
 
-from ringcast import Dispatcher, metrics
+from ringcast import Dispatcher, OptionError, metrics
 from ringcast.events import class_name
 
 
@@ -222,6 +222,18 @@ def test_metrics_of_the_same_name_are_refused(bus, registry):
     prometheus_client.Gauge("ringcast_workers", "not ours", registry=registry)
     with pytest.raises(ValueError, match="ringcast_workers"):
         metrics.register(bus, registry)
+
+
+@pytest.mark.parametrize("call", [metrics.register, metrics.unregister])
+def test_what_is_no_dispatcher_or_no_registry_is_refused(bus, registry, call):
+    for dispatcher, other in ((registry, bus), ("x", registry), (Dispatcher, None)):
+        with pytest.raises(
+            OptionError, match=rf"^{call.__name__}\(dispatcher, registry\): a Dispatcher comes first, not "
+        ):
+            call(dispatcher, other)
+    with pytest.raises(OptionError, match=r"a CollectorRegistry is needed, not 'x' \(str\)$"):
+        call(bus, "x")
+    assert not list(registry.collect())
 
 
 def test_a_dispatcher_is_not_kept_alive(registry, value):

@@ -31,7 +31,10 @@ from prometheus_client import REGISTRY, CollectorRegistry, Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from ringcast.callables import attribute, is_a
 from ringcast.dispatcher import Dispatcher
+from ringcast.errors import OptionError
+from ringcast.events import shown
 from ringcast.stats import DispatcherStats, SubscriptionStats, TopicStats, event_name
 
 __all__ = ["register", "unregister"]
@@ -72,8 +75,9 @@ def register(dispatcher: Dispatcher, registry: CollectorRegistry | None = None) 
 
     Raises:
         ValueError: another collector in the registry has metrics of these names.
+        OptionError: an argument is not as above.
     """
-    registry = REGISTRY if registry is None else registry
+    registry = _check("register", dispatcher, registry)
     with _lock:
         collector = _collectors.get(registry)
         if collector is None:
@@ -89,11 +93,26 @@ def unregister(dispatcher: Dispatcher, registry: CollectorRegistry | None = None
     Args:
         dispatcher: the dispatcher.
         registry: the same as for `register`.
+
+    Raises:
+        OptionError: an argument is not as above.
     """
+    registry = _check("unregister", dispatcher, registry)
     with _lock:
-        collector = _collectors.get(REGISTRY if registry is None else registry)
+        collector = _collectors.get(registry)
         if collector is not None:
             collector.dispatchers.discard(dispatcher)
+
+
+def _check(function: str, dispatcher: object, registry: CollectorRegistry | None) -> CollectorRegistry:
+    """Return the registry that is meant, if both arguments are what they are to be."""
+    if not is_a(dispatcher, Dispatcher):
+        raise OptionError(f"{function}(dispatcher, registry): a Dispatcher comes first, not {shown(dispatcher)}")
+    if registry is None:
+        return REGISTRY
+    if not callable(attribute(registry, "register")):
+        raise OptionError(f"{function}(dispatcher, registry): a CollectorRegistry is needed, not {shown(registry)}")
+    return registry
 
 
 class _Collector(Collector):
