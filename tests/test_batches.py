@@ -115,8 +115,21 @@ def test_publish_many_takes_a_list_as_it_is_at_the_call(bus, recorder):
 
 @pytest.mark.parametrize("events", [None, 1, Tick(1)])
 def test_publish_many_wants_an_iterable(bus, events):
-    with pytest.raises(TypeError, match="iter"):
+    with pytest.raises(EventClassError, match=r"takes an iterable of events, not .*: publish takes one$"):
         bus.publish_many(events)
+
+
+class Numbered:
+    """Can be iterated over by its items alone."""
+
+    def __getitem__(self, number):
+        return ticks(3)[number]
+
+
+def test_publish_many_takes_what_has_items(bus, recorder):
+    bus.subscribe(Tick, recorder)
+    assert bus.publish_many(Numbered()) == 3
+    assert recorder.wait_for(3) == ticks(3)
 
 
 def test_publish_many_of_several_classes_keeps_the_order_of_each(bus, make_recorder):
@@ -574,6 +587,11 @@ def test_annotations_that_name_no_class_need_one(bus, recorder, annotation):
     handler.__annotations__["events"] = annotation
     with pytest.raises(HandlerTypeError):
         bus.subscribe(handler, batch=10)
+    if annotation in (list, Sequence):
+        with pytest.raises(
+            HandlerTypeError, match=r"does not say of what; annotate it list\[EventClass\], or name the"
+        ):
+            bus.subscribe(handler, batch=10)
     if "int" not in str(annotation):
         bus.subscribe(Tick, handler, batch=10)
         bus.publish(Tick(1))

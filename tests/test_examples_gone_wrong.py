@@ -146,6 +146,9 @@ class Wrong(NamedTuple):
 NO_LOOP = "there is no running event loop: subscribe inside one, or give it as loop="
 NO_ANNOTATION = "has no annotation; annotate it with the event class, or name the class"
 NO_CALLABLE = "a handler is a callable, not "
+IS_CALLED = r"is it called already, show\(event\) in place of show"
+NEEDED = "an event class or a handler is needed, not "
+NO_NAMES = "events are told apart by class, not by name"
 NO_CLASS = "an event class is a class, not "
 NO_ID = "a type id is an integer from 0 to 0xFFFFFFFF, not "
 IS_CLOSED = "<Dispatcher 'ringcast': closed, .*> is closed"
@@ -196,6 +199,14 @@ EXAMPLES: dict[str, dict[str, list[Wrong]]] = {
                 {"@bus.on ": "@bus.on(batch=100) "},
                 raised(HandlerTypeError, r"with batch= it is given a list of events; annotate it list\[EventClass\]"),
             ),
+            Wrong(
+                "the class of dispatchers in place of one",
+                {"@bus.on ": "@Dispatcher.on "},
+                raised(
+                    HandlerTypeError,
+                    r"on is called on a dispatcher, not .*show .*is none: bus = Dispatcher\(\), and then bus.on$",
+                ),
+            ),
         ],
     },
     "tutorial.md": {
@@ -224,12 +235,12 @@ EXAMPLES: dict[str, dict[str, list[Wrong]]] = {
             Wrong(
                 "the handler is called",
                 {"subscribe(show)": 'subscribe(show(Request("10.0.0.1", "/", 200)))'},
-                raised(HandlerTypeError, rf"{NO_CALLABLE}None \(NoneType\)"),
+                raised(HandlerTypeError, rf"{NO_CALLABLE}None \(NoneType\): {IS_CALLED}"),
             ),
             Wrong(
                 "the name of the class",
                 {"subscribe(show)": 'subscribe("Request", show)'},
-                raised(EventClassError, rf"{NO_CLASS}'Request' \(str\)"),
+                raised(EventClassError, rf"{NO_CLASS}'Request' \(str\): {NO_NAMES}"),
             ),
             Wrong(
                 "a handler changes the event",
@@ -607,7 +618,10 @@ EXAMPLES: dict[str, dict[str, list[Wrong]]] = {
             Wrong(
                 "one event to publish_many",
                 {"[Tick(100.0), Tick(100.5), Tick(101.0)]": "Tick(100.0)"},
-                raised(TypeError, "'Tick' object is not iterable"),
+                raised(
+                    EventClassError,
+                    r"publish_many takes an iterable of events, not Tick\(price=100.0\) .*: publish takes one$",
+                ),
             ),
             Wrong(
                 "the events one by one to publish_many",
@@ -698,6 +712,14 @@ EXAMPLES: dict[str, dict[str, list[Wrong]]] = {
                 raised(EventClassError, "3 bytes are no whole number of records of __main__.Trade, which have 24 each"),
             ),
             Wrong(
+                "a RecordBatch of anything, and no class",
+                {"Trade, batch=512": "batch=512", "RecordBatch[Trade]": "RecordBatch"},
+                raised(
+                    HandlerTypeError,
+                    r"RecordBatch', which does not say of what; annotate it RecordBatch\[EventClass\], or name",
+                ),
+            ),
+            Wrong(
                 "a RecordBatch without batch=",
                 {"Trade, batch=512": "Trade"},
                 raised(EventClassError, "look is for RecordBatch .* needs batch="),
@@ -722,7 +744,7 @@ EXAMPLES: dict[str, dict[str, list[Wrong]]] = {
             Wrong(
                 "the mode is not named",
                 {'mode="direct", priority=1': '"direct"'},
-                raised(HandlerTypeError, rf"{NO_CALLABLE}'direct' \(str\)"),
+                raised(HandlerTypeError, rf"{NEEDED}'direct' \(str\): mode=\"direct\"$"),
             ),
             Wrong(
                 "a priority of a queued handler",
@@ -847,6 +869,15 @@ EXAMPLES: dict[str, dict[str, list[Wrong]]] = {
                 raised(EventClassError, r"several classes are given as a tuple, \(First, Second\)"),
             ),
             Wrong(
+                "no parentheses around the classes",
+                {"(Deposit, Withdrawal), entries": "Deposit, Withdrawal, entries"},
+                raised(
+                    HandlerTypeError,
+                    r"\(3 given\); several classes are given as a tuple: "
+                    r"subscribe\(\(__main__.Deposit, __main__.Withdrawal\), list.append\)$",
+                ),
+            ),
+            Wrong(
                 "the name of a class in the tuple",
                 {"(Deposit, Withdrawal), entries": '(Deposit, "Withdrawal"), entries'},
                 raised(EventClassError, rf"{NO_CLASS}'Withdrawal' \(str\)"),
@@ -866,7 +897,20 @@ EXAMPLES: dict[str, dict[str, list[Wrong]]] = {
             Wrong(
                 "a class in place of an id",
                 {"subscribe(book)": "subscribe_to(Deposit, book)"},
-                raised(TypeIdError, f"{NO_ID}class __main__.Deposit"),
+                raised(
+                    TypeIdError,
+                    rf"{NO_ID}class __main__.Deposit: a class is subscribed to with "
+                    r"subscribe\(__main__.Deposit, __main__.book\)$",
+                ),
+            ),
+            Wrong(
+                "an id and a class",
+                {"subscribe(book)": "subscribe_to(5, Deposit, book)", "except HandlerTypeError": "except KeyError"},
+                raised(
+                    HandlerTypeError,
+                    r"subscribe_to\(\) takes a type id and a handler \(3 given\); the class is that of the handler's "
+                    r"annotation: subscribe_to\(5, __main__.book\)",
+                ),
             ),
             Wrong(
                 "an id for several classes",
@@ -968,6 +1012,20 @@ EXAMPLES: dict[str, dict[str, list[Wrong]]] = {
                 raised(HandlerTypeError, r"\(Subscription\); a Subscription is ended by its cancel\(\)"),
             ),
             Wrong(
+                "a block of the decorator",
+                {"bus.subscribe(Order": "bus.on(Order"},
+                raised(
+                    HandlerTypeError,
+                    r"on\(\) takes an event class or a handler \(2 given\); both are for subscribe: "
+                    r"subscribe\(__main__.Order, list.append\)$",
+                ),
+            ),
+            Wrong(
+                "an event is counted",
+                {"print(got, subscription.active)": 'bus.count(Order("nut"))'},
+                raised(TypeIdError, rf"count\(\) takes an event class or a type id: {NO_ID}Order\("),
+            ),
+            Wrong(
                 "subscribed after close",
                 {"\nprint(got)": "\nbus.subscribe(Order, got.append)"},
                 raised(ClosedError, IS_CLOSED),
@@ -983,6 +1041,11 @@ EXAMPLES: dict[str, dict[str, list[Wrong]]] = {
                 "the name of the handler",
                 {"bus.off(show), bus.off(show)": 'bus.off("show")'},
                 raised(HandlerTypeError, rf"{NO_CALLABLE}'show' \(str\)"),
+            ),
+            Wrong(
+                "the name of the class",
+                {"bus.off(show), bus.off(show)": 'bus.off(show, "Order")'},
+                raised(TypeIdError, rf"off\(\) takes an event class or a type id: {NO_ID}'Order'"),
             ),
         ],
         "Ending a subscription, 3": [
@@ -1237,7 +1300,7 @@ EXAMPLES: dict[str, dict[str, list[Wrong]]] = {
             Wrong(
                 "the signal's name",
                 {'mode="direct"': '"saved"'},
-                raised(HandlerTypeError, rf"{NO_CALLABLE}'saved' \(str\)"),
+                raised(HandlerTypeError, rf"{NEEDED}'saved' \(str\): {NO_NAMES}"),
             ),
             Wrong(
                 "sent as it was",
@@ -1355,7 +1418,7 @@ EXAMPLES: dict[str, dict[str, list[Wrong]]] = {
             Wrong(
                 "the event's name",
                 {'mode="direct"': '"saved"'},
-                raised(HandlerTypeError, rf"{NO_CALLABLE}'saved' \(str\)"),
+                raised(HandlerTypeError, rf"{NEEDED}'saved' \(str\): {NO_NAMES}"),
             ),
             Wrong(
                 "a class is misspelt",

@@ -12,7 +12,7 @@ from unittest.mock import AsyncMock, MagicMock, Mock, create_autospec
 import pytest
 from limits import DEADLINE
 
-from ringcast import Dispatcher, EventClassError, HandlerTypeError, OptionError, RingcastError
+from ringcast import Dispatcher, EventClassError, HandlerTypeError, OptionError, RingcastError, TypeIdError
 
 T = TypeVar("T")
 
@@ -177,7 +177,65 @@ NO_HANDLERS = {
     "a list without batch": (lambda bus: bus.subscribe(on_ticks), HandlerTypeError, "batch=100"),
     "a list decorated": (lambda bus: bus.on(on_ticks), HandlerTypeError, "batch=100"),
     "a list, and its class": (lambda bus: bus.subscribe(Tick, on_ticks), EventClassError, "of lists needs batch="),
+    "what a call returns": (lambda bus: bus.subscribe(on_tick(Tick())), HandlerTypeError, "is it called already"),
+    "what a decorator returns": (lambda bus: bus.on(on_tick(Tick())), HandlerTypeError, "its decorator return nothing"),
+    "a generator": (lambda bus: bus.subscribe(Tick, generator(Tick())), HandlerTypeError, "is it called already"),
+    "a name": (lambda bus: bus.on("tick"), HandlerTypeError, r"or a handler is needed, not 'tick' .*not by name$"),
+    "a name for a class": (lambda bus: bus.subscribe("tick", on_tick), EventClassError, r"by class, not by name$"),
+    "a name of a stream": (lambda bus: asyncio.run(read(bus, "tick")), EventClassError, r"by class, not by name$"),
+    "a mode": (lambda bus: bus.on("direct"), HandlerTypeError, r"not 'direct' \(str\): mode=\"direct\"$"),
+    "a policy": (lambda bus: bus.on("latest"), HandlerTypeError, r"not 'latest' \(str\): policy=\"latest\"$"),
+    "a mode for a class": (lambda bus: bus.subscribe("direct", on_tick), EventClassError, ': mode="direct"$'),
+    "a mode for a handler": (lambda bus: bus.subscribe(on_tick, "direct"), HandlerTypeError, ': mode="direct"$'),
+    "a mode in the third place": (lambda bus: bus.subscribe(Tick, on_tick, "direct"), HandlerTypeError, '="direct"$'),
+    "a mode after a class": (lambda bus: bus.on(Tick, "direct"), HandlerTypeError, r'\(2 given\): mode="direct"$'),
+    "a mode after an id": (lambda bus: bus.subscribe_to(5, on_tick, "direct"), HandlerTypeError, ': mode="direct"$'),
+    "an id": (lambda bus: bus.on(5), HandlerTypeError, "a type id is subscribed to with subscribe_to$"),
+    "nothing": (lambda bus: bus.subscribe(), HandlerTypeError, r"takes a handler, or .* \(0 given\)$"),
+    "too much": (lambda bus: bus.subscribe(1, 2, 3, 4), HandlerTypeError, r"\(4 given\)$"),
+    "classes one by one": (
+        lambda bus: bus.subscribe(Tick, Session, on_tick),
+        HandlerTypeError,
+        r"\(3 given\); several classes are given as a tuple: subscribe\(\([\w.]*Tick, [\w.]*Session\), [\w.]*on_t",
+    ),
+    "classes one by one, to decorate": (
+        lambda bus: bus.on(Tick, Session),
+        HandlerTypeError,
+        r"\(2 given\); several classes are given as a tuple: on\(\([\w.]*Tick, [\w.]*Session\)\)$",
+    ),
+    "a class and a handler, to decorate": (
+        lambda bus: bus.on(Tick, on_tick),
+        HandlerTypeError,
+        r"\(2 given\); both are for subscribe: subscribe\([\w.]*Tick, [\w.]*on_tick\)$",
+    ),
+    "too much to decorate": (lambda bus: bus.on(1, 2, 3), HandlerTypeError, r"event class or a handler \(3 given\)$"),
+    "an id, a class and a handler": (
+        lambda bus: bus.subscribe_to(5, Tick, on_tick),
+        HandlerTypeError,
+        r"\(3 given\); the class is that of the handler's annotation: subscribe_to\(5, [\w.]*on_tick\)$",
+    ),
+    "a class for an id": (
+        lambda bus: bus.subscribe_to(Tick, on_tick),
+        TypeIdError,
+        r"not class [\w.]*Tick: a class is subscribed to with subscribe\([\w.]*Tick, [\w.]*on_tick\)$",
+    ),
+    "a name for an id": (lambda bus: bus.subscribe_to("tick", on_tick), TypeIdError, r"not 'tick' \(str\)$"),
+    "a name for what is let go": (
+        lambda bus: bus.off(on_tick, "Tick"),
+        TypeIdError,
+        r"^off\(\) takes an event class or",
+    ),
+    "a name for what is found": (lambda bus: bus.subscriptions("Tick"), TypeIdError, r"^subscriptions\(\) takes an ev"),
+    "an event for its class": (
+        lambda bus: bus.count(Tick()),
+        TypeIdError,
+        r"^count\(\) takes an event class or a type",
+    ),
 }
+
+
+async def read(bus, event_class):
+    bus.stream(event_class)
 
 
 @pytest.mark.parametrize(("subscribe", "error", "words"), NO_HANDLERS.values(), ids=NO_HANDLERS)
@@ -236,6 +294,45 @@ def test_an_object_without_weak_references_has_no_weak_handler(bus):
     with pytest.raises(OptionError, match=r"add '__weakref__' to the __slots__ of .*WithoutReferences"):
         bus.subscribe(Tick, WithoutReferences().method, weak=True)
     assert not bus.subscriptions()
+
+
+OF_THE_CLASS = {
+    "on": lambda: Dispatcher.on(on_tick),
+    "on with a class": lambda: Dispatcher.on(Tick),
+    "on with an option": lambda: Dispatcher.on(Tick, mode="direct"),
+    "subscribe": lambda: Dispatcher.subscribe(on_tick),
+    "subscribe with a class": lambda: Dispatcher.subscribe(Tick, on_tick),
+    "subscribe_to": lambda: Dispatcher.subscribe_to(5, 6, on_tick),
+    "subscribe_native": lambda: Dispatcher.subscribe_native(Tick, Tick, on_tick),
+    "off": lambda: Dispatcher.off(on_tick, Tick),
+    "subscriptions": lambda: Dispatcher.subscriptions(Tick),
+    "count": lambda: Dispatcher.count(Tick, Tick),
+}
+
+
+@pytest.mark.parametrize("call", OF_THE_CLASS.values(), ids=OF_THE_CLASS)
+def test_a_method_of_the_class_is_no_method_of_a_dispatcher(call):
+    with pytest.raises(
+        HandlerTypeError, match=r"(\w+) is called on a dispatcher, .*: bus = Dispatcher\(\), and then bus"
+    ):
+        call()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: Dispatcher.publish(Tick()),
+        lambda: Dispatcher.publish_many([Tick()]),
+        lambda: Dispatcher.publish_to(5, Tick()),
+        lambda: Dispatcher.apublish(Tick()),
+        lambda: Dispatcher.stream(Tick),
+        lambda: Dispatcher.wait_for(Tick),
+        lambda: Dispatcher.off(on_tick),
+    ],
+)
+def test_no_method_of_the_class_is_silent(call):
+    with pytest.raises(TypeError):
+        call()
 
 
 # --- copies ---

@@ -192,7 +192,9 @@ class Dispatcher(Core):
     def subscribe_to(
         self, type_id: int, handler: Handler[RecordBatch[E]], /, *, batch: int, **options: Unpack[HandlerOptions[E]]
     ) -> Subscription[E]: ...
-    def subscribe_to(self, type_id: int, handler: Callable[..., object], /, **options: Any) -> Subscription[Any]:
+    def subscribe_to(
+        self, type_id: int, handler: Callable[..., object], /, *others: object, **options: Any
+    ) -> Subscription[Any]:
         """Has `handler` called with every event that is published under a type id from now on, in order.
 
         The id belongs to the class that the handler is annotated with. Without annotation it stays open, and is
@@ -215,6 +217,8 @@ class Dispatcher(Core):
             OptionError: an option is unknown, has a bad value, or does not go with the others.
             ClosedError: the dispatcher is closed.
         """
+        if others:
+            raise subscribing.too_many_for_subscribe_to(type_id, handler, others)
         return subscribing.subscribe_id(self, type_id, handler, sys._getframe(1), options)
 
     def subscribe_native(
@@ -284,7 +288,7 @@ class Dispatcher(Core):
     def on(self, /, *, batch: int, **options: Unpack[HandlerOptions[Any]]) -> Callable[[H], H]: ...
     @overload
     def on(self, /, **options: Unpack[HandlerOptions[Any]]) -> Callable[[H], H]: ...
-    def on(self, target: Any = None, /, **options: Any) -> Any:
+    def on(self, target: Any = ..., /, *others: object, **options: Any) -> Any:
         """Subscribes the decorated function: `@bus.on` by its annotation, `@bus.on(Tick)` to that class,
         `@bus.on((Deposit, Withdrawal))` to several; all with options: `@bus.on(mode="direct")`.
 
@@ -296,6 +300,8 @@ class Dispatcher(Core):
         Raises:
             The same as `subscribe`.
         """
+        if others:
+            raise subscribing.too_many_for_on(target, others)
         return subscribing.on(self, target, sys._getframe(1), options)
 
     def off(

@@ -59,7 +59,8 @@ class HandlerTypeError(RingcastError, TypeError):
     Raised when a subscription is made with something that is not callable, that cannot be called with one
     positional argument, or that is a generator function, and by the forms that take the event class from the
     handler's annotation when it does not name exactly one class. The message names the handler and the
-    parameter. Handed to `on_error` when a handler, `where` or `key` has returned a coroutine or a generator, which
+    parameter. Also raised by a call with the wrong number of arguments, and by a method of a dispatcher that is called
+    on the class. Handed to `on_error` when a handler, `where` or `key` has returned a coroutine or a generator, which
     nobody would run.
     """
 

@@ -47,6 +47,7 @@ __all__ = [
     "is_several",
     "is_union",
     "joined_names",
+    "no_class_hint",
     "short",
     "shown",
     "type_id",
@@ -213,17 +214,23 @@ def check_event_class(value: object) -> None:
 
     Raises:
         EventClassError: it is something else. For `Box[int]` the message names `Box`; for a union or a list it tells
-            how several classes are given, and for an int what takes type ids.
+            how several classes are given, for an int what takes type ids, and for a str that events have no names.
     """
     if not is_class(value):
-        origin = _origin(value)
-        name = origin.__name__ if is_class(origin) else ""
-        hint = f": the instances of all {name}[...] are of class {name}" if name else ""
-        if is_several(value):
-            hint = ": several classes are given as a tuple, (First, Second)"
-        elif type(value) is int:
-            hint = ": a type id is subscribed to with subscribe_to"
-        raise EventClassError(f"an event class is a class, not {shown(value)}{hint}")
+        raise EventClassError(f"an event class is a class, not {shown(value)}{no_class_hint(value)}")
+
+
+def no_class_hint(value: object) -> str:
+    """Say what may have been meant with what is given as an event class, and is no class; or nothing."""
+    if is_several(value):
+        return ": several classes are given as a tuple, (First, Second)"
+    if type(value) is int:
+        return ": a type id is subscribed to with subscribe_to"
+    if issubclass(type(value), str):
+        return ": events are told apart by class, not by name"
+    origin = _origin(value)
+    name = origin.__name__ if is_class(origin) else ""
+    return f": the instances of all {name}[...] are of class {name}" if name else ""
 
 
 def check_one_class(value: object, what: str) -> None:

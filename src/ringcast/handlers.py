@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Callable
-from types import FrameType
+from types import CoroutineType, FrameType, GeneratorType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from ringcast.annotations import Names, UnresolvedError, annotation_text, classes_of, concrete, members, unfit
@@ -21,6 +21,7 @@ from ringcast.callables import (
     event_parameter,
     full_signature,
     handler_name,
+    is_a,
     is_asynchronous,
     plain,
 )
@@ -30,9 +31,10 @@ from ringcast.events import class_mro, class_name, is_class, is_defined_again, s
 if TYPE_CHECKING:
     import inspect
 
-__all__ = ["Accepts", "check_accepts", "inspect_handler", "named_classes", "sole_class"]
+__all__ = ["Accepts", "check_accepts", "hint_at", "inspect_handler", "named_classes", "option_hint", "sole_class"]
 
-_REMEDY: Final = "annotate it with the event class, or name the class: subscribe(EventClass, handler), on(EventClass)"
+_NAMED: Final = "name the class: subscribe(EventClass, handler), on(EventClass)"
+_REMEDY: Final = f"annotate it with the event class, or {_NAMED}"
 
 
 class Accepts(NamedTuple):
@@ -86,13 +88,34 @@ def inspect_handler(handler: object, frame: FrameType | None = None, *, batch: b
     handler = plain(handler)
     name = handler_name(handler)
     if not callable(handler):
-        raise HandlerTypeError(f"a handler is a callable, not {shown(handler)}")
+        raise HandlerTypeError(f"a handler is a callable, not {shown(handler)}{hint_at(handler)}")
     asynchronous = is_asynchronous(handler, f"handler {name}")
     signature = call_signature(handler)
     if signature is None:
         return Accepts(name, "", "", None, f"handler {name} does not tell its signature; {_REMEDY}", asynchronous)
     accepts = _read(handler, name, event_parameter(signature, f"handler {name}"), frame, batch)
     return accepts._replace(asynchronous=asynchronous)
+
+
+def hint_at(value: object) -> str:
+    """Say what may have been meant with what is given as a handler, and is no callable; or nothing."""
+    called = "is it called already, show(event) in place of show"
+    if value is None:
+        return f": {called}, or does its decorator return nothing?"
+    if is_a(value, CoroutineType) or is_a(value, GeneratorType):
+        return f": {called}?"
+    return option_hint(value)
+
+
+def option_hint(value: object) -> str:
+    """Say which option a word is for; or nothing."""
+    from ringcast._core import MODES, POLICIES  # which needs this module
+
+    word = str.__str__(value) if is_a(value, str) else None  # a subclass of str may compare as it likes
+    for option, words in (("mode", MODES), ("policy", POLICIES)):
+        if word in words:
+            return f': {option}="{word}"'
+    return ""
 
 
 def named_classes(accepts: Accepts) -> tuple[type, ...]:
@@ -190,6 +213,7 @@ def _read_one(name: str, parameter: inspect.Parameter, names: Names, batch: bool
     try:
         annotation = concrete(annotation, names)
         records = batch and _is_record_batch(_container(annotation))
+        bare = _bare_container(annotation) if batch else ""
         if batch:
             annotation = concrete(_member(annotation, f"{where} is annotated {text!r}"), names)
         classes = classes_of(annotation, names, 0)
@@ -202,6 +226,8 @@ def _read_one(name: str, parameter: inspect.Parameter, names: Names, batch: bool
         remedy = (
             "say how many at most: batch=100, or, where lists are published, name the class: subscribe(list, handler)"
         )
+    if why and bare:
+        why, remedy = "which does not say of what", f"annotate it {bare}[EventClass], or {_NAMED}"
     objection = f"{where} is annotated {text!r}, {why}; {remedy}" if why else ""
     return Accepts(name, shown_name, text, classes, objection, hint=hint, records=records)
 
@@ -218,6 +244,14 @@ def _member(annotation: object, found: str) -> object:
     if not _takes_batches(_container(annotation)):
         raise HandlerTypeError(f"{found}: with batch= it is given a list of events; annotate it list[EventClass]")
     return next(iter(typing.get_args(annotation)), Any)
+
+
+def _bare_container(annotation: object) -> str:
+    """Return what holds a batch, where its annotation does not tell the class of the events; else an empty text."""
+    container = _container(annotation)
+    if container is object or not _takes_batches(container) or typing.get_args(annotation):
+        return ""
+    return "RecordBatch" if _is_record_batch(container) else "list"
 
 
 def _container(annotation: object) -> object:

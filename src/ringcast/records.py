@@ -33,6 +33,7 @@ from typing import (
 
 from ringcast._core import Layout, Record, RecordBatch, RecordField
 from ringcast.annotations import annotation_text
+from ringcast.callables import class_attribute
 from ringcast.errors import EventClassError, RecordError
 from ringcast.events import brief, class_name, error_says, is_class, shown
 
@@ -162,6 +163,8 @@ def check_batch(events: object, event_class: object) -> tuple[type[Record], obje
         return found, events
     dtype = getattr(events, "dtype", None)
     if event_class is None and getattr(dtype, "names", None) is None:
+        if not any(class_attribute(type(events), name) for name in ("__iter__", "__getitem__")):
+            raise EventClassError(f"publish_many takes an iterable of events, not {shown(events)}: publish takes one")
         return None
     if event_class is None:
         event_class = _declared_as(dtype)

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, get_args, overload
 
-from ringcast._core import MODES, Options, RecordBatch, Subscription
-from ringcast.callables import attribute, handler_name, has_name_of_its_own, is_a, is_same
-from ringcast.errors import EventClassError, HandlerTypeError, OptionError, RecordError
+from ringcast._core import MODES, Core, Options, RecordBatch, Subscription
+from ringcast.callables import attribute, handler_name, has_name_of_its_own, is_a, is_same, plain
+from ringcast.errors import EventClassError, HandlerTypeError, OptionError, RecordError, TypeIdError
 from ringcast.events import (
+    brief,
     check_event_class,
     check_one_class,
     check_type_id,
@@ -21,10 +22,19 @@ from ringcast.events import (
     is_class,
     is_several,
     is_union,
+    no_class_hint,
     shown,
     type_id,
 )
-from ringcast.handlers import Accepts, check_accepts, inspect_handler, named_classes, sole_class
+from ringcast.handlers import (
+    Accepts,
+    check_accepts,
+    hint_at,
+    inspect_handler,
+    named_classes,
+    option_hint,
+    sole_class,
+)
 from ringcast.options import Policy, check_concurrency, check_max_queue, check_policy
 
 if TYPE_CHECKING:
@@ -79,6 +89,7 @@ class BatchDecorator(Protocol[E]):
 
 def subscribe(dispatcher: Dispatcher, arguments: tuple[Any, ...], frame: FrameType, options: Any) -> Subscription[Any]:
     """See Dispatcher.subscribe. `frame` is that of its caller."""
+    _check_dispatcher(dispatcher, "subscribe")
     batch = options.get("batch") is not None
     if len(arguments) == 1:
         (handler,) = arguments
@@ -88,11 +99,13 @@ def subscribe(dispatcher: Dispatcher, arguments: tuple[Any, ...], frame: FrameTy
         accepts = inspect_handler(handler, frame, batch=batch)
         return _subscribe_classes(dispatcher, accepts, named_classes(accepts), handler, options)
     if len(arguments) != 2:
-        raise TypeError(f"subscribe() takes a handler, or an event class and a handler ({len(arguments)} given)")
+        raise _wrong_number(arguments)
     event_class, handler = arguments
     if _are_swapped(handler, event_class):
         call = f"subscribe({_classes_text(handler)}, {handler_name(event_class)})"
         raise EventClassError(f"the event class comes first: {call}")
+    if hint := option_hint(event_class):
+        raise EventClassError(f"an event class is a class, not {shown(event_class)}{hint}")
     accepts = inspect_handler(handler, frame, batch=batch)
     return _subscribe_classes(dispatcher, accepts, event_class, handler, options)
 
@@ -119,8 +132,15 @@ def subscribe_id(
     dispatcher: Dispatcher, type_id: int, handler: Callable[[E], object], frame: FrameType, options: Any
 ) -> Subscription[E]:
     """See Dispatcher.subscribe_to. `frame` is that of its caller."""
+    _check_dispatcher(dispatcher, "subscribe_to")
     accepts = inspect_handler(handler, frame, batch=options.get("batch") is not None)
-    type_id = check_type_id(type_id)
+    try:
+        type_id = check_type_id(type_id)
+    except TypeIdError as error:
+        if name := _classes_text(type_id):
+            call = f"subscribe({name}, {handler_name(handler)})"
+            raise TypeIdError(f"{error}: a class is subscribed to with {call}") from None
+        raise
     known = dispatcher._class_of(type_id)
     if known is not None:
         check_accepts(accepts, known, type_id)
@@ -156,6 +176,7 @@ def subscribe_native(
     policy: Policy | None,
 ) -> Subscription[E]:
     """See Dispatcher.subscribe_native."""
+    _check_dispatcher(dispatcher, "subscribe_native")
     if is_a(record_type, tuple) or is_several(record_type):
         raise RecordError(
             "a native handler is given the records of one type, side by side in memory: several types are several "
@@ -170,9 +191,13 @@ def subscribe_native(
 
 
 def on(dispatcher: Dispatcher, target: Any, frame: FrameType, options: Any) -> Any:
-    """See Dispatcher.on. `frame` is that of its caller."""
+    """See Dispatcher.on. `frame` is that of its caller; without a target it is an ellipsis."""
+    _check_dispatcher(dispatcher, "on")
     are_several = is_a(target, tuple) or is_several(target)
-    if target is not None and not is_class(target) and not are_several:
+    if target is not ... and not is_class(target) and not are_several:
+        if not callable(plain(target)):
+            hint = hint_at(target) or no_class_hint(target)
+            raise HandlerTypeError(f"an event class or a handler is needed, not {shown(target)}{hint}")
         accepts = inspect_handler(target, frame)
         _subscribe_classes(dispatcher, accepts, named_classes(accepts), target, options)
         return target
@@ -181,7 +206,7 @@ def on(dispatcher: Dispatcher, target: Any, frame: FrameType, options: Any) -> A
 
     def decorate(handler: H) -> H:
         accepts = inspect_handler(handler, sys._getframe(1), batch=options.get("batch") is not None)
-        _subscribe_classes(dispatcher, accepts, named_classes(accepts) if target is None else target, handler, options)
+        _subscribe_classes(dispatcher, accepts, named_classes(accepts) if target is ... else target, handler, options)
         return handler
 
     return decorate
@@ -209,25 +234,27 @@ def stream(dispatcher: Dispatcher, event_class: Any, **options: Any) -> Stream[A
 
 def off(dispatcher: Dispatcher, handler: Any, event_class_or_id: Any) -> int:
     """See Dispatcher.off."""
+    _check_dispatcher(dispatcher, "off")
     if _are_swapped(handler, event_class_or_id):
         call = f"off({handler_name(event_class_or_id)}, {_classes_text(handler)})"
         raise HandlerTypeError(f"the handler comes first: {call}")
     if not callable(handler) or is_union(handler) or is_a(handler, Subscription):
-        hint = "; a Subscription is ended by its cancel()" if is_a(handler, Subscription) else ""
+        hint = "; a Subscription is ended by its cancel()" if is_a(handler, Subscription) else hint_at(handler)
         raise HandlerTypeError(f"a handler is a callable, not {shown(handler)}{hint}")
-    found = [one for one in dispatcher.subscriptions(event_class_or_id) if is_same(one.handler, handler)]
+    found = [one for one in find(dispatcher, event_class_or_id, "off") if is_same(one.handler, handler)]
     for subscription in found:
         subscription.cancel()
     return len(found)
 
 
-def find(dispatcher: Dispatcher, event_class_or_id: Any) -> list[Subscription[Any]]:
-    """See Dispatcher.subscriptions."""
+def find(dispatcher: Dispatcher, event_class_or_id: Any, method: str = "subscriptions") -> list[Subscription[Any]]:
+    """See Dispatcher.subscriptions. `method` is what was called, for messages."""
+    _check_dispatcher(dispatcher, method)
     active = [one for one in dispatcher._subscriptions() if one.active]
     if event_class_or_id is None:
         return active
     if not (is_class(event_class_or_id) or is_a(event_class_or_id, tuple) or is_several(event_class_or_id)):
-        number = check_type_id(event_class_or_id)
+        number = _check_id_for(method, event_class_or_id)
         return [one for one in active if one.type_id == number]
     classes = event_classes(event_class_or_id)
     if len(classes) > 1:
@@ -241,10 +268,62 @@ def find(dispatcher: Dispatcher, event_class_or_id: Any) -> list[Subscription[An
 
 def count(dispatcher: Dispatcher, event_class_or_id: Any) -> int:
     """See Dispatcher.count."""
+    _check_dispatcher(dispatcher, "count")
     if is_class(event_class_or_id):
         return dispatcher._count(type_id(event_class_or_id), event_class_or_id)
     check_one_class(event_class_or_id, "what an event reaches")
-    return dispatcher._count(check_type_id(event_class_or_id), None)
+    return dispatcher._count(_check_id_for("count", event_class_or_id), None)
+
+
+# --- what is refused, and what may have been meant ---
+
+
+def _check_dispatcher(value: object, method: str) -> None:
+    """Refuse a method that is called on the class: the first argument then stands in the place of the dispatcher."""
+    if not is_a(value, Core):
+        raise HandlerTypeError(
+            f"{method} is called on a dispatcher, not on its class, and {shown(value)} is none: bus = Dispatcher(), "
+            f"and then bus.{method}"
+        )
+
+
+def _wrong_number(arguments: tuple[object, ...]) -> HandlerTypeError:
+    """The error for `subscribe(Deposit, Withdrawal, handler)` and other calls with none or more than two arguments."""
+    remedy = ""
+    if arguments:
+        *first, last = arguments
+        remedy = option_hint(last)
+        if callable(last) and not is_class(last) and (several := _classes_text(tuple(first))):
+            remedy = f"; several classes are given as a tuple: subscribe({several}, {handler_name(last)})"
+    given = f"subscribe() takes a handler, or an event class and a handler ({len(arguments)} given)"
+    return HandlerTypeError(given + remedy)
+
+
+def too_many_for_on(target: object, others: tuple[object, ...]) -> HandlerTypeError:
+    """The error for `on(Deposit, Withdrawal)`, `on(Deposit, handler)` and other calls with more than one argument."""
+    remedy = option_hint(others[-1])
+    if several := _classes_text((target, *others)):
+        remedy = f"; several classes are given as a tuple: on({several})"
+    elif len(others) == 1 and callable(others[0]) and (name := _classes_text(target)):
+        remedy = f"; both are for subscribe: subscribe({name}, {handler_name(others[0])})"
+    return HandlerTypeError(f"on() takes an event class or a handler ({1 + len(others)} given){remedy}")
+
+
+def too_many_for_subscribe_to(type_id: object, handler: object, others: tuple[object, ...]) -> HandlerTypeError:
+    """The error for `subscribe_to(5, Deposit, handler)` and other calls with more than two arguments."""
+    remedy = option_hint(others[-1])
+    if _classes_text(handler) and len(others) == 1 and callable(others[0]):
+        call = f"subscribe_to({brief(type_id)}, {handler_name(others[0])})"
+        remedy = f"; the class is that of the handler's annotation: {call}"
+    return HandlerTypeError(f"subscribe_to() takes a type id and a handler ({2 + len(others)} given){remedy}")
+
+
+def _check_id_for(method: str, value: object) -> int:
+    """Return the type id that a method is given, which also takes event classes."""
+    try:
+        return check_type_id(value)
+    except TypeIdError as error:
+        raise TypeIdError(f"{method}() takes an event class or a type id: {error}") from None
 
 
 def _are_swapped(handler: object, event_class: object) -> bool:
