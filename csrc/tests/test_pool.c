@@ -5,6 +5,8 @@
 #include "check.h"
 #include "host.h"
 
+#include <sys/wait.h>
+
 static const int64_t MILLISECOND = 1000000;
 
 /* A worker's thread, started and joined. */
@@ -859,6 +861,132 @@ static void deciding_takes_no_time(void)
     rc_pool_destroy(&pool);
 }
 
+/* --- fork: what is left in the child ---------------------------------------------------------- */
+
+/* Forks, as a handler does, and has the child check what it has of the pool. */
+static void fork_and(void (*check)(stage *), stage *at)
+{
+    int status;
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        alarm(CHECK_SECONDS);
+        rc_pool_after_fork(&at->pool);
+        check(at);
+        exit(0);
+    }
+    CHECK(waitpid(child, &status, 0) == child);
+    CHECK_EQUAL(status, 0);
+}
+
+static void it_starts_anew(stage *at)
+{
+    CHECK(rc_pool_current(&at->pool) == NULL);
+    CHECK_EQUAL(rc_pool_outstanding(&at->pool), 0);
+    CHECK(!rc_pool_is_staffed(&at->pool));
+    CHECK(!rc_u32_load(&at->pool.started) && !rc_u32_load(&at->pool.pinned));
+    CHECK(!rc_pool_others(&at->pool));
+    CHECK_EQUAL(at->pool.on_topics + at->pool.on_lanes + at->pool.waiting + at->pool.stuck, 0);
+    for (int number = 0; number < 3; number++) /* their places are free */
+        CHECK((at->worker[number] = hire(&at->pool)) == &at->pool.workers[number]);
+    CHECK(take(at, 0) == NULL);
+    rc_task_release(&at->topic[0], RC_IDLE); /* as the host does */
+    push(at, &at->topic[0]);
+    CHECK(take(at, 0) == &at->topic[0]);
+    begin(at, 0, 0);
+    CHECK(!rc_turn_end(&at->pool, at->worker[0]));
+    leave(at, 0);
+    CHECK_EQUAL(rc_pool_outstanding(&at->pool), 0);
+}
+
+static void *fork_elsewhere(void *at)
+{
+    fork_and(it_starts_anew, at);
+    return NULL;
+}
+
+/* Tasks and workers are the parent's, whatever these are at: inside turns, stuck, waiting; and a
+ * thread that is not here any more may have had the mutex. */
+static void a_child_begins_with_neither_tasks_nor_workers(void)
+{
+    static stage at; /* where the leak check of the child finds it */
+    stage_open(&at, 3, 3);
+    rc_u32_store(&at.pool.started, 1);
+    for (int number = 0; number < 3; number++) {
+        push(&at, &at.topic[number]);
+        if (number == 2) break; /* this one is queued */
+        take(&at, number);
+        begin(&at, number, number);
+    }
+    fill(&at.ring[5]);
+    CHECK(rc_pool_may_wait(&at.pool, at.worker[0], &at.ring[5]));
+    split_all(&at);
+    push(&at, &at.lane[4]);
+    rc_pool_hire(&at.pool);
+    rc_mutex_lock(&at.pool.mutex);
+    thread_join(thread_start(fork_elsewhere, &at));
+    rc_mutex_unlock(&at.pool.mutex);
+    stage_close(&at);
+}
+
+static void it_has_its_topic(stage *at)
+{
+    rc_worker *me = at->worker[2];
+    CHECK(rc_pool_current(&at->pool) == me);
+    CHECK(me->task == &at->topic[2]);
+    CHECK_EQUAL(rc_pool_outstanding(&at->pool), 1);
+    CHECK_EQUAL(rc_pool_workers(&at->pool), 1);
+    CHECK_EQUAL(at->pool.on_topics, 1);
+    CHECK_EQUAL(at->pool.on_lanes + at->pool.waiting + at->pool.stuck, 0);
+    CHECK(rc_turn_attended(me) == RC_CANCEL); /* its events are the parent's */
+    CHECK(!rc_turn_end(&at->pool, me));
+    leave(at, 2);
+    CHECK_EQUAL(rc_pool_outstanding(&at->pool), 0);
+}
+
+/* A worker whose handler forks goes on in the child, with the topic that it holds. */
+static void a_worker_that_forks_keeps_its_topic(void)
+{
+    stage at;
+    stage_open(&at, 3, 3);
+    for (int number = 0; number < 3; number++) {
+        push(&at, &at.topic[number]);
+        take(&at, number);
+        begin(&at, number, number);
+    }
+    fork_and(it_has_its_topic, &at);
+    CHECK_EQUAL(rc_pool_outstanding(&at.pool), 3); /* nothing has changed here */
+    stage_close(&at);
+}
+
+static void it_has_its_lane(stage *at)
+{
+    rc_worker *me = at->worker[2];
+    CHECK(me->task == &at->lane[2]);
+    CHECK_EQUAL(at->pool.on_lanes, 1);
+    CHECK_EQUAL(at->pool.on_topics, 0);
+    CHECK_EQUAL(at->pool.waiting, 1);
+    rc_pool_waited(&at->pool, me);
+    CHECK_EQUAL(at->pool.waiting, 0);
+    CHECK(rc_turn_end(&at->pool, me)); /* it was split, before the fork */
+    leave(at, 2);
+    CHECK_EQUAL(rc_pool_outstanding(&at->pool), 0);
+}
+
+/* Also one that waits for room, and so holds a lane. */
+static void a_worker_that_forks_keeps_its_lane(void)
+{
+    stage at;
+    stage_open(&at, 3, 3);
+    push(&at, &at.topic[2]);
+    take(&at, 2);
+    begin(&at, 2, 2);
+    fill(&at.ring[1]);
+    CHECK(rc_pool_may_wait(&at.pool, at.worker[2], &at.ring[1]));
+    fork_and(it_has_its_lane, &at);
+    stage_close(&at);
+}
+
 /* --- interleavings: what two threads at once may and may not see ------------------------------ */
 
 typedef struct interleaving {
@@ -1045,6 +1173,9 @@ int main(void)
     RUN(may_not_wait_outside_a_turn);
     RUN(waiting_leaves_workers_to_the_lanes);
     RUN(deciding_takes_no_time);
+    RUN(a_child_begins_with_neither_tasks_nor_workers);
+    RUN(a_worker_that_forks_keeps_its_topic);
+    RUN(a_worker_that_forks_keeps_its_lane);
     RUN(cancel_beside_the_beginning_of_a_turn);
     RUN(cancel_beside_given_attention);
     RUN(split_beside_the_end_of_a_turn);
