@@ -213,10 +213,8 @@ static inline void handle(subscription *sub, const event *got)
     sub->had.seen[got->from] = 1;
     sub->had.next[got->from] = got->number + 1;
     sub->had.handled++;
-    if (sub->is_slow && all->slow_every != 0 && sub->had.handled % all->slow_every == 0) {
-        int64_t until = nanoseconds_now() + all->slow_for;
-        while (nanoseconds_now() < until) sched_yield();
-    }
+    if (sub->is_slow && all->slow_every != 0 && sub->had.handled % all->slow_every == 0)
+        sleep_for(all->slow_for);
     if (sub->hands_on && got->hops > 0) {
         uint32_t next = 0;
         while (all->topics[next] != sub->member.topic) next++;

@@ -63,6 +63,23 @@ static inline int64_t nanoseconds_now(void)
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
+static inline void sleep_for(int64_t nanoseconds)
+{
+    struct timespec time = {nanoseconds / 1000000000, nanoseconds % 1000000000};
+    nanosleep(&time, NULL);
+}
+
+/* Between two looks at what another thread does. Not by sched_yield: on a loaded machine that gives
+ * a whole slice, milliseconds, to each thread that computes; who has slept for a moment comes
+ * before these. */
+static inline void wait_a_little(int spins)
+{
+    if (spins < 200)
+        rc_cpu_relax();
+    else
+        sleep_for(1);
+}
+
 static inline pthread_t thread_start(void *(*run)(void *), void *argument)
 {
     pthread_t thread;

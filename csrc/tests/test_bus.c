@@ -33,8 +33,7 @@ static void *publish_all(void *argument)
         if (claim == RC_CLAIMED) {
             me->published[number]++;
             left--;
-        } else
-            sched_yield();
+        }
         if (step % 61 == 0)
             for (uint64_t spins = step % 13 * 100; spins > 0; spins--) rc_cpu_relax();
     }
@@ -55,8 +54,8 @@ static void *subscribe_and_cancel(void *argument)
         subscription *sub = subscribe(topic, policy, policy == RC_BLOCK ? 0 : most);
         int wait = next_random(&state) % 2 == 0;
         if (sub == NULL) continue;
-        for (int spins = 0; rc_ring_tail(&topic->ring) < until && spins < 200; spins++)
-            sched_yield();
+        for (int spins = 0; rc_ring_tail(&topic->ring) < until && spins < 210; spins++)
+            wait_a_little(spins);
         cancel(sub, next_random(&state) % 2 == 0);
         if (next_random(&state) % 4 == 0) cancel(sub, 1); /* a second cancel, that discards */
         if (wait) {
@@ -110,7 +109,9 @@ static void run_bus(run how)
         threads[PUBLISHERS + at] = thread_start(subscribe_and_cancel, &changers[at]);
     }
     if (how.close_after != 0) {
-        while (rc_ring_tail(&all->topics[0]->ring) - how.first < how.close_after) sched_yield();
+        for (int spins = 0; rc_ring_tail(&all->topics[0]->ring) - how.first < how.close_after;
+             spins++)
+            wait_a_little(spins);
         /* subscribe is refused from now on, as by a closed dispatcher */
         rc_u32_store(&all->over, 1);
         for (uint32_t at = 0; at < CHANGERS; at++) thread_join(threads[PUBLISHERS + at]);
@@ -440,7 +441,8 @@ static void close_beside_publishers(void)
             from[at] = (publisher){.from = at};
             threads[at] = thread_start(publish_until_closed, &from[at]);
         }
-        while (rc_ring_tail(&shared.topics[0]->ring) < round % 50) sched_yield();
+        for (int spins = 0; rc_ring_tail(&shared.topics[0]->ring) < round % 50; spins++)
+            wait_a_little(spins);
         bus_begin_close(&shared);
         for (uint32_t at = 0; at < 2; at++) {
             thread_join(threads[at]);

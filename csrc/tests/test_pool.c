@@ -996,20 +996,20 @@ typedef struct interleaving {
     rc_ring ring;
     rc_u64 cursor, end;
     meeting start, finish;
-    uint32_t rounds;
-    int begins; /* the worker begins a turn; else it has seen a call and gives its attention */
+    rc_u32 over; /* before a start: there is no round any more */
+    int begins;  /* the worker begins a turn; else it has seen a call and gives its attention */
 } interleaving;
 
 static void *cancel_again_and_again(void *argument)
 {
     interleaving *test = argument;
-    for (uint64_t round = 1; round <= test->rounds; round++) {
+    for (uint64_t round = 1;; round++) {
         meet(&test->start);
+        if (rc_u32_load(&test->over)) return NULL;
         rc_u64_store_seq(&test->end, round);
         rc_pool_call_attention(&test->pool);
         meet(&test->finish);
     }
-    return NULL;
 }
 
 /* A cancel changes how far a subscription may go and calls for attention, while the worker lowers
@@ -1019,14 +1019,14 @@ static void run_cancel_beside(int begins)
 {
     static interleaving test;
     pthread_t canceller;
+    int64_t deadline = nanoseconds_now() + 500 * MILLISECOND;
     memset(&test, 0, sizeof test);
     CHECK(rc_pool_init(&test.pool, &no_host, NULL, 1, 0, 1, MILLISECOND, MILLISECOND) == 0);
     CHECK(rc_ring_init(&test.ring, 1, 0, 0) == 0);
     test.worker = hire(&test.pool);
     test.start.count = test.finish.count = 2;
-    test.rounds = 5000;
     canceller = thread_start(cancel_again_and_again, &test);
-    for (uint64_t round = 1; round <= test.rounds; round++) {
+    for (uint64_t round = 1; round <= 5000 && nanoseconds_now() < deadline; round++) {
         uint64_t end;
         rc_pool_call_attention(&test.pool); /* the older call: the watch's, or another cancel's */
         meet(&test.start);
@@ -1039,6 +1039,8 @@ static void run_cancel_beside(int begins)
         CHECK(end == round || rc_turn_attention(test.worker));
         if (begins) CHECK(!rc_turn_end(&test.pool, test.worker));
     }
+    rc_u32_store(&test.over, 1);
+    meet(&test.start);
     thread_join(canceller);
     rc_ring_destroy(&test.ring);
     rc_pool_destroy(&test.pool);
@@ -1113,7 +1115,7 @@ static void split_beside_the_end_of_a_turn(void)
 {
     static split_race race;
     pthread_t workers[2];
-    int64_t deadline = nanoseconds_now() + 1000 * MILLISECOND;
+    int64_t deadline = nanoseconds_now() + 500 * MILLISECOND;
     memset(&race, 0, sizeof race);
     CHECK(rc_pool_init(&race.pool, &no_host, NULL, 2, 0, 2, MILLISECOND, MILLISECOND) == 0);
     CHECK(rc_ring_init(&race.ring, 1, 0, 0) == 0);
