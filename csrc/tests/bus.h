@@ -38,6 +38,10 @@ typedef struct subscription {
     int any_order; /* events of a publisher come by several ways */
     int is_slow;   /* every bus.slow_every-th call takes bus.slow_for */
     int hands_on;  /* it publishes events with hops left in the next topic */
+    int deserted;  /* its topic was emptied under it: it does not retire */
+    void (*called)(struct subscription *); /* what its handler does besides, or NULL */
+    rc_u32 told;                           /* of a loop: how often its consumer was told */
+    rc_park bell;                          /* its consumer waits here to be told */
     rc_mail in_place;
 } subscription;
 
@@ -49,11 +53,15 @@ typedef struct bus {
     pthread_t threads[512];
     rc_u32 started;
     pthread_t watches[2];
+    uint32_t watched; /* of the watches: those that were started */
+    int stepped;      /* the test plays the workers and the watch */
+    rc_mutex starting;
     uint64_t slow_every;
     int64_t slow_for;
     rc_u64 made, freed, refused; /* events */
     rc_u64 subscribed, left;     /* members */
-    rc_u64 splits, waits, reserve_used, lanes_left;
+    rc_u64 splits, waits, reserve_used;
+    rc_u64 starts, moves, pauses; /* calls of the host */
     rc_u32 pins;
     rc_u32 over;
 } bus;
@@ -213,6 +221,7 @@ static inline void handle(subscription *sub, const event *got)
     sub->had.seen[got->from] = 1;
     sub->had.next[got->from] = got->number + 1;
     sub->had.handled++;
+    if (sub->called != NULL) sub->called(sub);
     if (sub->is_slow && all->slow_every != 0 && sub->had.handled % all->slow_every == 0)
         sleep_for(all->slow_for);
     if (sub->hands_on && got->hops > 0) {
@@ -270,6 +279,14 @@ static inline subscription *subscription_new(rc_topic *topic)
     return sub;
 }
 
+/* Returns 0 without memory: then it is not made. */
+static inline int join(subscription *sub)
+{
+    if (rc_topic_join(sub->member.topic, &sub->member) != 0) return 0;
+    rc_u64_count(&bus_of(sub->member.topic)->subscribed, 1);
+    return 1;
+}
+
 /* Returns a subscription that the caller holds (let_go), or NULL without memory. `most`: of a
  * mailbox; 0: it has none. */
 static inline subscription *subscribe(rc_topic *topic, rc_policy policy, uint64_t most)
@@ -284,10 +301,7 @@ static inline subscription *subscribe(rc_topic *topic, rc_policy policy, uint64_
         return NULL;
     }
     if (most != 0) sub->member.mail = &sub->in_place;
-    if (rc_topic_join(topic, &sub->member) == 0) {
-        rc_u64_count(&bus_of(topic)->subscribed, 1);
-        return sub;
-    }
+    if (join(sub)) return sub;
     if (most != 0) rc_mail_destroy(&sub->in_place);
     free(sub);
     return NULL;
@@ -298,15 +312,120 @@ static inline void let_go(subscription *sub)
     rc_member_drop(sub->member.topic->pool->calls, &sub->member);
 }
 
+/* --- the consumer of a loop: one thread, as src/ringcast/core/consumer.pxi -------------------- */
+
+/* Gives the token back, if it is out. Any thread. */
+static inline void return_token(subscription *sub)
+{
+    rc_pool *pool = sub->member.topic->pool;
+    if (!rc_task_give_back(&sub->member.lane)) return;
+    rc_pool_unhold(pool);
+    rc_member_drop(pool->calls, &sub->member); /* the token's hold */
+}
+
+/* The consumer has seen all there is: from now on it is to be told when there is more. */
+static inline void consumer_idle(subscription *sub)
+{
+    rc_member *member = &sub->member;
+    if (rc_member_is_over(member)) rc_bus_retire(member);
+    return_token(sub);
+    if (rc_member_has_work(member, rc_ring_tail(&member->topic->ring)))
+        rc_bus_schedule(member->topic, &member->lane);
+}
+
+static inline event *take_from_ring(rc_member *member)
+{
+    rc_ring *ring = &member->topic->ring;
+    uint64_t cursor = rc_u64_load(&member->cursor), end, tail;
+    event *got = NULL;
+    rc_u32_store_seq(&member->running, 1); /* seq: before the look at its end */
+    end = rc_u64_load_seq(&member->end);
+    tail = rc_ring_tail(ring);
+    if (cursor < (end < tail ? end : tail)) {
+        rc_ring_await_event(ring, cursor);
+        got = rc_slot_event(rc_ring_slot(ring, cursor));
+        event_keep(got);
+        rc_u64_count(&member->handed_out, 1);
+        rc_u64_store_seq(&member->cursor, cursor + 1);
+    }
+    rc_u32_store_seq(&member->running, 0); /* seq: before consumer_idle */
+    if (got != NULL) rc_topic_make_room(member->topic);
+    return got;
+}
+
+/* The next event, which the consumer then has in hand; or NULL. */
+static inline event *consumer_take(subscription *sub)
+{
+    rc_member *member = &sub->member;
+    rc_pool *pool = member->topic->pool;
+    event *got;
+    int more;
+    rc_pool_hold(pool);
+    do {
+        got = member->mail != NULL ? take_mail(member) : take_from_ring(member);
+        more = rc_member_has_events(member, rc_ring_tail(&member->topic->ring));
+    } while (got == NULL && more);
+    if (!more) consumer_idle(sub);
+    if (got == NULL) rc_pool_unhold(pool);
+    return got;
+}
+
+static inline void consumer_handle(subscription *sub, event *got)
+{
+    rc_member *member = &sub->member;
+    rc_pool *pool = member->topic->pool;
+    handle(sub, got);
+    event_drop(got);
+    rc_mutex_lock(&member->topic->lock); /* with rc_bus_set_end: one of both finds it over */
+    rc_u64_count(&member->handled, 1);
+    rc_u64_count(&member->calls, 1);
+    rc_mutex_unlock(&member->topic->lock);
+    if (rc_u64_load(&member->end) != RC_NEVER && rc_member_is_over(member)) rc_bus_retire(member);
+    rc_pool_unhold(pool);
+}
+
+/* Takes and handles all that there is. Returns how many events there were. */
+static inline uint64_t consume_all(subscription *sub)
+{
+    uint64_t count = 0;
+    for (event *got = consumer_take(sub); got != NULL; got = consumer_take(sub), count++)
+        consumer_handle(sub, got);
+    return count;
+}
+
+/* A subscription whose events a consumer takes, when it is told. `most`: as of subscribe. */
+static inline subscription *subscribe_loop(rc_topic *topic, uint64_t most)
+{
+    subscription *sub = subscription_new(topic);
+    sub->in_order = most == 0;
+    sub->member.mode = RC_LOOP;
+    sub->member.policy = most == 0 ? RC_BLOCK : RC_DROP_OLDEST;
+    CHECK(rc_park_init(&sub->bell) == 0);
+    if (most != 0) {
+        CHECK(rc_mail_init(&sub->in_place, most) == 0);
+        sub->member.mail = &sub->in_place;
+    }
+    /* as if it had been told: nobody tells it before it has come for the first time */
+    rc_task_release(&sub->member.lane, RC_IDLE);
+    rc_member_keep(&sub->member);
+    CHECK(rc_pool_acquire(topic->pool, &sub->member.lane));
+    CHECK(join(sub));
+    consumer_idle(sub);
+    return sub;
+}
+
+/* --- the end of a subscription ---------------------------------------------------------------- */
+
 static inline void cancel(subscription *sub, int discard)
 {
     rc_member *member = &sub->member;
     event *got;
+    int nothing_waits;
     if (member->mail != NULL) {
         absorb(member);
         rc_mutex_lock(&member->mail->mutex); /* the cursor stands still */
     }
-    rc_bus_set_end(member, discard);
+    nothing_waits = rc_bus_set_end(member, discard);
     if (member->mail != NULL) {
         rc_mutex_unlock(&member->mail->mutex);
         while (discard && (got = take_mail(member)) != NULL) {
@@ -315,7 +434,11 @@ static inline void cancel(subscription *sub, int discard)
             event_drop(got);
         }
     }
-    rc_bus_after_end(member, discard);
+    if (member->mode == RC_LOOP && (discard || nothing_waits)) {
+        consumer_idle(sub); /* nothing is left for its consumer, which may never come */
+        rc_park_wake_all(&sub->bell);
+    } else
+        rc_bus_after_end(member, discard);
 }
 
 static inline void await_retired(subscription *sub)
@@ -370,7 +493,11 @@ static inline void unpin_natives(rc_pool *pool)
     check_no_lock();
 }
 
-static inline void pause_turn(void) { check_no_lock(); }
+static inline void pause_turn(void)
+{
+    check_no_lock();
+    rc_u64_count(&shared.pauses, 1);
+}
 
 static inline void drop_events(void **events, size_t count)
 {
@@ -382,6 +509,45 @@ static inline void on_retired(rc_member *member)
 {
     check_no_lock();
     CHECK(rc_u32_load(&member->retired));
+    if (member->mode == RC_LOOP) return_token((subscription *)member);
+}
+
+/* Tells the consumer once for as long as it has not come and taken all. */
+static inline void wake_consumer(rc_member *member)
+{
+    subscription *sub = (subscription *)member;
+    rc_pool *pool = member->topic->pool;
+    check_no_lock();
+    rc_member_keep(member); /* the token's hold */
+    if (!rc_pool_acquire(pool, &member->lane)) {
+        rc_member_drop(pool->calls, member);
+    } else if (rc_u32_load_seq(&member->retired)) { /* seq: with rc_bus_retire: one gives it back */
+        return_token(sub);
+    } else {
+        atomic_fetch_add(&sub->told, 1);
+        rc_park_wake_all(&sub->bell);
+    }
+}
+
+static inline void start_watch(bus *all, rc_pool *pool);
+
+static inline void start_threads(rc_topic *topic, rc_pool *pool)
+{
+    bus *all = pool->bus;
+    check_no_lock();
+    rc_u64_count(&all->starts, 1);
+    rc_mutex_lock(&all->starting);
+    if (!rc_u32_load(&pool->started)) start_watch(all, pool);
+    rc_mutex_unlock(&all->starting);
+    rc_mutex_lock(&topic->lock);
+    rc_topic_set_quick_reply(topic);
+    rc_mutex_unlock(&topic->lock);
+}
+
+static inline void room_moved(rc_topic *topic)
+{
+    check_no_lock();
+    rc_u64_count(&bus_of(topic)->moves, 1);
 }
 
 static inline void on_left(rc_member *member)
@@ -390,8 +556,9 @@ static inline void on_left(rc_member *member)
     bus *all = bus_of(member->topic);
     check_no_lock();
     CHECK_EQUAL(rc_u32_load(&sub->busy), 0);
-    if (member->native == NULL) check_account(sub);
+    if (member->native == NULL && !sub->deserted) check_account(sub);
     if (member->mail != NULL) rc_mail_destroy(member->mail);
+    if (member->mode == RC_LOOP) rc_park_destroy(&sub->bell);
     if (sub->keeps != NULL) *sub->keeps = sub->had;
     memset(sub, 0xdd, sizeof *sub);
     free(sub);
@@ -401,14 +568,72 @@ static inline void on_left(rc_member *member)
 static const rc_host calls = {
     .pin = pin_bus,
     .unpin = unpin_bus,
+    .start = start_threads,
     .pause = pause_turn,
     .drop = drop_events,
+    .wake = wake_consumer,
+    .moved = room_moved,
     .retired = on_retired,
     .left = on_left
 };
 static const rc_host native_calls = {
-    .unpin = unpin_natives, .retired = on_retired, .left = on_left
+    .unpin = unpin_natives, .start = start_threads, .retired = on_retired, .left = on_left
 };
+
+/* --- native members --------------------------------------------------------------------------- */
+
+typedef struct counted {
+    uint64_t records, next;
+    uint64_t slow_every; /* 0: never. Then it gets a lane */
+} counted;
+
+static inline void count_in_order(const void *records, size_t count, size_t stride, void *userdata)
+{
+    counted *so_far = userdata;
+    for (size_t at = 0; at < count; at++) {
+        uint64_t number;
+        memcpy(&number, (const char *)records + at * stride, sizeof number);
+        if (so_far->records != 0) CHECK_EQUAL(number, so_far->next);
+        so_far->next = number + 1;
+        so_far->records++;
+        if (so_far->slow_every != 0 && so_far->records % so_far->slow_every == 0) {
+            int64_t until = nanoseconds_now() + 3 * MILLISECOND;
+            while (nanoseconds_now() < until) rc_cpu_relax();
+        }
+    }
+}
+
+static inline subscription *subscribe_natively(rc_topic *topic, counted *so_far)
+{
+    subscription *sub = subscription_new(topic);
+    sub->member.mode = RC_NATIVE;
+    sub->member.deliver = rc_deliver_native;
+    sub->member.native = count_in_order;
+    sub->member.userdata = so_far;
+    CHECK(join(sub));
+    return sub;
+}
+
+/* Stores a record; the caller has to wake the topic. Waits for room. */
+static inline void store_record(rc_topic *topic, uint64_t number)
+{
+    rc_run run;
+    for (;;) {
+        uint64_t gate = rc_ring_gate(&topic->ring);
+        rc_claim claim = rc_ring_claim_run(&topic->ring, topic->ring.max_queue, 1, &run);
+        if (claim == RC_CLAIMED) break;
+        CHECK(claim == RC_FULL);
+        rc_ring_await_gate(&topic->ring, gate, RC_FOREVER);
+    }
+    rc_record_write(&run, &number, sizeof number);
+    rc_record_publish(&run);
+}
+
+static inline void publish_record(rc_topic *topic, uint64_t number)
+{
+    store_record(topic, number);
+    CHECK_EQUAL(rc_bus_wake_detached(topic), 0);
+}
 
 /* --- threads ---------------------------------------------------------------------------------- */
 
@@ -447,13 +672,21 @@ static inline void *watch_workers(void *argument)
     return NULL;
 }
 
+static inline void start_watch(bus *all, rc_pool *pool)
+{
+    if (!all->stepped) all->watches[all->watched++] = thread_start(watch_workers, pool);
+    rc_u32_store(&pool->started, 1);
+}
+
 /* --- open and close --------------------------------------------------------------------------- */
 
 typedef struct shape {
     uint32_t topics;
     uint64_t max_queue, first;
-    uint32_t max_workers, parallel;
+    uint32_t max_workers, parallel, spare;
     size_t record_size;
+    int stepped;     /* without threads */
+    int starts_late; /* when there is something for them */
 } shape;
 
 static inline void
@@ -461,18 +694,20 @@ open_pool(bus *all, rc_pool *pool, const rc_host *table, rc_pool *beside, shape 
 {
     CHECK(
         rc_pool_init(
-            pool, table, beside, how.max_workers, 0, how.parallel, MILLISECOND / 5, MILLISECOND
+            pool, table, beside, how.max_workers, how.spare, how.parallel, MILLISECOND / 5,
+            MILLISECOND
         ) == 0
     );
     pool->bus = all;
-    rc_u32_store(&pool->started, 1);
 }
 
 static inline bus *bus_open(shape how)
 {
     bus *all = &shared;
     memset(all, 0, sizeof *all);
+    all->stepped = how.stepped;
     CHECK(rc_registry_init(&all->registry) == 0);
+    CHECK(rc_mutex_init(&all->starting) == 0);
     open_pool(all, &all->pool, &calls, NULL, how);
     open_pool(all, &all->native_pool, &native_calls, &all->pool, how);
     all->count = how.topics;
@@ -489,8 +724,10 @@ static inline bus *bus_open(shape how)
         all->topics[number] = topic;
         CHECK_EQUAL(rc_registry_put(&all->registry, TOPIC_KEY + number, topic), 0);
     }
-    all->watches[0] = thread_start(watch_workers, &all->pool);
-    all->watches[1] = thread_start(watch_workers, &all->native_pool);
+    if (!how.starts_late) {
+        start_watch(all, &all->pool);
+        start_watch(all, &all->native_pool);
+    }
     return all;
 }
 
@@ -555,8 +792,7 @@ static inline void check_nothing_stays_behind(bus *all)
 static inline void bus_end_close(bus *all)
 {
     await_deliveries(all);
-    thread_join(all->watches[0]);
-    thread_join(all->watches[1]);
+    for (uint32_t at = 0; at < all->watched; at++) thread_join(all->watches[at]);
     for (uint32_t at = 0; at < rc_u32_load(&all->started); at++) thread_join(all->threads[at]);
     check_nothing_stays_behind(all);
     for (uint32_t number = 0; number < all->count; number++) {
@@ -570,6 +806,7 @@ static inline void bus_end_close(bus *all)
     rc_pool_destroy(&all->native_pool);
     rc_pool_destroy(&all->pool);
     rc_registry_destroy(&all->registry);
+    rc_mutex_destroy(&all->starting);
     CHECK_EQUAL(rc_u64_load(&all->made), rc_u64_load(&all->freed));
     CHECK_EQUAL(rc_u64_load(&all->subscribed), rc_u64_load(&all->left));
 }

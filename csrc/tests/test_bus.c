@@ -478,54 +478,6 @@ static void the_last_one_leaves_beside_publishers(void)
 
 /* --- native members --------------------------------------------------------------------------- */
 
-typedef struct counted {
-    uint64_t records, next;
-    uint64_t slow_every; /* 0: never. Then it gets a lane */
-} counted;
-
-static void count_in_order(const void *records, size_t count, size_t stride, void *userdata)
-{
-    counted *so_far = userdata;
-    for (size_t at = 0; at < count; at++) {
-        uint64_t number;
-        memcpy(&number, (const char *)records + at * stride, sizeof number);
-        if (so_far->records != 0) CHECK_EQUAL(number, so_far->next);
-        so_far->next = number + 1;
-        so_far->records++;
-        if (so_far->slow_every != 0 && so_far->records % so_far->slow_every == 0) {
-            int64_t until = nanoseconds_now() + 3 * MILLISECOND;
-            while (nanoseconds_now() < until) rc_cpu_relax();
-        }
-    }
-}
-
-static subscription *subscribe_natively(rc_topic *topic, counted *so_far)
-{
-    subscription *sub = subscription_new(topic);
-    sub->member.mode = RC_NATIVE;
-    sub->member.deliver = rc_deliver_native;
-    sub->member.native = count_in_order;
-    sub->member.userdata = so_far;
-    CHECK(rc_topic_join(topic, &sub->member) == 0);
-    rc_u64_count(&shared.subscribed, 1);
-    return sub;
-}
-
-static void publish_record(rc_topic *topic, uint64_t number)
-{
-    rc_run run;
-    for (;;) {
-        uint64_t gate = rc_ring_gate(&topic->ring);
-        rc_claim claim = rc_ring_claim_run(&topic->ring, topic->ring.max_queue, 1, &run);
-        if (claim == RC_CLAIMED) break;
-        CHECK(claim == RC_FULL);
-        rc_ring_await_gate(&topic->ring, gate, RC_FOREVER);
-    }
-    rc_record_write(&run, &number, sizeof number);
-    rc_record_publish(&run);
-    CHECK_EQUAL(rc_bus_wake_detached(topic), 0);
-}
-
 /* Records for native members, of which some come and go: each has all that was published while it
  * was there, in order. */
 static void natives_come_and_go(void)
