@@ -69,9 +69,10 @@ static void *subscribe_and_cancel(void *argument)
 
 typedef struct run {
     uint64_t max_queue, first;
-    uint32_t max_workers, parallel, each, changes;
+    uint32_t max_workers, parallel, spare, each, changes;
     uint64_t close_after; /* events in the first topic; 0: all are published first */
     uint64_t slow_every;
+    int starts_late; /* the threads, when there is something for them */
 } run;
 
 static void run_bus(run how)
@@ -85,7 +86,9 @@ static void run_bus(run how)
         .max_queue = how.max_queue,
         .first = how.first,
         .max_workers = how.max_workers,
-        .parallel = how.parallel
+        .parallel = how.parallel,
+        .spare = how.spare,
+        .starts_late = how.starts_late
     });
     memset(all_of_it, 0, sizeof all_of_it);
     all->slow_every = how.slow_every;
@@ -149,7 +152,15 @@ static void run_bus(run how)
 static void subscriptions_come_and_go(void)
 {
     run_bus((run){.max_queue = 50, .max_workers = 3, .parallel = 1, .each = 4000, .changes = 60});
-    run_bus((run){.max_queue = 50, .max_workers = 4, .parallel = 3, .each = 4000, .changes = 60});
+    run_bus((run){
+        .max_queue = 50,
+        .max_workers = 4,
+        .parallel = 3,
+        .each = 4000,
+        .changes = 60,
+        .starts_late = 1
+    });
+    CHECK(rc_u64_load(&shared.starts) > 0);
 }
 
 /* The same with queues that are full all the time: what drops never holds up a publisher, what
@@ -160,18 +171,22 @@ static void full_queues(void)
     CHECK(rc_u64_load(&shared.waits) > 0);
 }
 
-/* Handlers that take their time: turns are split, lanes come and go. */
+/* Handlers that take their time: turns are split, lanes come and go; also where others take the
+ * places of workers that are stuck. */
 static void slow_handlers_come_and_go(void)
 {
-    run_bus((run){
-        .max_queue = 64,
-        .max_workers = 4,
-        .parallel = 2,
-        .each = 1200,
-        .changes = 30,
-        .slow_every = 40
-    });
-    CHECK(rc_u64_load(&shared.splits) > 0);
+    for (uint32_t spare = 0; spare <= 2; spare += 2) {
+        run_bus((run){
+            .max_queue = 64,
+            .max_workers = spare == 0 ? 4 : 2,
+            .parallel = 2,
+            .spare = spare,
+            .each = 1200,
+            .changes = 30,
+            .slow_every = 40
+        });
+        CHECK(rc_u64_load(&shared.splits) > 0);
+    }
 }
 
 /* Positions that pass 2**32 and 2**62, and that come close to the closed bit. */
@@ -289,7 +304,7 @@ static void close_all(void)
 
 typedef struct publisher {
     uint32_t accepted;
-    uint32_t from, each, hops;
+    uint32_t from, first, each, hops;
     uint32_t pause_every; /* waits a little once in so many events, so that the topic falls idle; 0:
                              never */
 } publisher;
@@ -304,7 +319,7 @@ static void *publish_each(void *argument)
 {
     publisher *me = argument;
     rc_topic *topic = shared.topics[me->from % shared.count];
-    for (uint32_t number = 0; number < me->each; number++) {
+    for (uint32_t number = me->first; number < me->first + me->each; number++) {
         CHECK(
             publish(topic, (event){.from = me->from, .number = number, .hops = me->hops}) ==
             RC_CLAIMED
@@ -319,7 +334,7 @@ static void run_publishers(uint32_t publishers, uint32_t each, uint32_t hops, ui
     publisher from[FROM_MOST];
     pthread_t threads[FROM_MOST];
     for (uint32_t at = 0; at < publishers; at++) {
-        from[at] = (publisher){0, at, each, hops, pause_every};
+        from[at] = (publisher){.from = at, .each = each, .hops = hops, .pause_every = pause_every};
         threads[at] = thread_start(publish_each, &from[at]);
     }
     for (uint32_t at = 0; at < publishers; at++) thread_join(threads[at]);
@@ -377,6 +392,34 @@ static void slow_handlers_go_to_lanes_and_back(void)
     CHECK(rc_u64_load(&shared.splits) > 0);
     close_all();
     check_each_has_had(2, 3, 2 * 1500);
+}
+
+/* Every other call is a slow one's: it gets a lane, and comes back with the next. */
+static void heat_up_and_cool_down(subscription *sub)
+{
+    sub->member.heat = sub->had.handled % 2 == 0 ? RC_HOTTEST : 1;
+}
+
+/* Lanes that fall idle or back to their topic, each beside the worker that finds events for it. */
+static void lanes_that_fall_idle_beside_their_topic(void)
+{
+    rc_members *members;
+    uint32_t published = 0;
+    open_with(1, 2, 100, 3, 1);
+    members = rc_topic_members(shared.topics[0]);
+    for (uint32_t at = 0; at < members->count; at++)
+        ((subscription *)members->all[at])->called = heat_up_and_cool_down;
+    rc_members_drop(shared.topics[0], members);
+    for (uint32_t round = 0; round < 2000; round++) {
+        for (uint32_t left = 1 + round % 4; left > 0; left--) {
+            CHECK(publish(shared.topics[0], (event){.number = published++}) == RC_CLAIMED);
+            pause_after(round + left);
+        }
+        await_deliveries(&shared);
+        check_nothing_stays_behind(&shared);
+    }
+    close_all();
+    check_each_has_had(1, 2, published);
 }
 
 /* In a circle an event of a publisher comes by several ways: of these none overtakes what came by
@@ -476,6 +519,97 @@ static void the_last_one_leaves_beside_publishers(void)
     close_all();
 }
 
+/* --- loops ------------------------------------------------------------------------------------ */
+
+/* Comes when it is told, until the subscription is over. */
+static void *consume(void *argument)
+{
+    subscription *sub = argument;
+    while (!rc_u32_load_seq(&sub->member.retired)) {
+        uint32_t ticket, told = rc_u32_load_seq(&sub->told);
+        consume_all(sub);
+        ticket = rc_park_prepare(&sub->bell);
+        if (rc_u32_load_seq(&sub->told) != told || rc_u32_load_seq(&sub->member.retired))
+            rc_park_cancel(&sub->bell);
+        else
+            rc_park_wait(&sub->bell, ticket, RC_FOREVER);
+    }
+    return NULL;
+}
+
+/* Loops that come and go beside publishers, in a topic without workers and beside a member that
+ * needs them: the consumer is told of each event, and of the end. */
+static void loops_come_and_go(void)
+{
+    for (uint32_t others = 0; others < 2; others++) {
+        open_with(1, others, 50, 2, 1);
+        for (uint32_t round = 0; round < 40; round++) {
+            rc_topic *topic = shared.topics[0];
+            publisher from[2];
+            pthread_t threads[3];
+            subscription *sub = subscribe_loop(topic, round % 2 == 0 ? 0 : 7);
+            uint64_t until = rc_ring_tail(&topic->ring) + 7 * (round % 20);
+            threads[2] = thread_start(consume, sub);
+            for (uint32_t at = 0; at < 2; at++) {
+                from[at] = (publisher){.from = at, .first = round * 100, .each = 100};
+                threads[at] = thread_start(publish_each, &from[at]);
+            }
+            for (int spins = 0; rc_ring_tail(&topic->ring) < until; spins++) wait_a_little(spins);
+            cancel(sub, round % 3 == 0);
+            for (uint32_t at = 0; at < 3; at++) thread_join(threads[at]);
+            CHECK_EQUAL(rc_task_now(&sub->member.lane), RC_IDLE);
+            let_go(sub);
+            await_deliveries(&shared);
+            check_nothing_stays_behind(&shared);
+        }
+        close_all();
+        check_each_has_had(1, others, 40 * 2 * 100);
+    }
+}
+
+/* --- what is pending -------------------------------------------------------------------------- */
+
+enum { PENDING_QUEUE = 2, PENDING_MAIL = 5 };
+
+/* What was published before a look, and is not done after it, is pending in it: an event that moves
+ * on meanwhile may count twice, and never not at all. */
+static void *look_at_what_is_pending(void *argument)
+{
+    rc_topic *topic = shared.topics[0];
+    rc_members *members = rc_topic_members(topic);
+    (void)argument;
+    while (!rc_u32_load(&shared.over)) {
+        uint64_t before = rc_ring_tail(&topic->ring), pending = rc_topic_pending(topic);
+        CHECK(before <= pending + rc_ring_gate(&topic->ring));
+        CHECK(pending <= PENDING_QUEUE);
+        for (uint32_t at = 0; at < members->count; at++) {
+            const rc_member *member = members->all[at];
+            before = rc_ring_tail(&topic->ring);
+            pending = rc_member_pending(member);
+            if (member->mail == NULL)
+                CHECK(before <= pending + rc_u64_load(&member->cursor));
+            else
+                CHECK(before <= pending + rc_u64_load(&member->calls) + rc_u64_load(&member->lost));
+            CHECK(pending <= PENDING_QUEUE + (member->mail == NULL ? 0 : PENDING_MAIL + 1));
+        }
+    }
+    rc_members_drop(topic, members);
+    return NULL;
+}
+
+static void what_is_pending_beside_publishers(void)
+{
+    pthread_t looking;
+    open_with(1, 1, PENDING_QUEUE, 2, 1);
+    let_go(subscribe(shared.topics[0], RC_DROP_OLDEST, PENDING_MAIL));
+    looking = thread_start(look_at_what_is_pending, NULL);
+    run_publishers(2, 4000, 0, 7);
+    rc_u32_store(&shared.over, 1);
+    thread_join(looking);
+    close_all();
+    check_each_has_had(1, 1, 2 * 4000);
+}
+
 /* --- native members --------------------------------------------------------------------------- */
 
 /* Records for native members, of which some come and go: each has all that was published while it
@@ -550,10 +684,13 @@ int main(void)
     RUN(publishers_beside_a_topic_that_falls_idle);
     RUN(publishers_that_wait_for_room);
     RUN(slow_handlers_go_to_lanes_and_back);
+    RUN(lanes_that_fall_idle_beside_their_topic);
     RUN(close_beside_publishers);
     RUN(handlers_that_publish_in_a_circle);
     RUN(slow_handlers_that_publish_in_a_circle);
     RUN(the_last_one_leaves_beside_publishers);
+    RUN(loops_come_and_go);
+    RUN(what_is_pending_beside_publishers);
     RUN(natives_come_and_go);
     RUN(a_lease_ends_beside_the_worker);
     return 0;
