@@ -12,6 +12,7 @@ import sys
 import sysconfig
 import threading
 import weakref
+from collections import OrderedDict, UserDict, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from unittest import mock
@@ -483,6 +484,23 @@ def test_a_namespace_makes_each_signal_once():
     assert "missing" not in signals
 
 
+@pytest.mark.parametrize("module", [ours, original])
+def test_a_namespace_of_a_subclass_may_keep_its_signals_by_itself(module):
+    class Folding(module.Namespace):
+        def __contains__(self, name):
+            return super().__contains__(name.lower())
+
+        def __getitem__(self, name):
+            return super().__getitem__(name.lower())
+
+        def __setitem__(self, name, signal):
+            super().__setitem__(name.lower(), signal)
+
+    signals = Folding()
+    assert signals.signal("Saved") is signals.signal("saved") is signals["SAVED"]
+    assert list(signals) == ["saved"]
+
+
 def test_there_is_a_namespace_for_the_process():
     assert ours.signal("test-compat-blinker") is ours.default_namespace["test-compat-blinker"]
 
@@ -509,6 +527,7 @@ def test_any_is_one_object_whatever_is_done_to_it():
     assert copy.copy(ANY) is copy.deepcopy([ANY])[0] is ANY is Signal.ANY
     assert all(pickle.loads(pickle.dumps(ANY, protocol)) is ANY for protocol in range(pickle.HIGHEST_PROTOCOL + 1))
     assert repr(ANY) == "ANY"
+    assert ANY.name == original.ANY.name
 
 
 @pytest.mark.parametrize("make", [copy.copy, copy.deepcopy])
@@ -762,6 +781,214 @@ def test_receivers_may_be_emptied_and_replaced(module):
     assert signal.receivers is before
     with pytest.raises(TypeError):
         ours.Signal().receivers = 3
+
+
+@contextmanager
+def by_mock(receivers):
+    with mock.patch.dict(receivers, clear=True):
+        yield
+
+
+@contextmanager
+def by_clear(receivers):
+    before = dict(receivers)
+    receivers.clear()
+    yield
+    receivers.update(before)
+
+
+@contextmanager
+def by_pop(receivers):
+    before = {key: receivers.pop(key) for key in list(receivers)}
+    yield
+    for key, held in before.items():
+        receivers[key] = held
+
+
+TAKEN_OUT = [by_mock, by_clear, by_pop]
+
+
+@pytest.mark.parametrize("module", [ours, original])
+@pytest.mark.parametrize("weak", [True, False])
+@pytest.mark.parametrize("taken_out", TAKEN_OUT)
+def test_receivers_that_are_taken_out_for_a_time_are_called_again_after_it(module, taken_out, weak):
+    """As fixtures do that isolate a test; whatever happens meanwhile."""
+    meanwhile = {
+        "nothing": lambda signal: None,
+        "send": lambda signal: signal.send("a"),
+        "connect another": lambda signal: (signal.connect(second), signal.send("a")),
+        "disconnect another": lambda signal: (signal.disconnect(second), signal.send("a")),
+        "ask": lambda signal: (list(signal.receivers_for("a")), signal.has_receivers_for("a")),
+        "send async": lambda signal: asyncio.run(signal.send_async("a")),
+    }
+    for what, do in meanwhile.items():
+        signal, button = module.Signal(), Button()
+        for sender in (module.ANY, "a"):
+            signal.connect(first, sender, weak=weak)
+        signal.connect(button.press, "a", weak=weak)
+        for _ in range(2):
+            for sender, count in (("a", 2), ("b", 1)):
+                assert len(signal.send(sender)) == count, what
+            with taken_out(signal.receivers):
+                do(signal)
+                meanwhile_called = [second] if what == "connect another" else []
+                assert [receiver for receiver, _ in signal.send("a")] == meanwhile_called, what
+            for _ in range(2):
+                called = [receiver for receiver, _ in signal.send("a")]
+                assert (called.count(first), called.count(button.press)) == (1, 1), what
+            signal.disconnect(second)
+
+
+@pytest.mark.parametrize("module", [ours, original])
+@pytest.mark.parametrize("connected", [True, False])
+def test_a_receiver_that_takes_the_place_of_another_in_receivers_is_called_in_its_place(module, connected):
+    signal = module.Signal()
+    signal.connect(first, weak=False)
+    (key,) = signal.receivers
+    for receiver in (second, weakref.ref(first), first, weakref.ref(second)) * 2:
+        signal.receivers[key] = receiver
+        if connected:
+            signal.connect(asynchronous, "a")
+        called = receiver() if isinstance(receiver, weakref.ref) else receiver
+        assert [called for called, _ in signal.send()] == [called]
+
+
+# how what the program does makes blinker let go of a receiver
+LET_GO = {
+    "assign": lambda signal: setattr(signal, "receivers", {}),
+    "delete and assign": lambda signal: (delattr(signal, "receivers"), setattr(signal, "receivers", {})),
+    "clear": lambda signal: signal.receivers.clear(),
+    "pop": lambda signal: [signal.receivers.pop(key) for key in list(signal.receivers)],
+    "replace": lambda signal: signal.receivers.update({key: weakref.ref(first) for key in signal.receivers}),
+    "clear and connect": lambda signal: (signal.receivers.clear(), signal.connect(first)),
+    "clear the state": lambda signal: signal._clear_state(),
+    "initialise": lambda signal: signal.__init__(),
+}
+
+
+@pytest.mark.parametrize("module", [ours, original])
+@pytest.mark.parametrize("let_go", LET_GO)
+def test_a_receiver_that_is_no_longer_in_receivers_is_not_kept(module, let_go):
+    if WITHOUT_GIL and module is ours and let_go in ("assign", "delete and assign", "initialise"):
+        pytest.skip("without the GIL the dict before lives as long as the signal")
+    signal, button, keeper = module.Signal(), Button(), Button()
+    signal.connect(button.press, weak=False)
+    signal.connect(keeper.press, "another", weak=False)
+    assert (len(signal.send()), len(signal.send("another"))) == (1, 2)
+    gone = weakref.ref(button), weakref.ref(keeper)
+    del button, keeper
+    LET_GO[let_go](signal)
+    signal.send()
+    gc.collect()
+    assert [each() for each in gone] == [None, None]
+
+
+class Listed:
+    """A mapping that is no dict."""
+
+    def __init__(self, items=()):
+        self.items_of = list(dict(items).items())
+
+    def get(self, key, default=None):
+        return dict(self.items_of).get(key, default)
+
+    def keys(self):
+        return dict(self.items_of).keys()
+
+    def items(self):
+        return dict(self.items_of).items()
+
+    def __getitem__(self, key):
+        return dict(self.items_of)[key]
+
+    def __setitem__(self, key, value):
+        self.pop(key, None)
+        self.items_of.append((key, value))
+
+    def __len__(self):
+        return len(self.items_of)
+
+    def pop(self, key, default=None):
+        found = self.get(key, default)
+        self.items_of = [item for item in self.items_of if item[0] != key]
+        return found
+
+    def clear(self):
+        self.items_of.clear()
+
+
+class Logging(dict):
+    """A dict with methods of its own."""
+
+    def __init__(self, items=()):
+        super().__init__(items)
+        self.asked = []
+
+    def get(self, key, default=None):
+        self.asked.append(key)
+        return super().get(key, default)
+
+    def __setitem__(self, key, value):
+        self.asked.append(key)
+        super().__setitem__(key, value)
+
+
+@pytest.mark.parametrize("module", [ours, original])
+@pytest.mark.parametrize("mapping", [OrderedDict, Logging, UserDict, Listed, lambda items=(): defaultdict(list, items)])
+def test_receivers_may_be_any_mapping(module, mapping):
+    signal, button = module.Signal(), Button()
+    signal.connect(first)
+    signal.receivers = before = mapping(signal.receivers)
+    assert signal.receivers is before
+    signal.connect(button.press, "a")
+    assert len(before) == 2
+    assert [len(signal.send(each)) for each in ("a", "b")] == [2, 1]
+    assert len(list(signal.receivers_for("a"))) == 2
+    assert signal.has_receivers_for("a")
+    if isinstance(before, Logging):
+        assert len(before.asked) > 2
+    assert list(reversed(before)) == list(before)[::-1] if isinstance(before, OrderedDict) else True
+    signal.disconnect(first)
+    del button
+    gc.collect()
+    assert (len(before), signal.send("a"), signal.has_receivers_for("a")) == (0, [], False)
+    signal.connect(second)
+    if module is ours:
+        assert len(copy.copy(signal).send()) == 1
+    signal._clear_state()
+    assert (len(before), signal.send()) == (0, [])
+
+
+@pytest.mark.parametrize("value", [None, 3, [], "text", {1}])
+def test_what_is_no_mapping_cannot_be_assigned_to_receivers(value):
+    signal = Signal()
+    signal.connect(first)
+    with pytest.raises(TypeError, match="has to be a mapping"):
+        signal.receivers = value
+    assert len(signal.send()) == 1
+
+
+@pytest.mark.parametrize("module", [ours, original])
+@pytest.mark.parametrize("connected", [True, False])
+def test_receivers_that_were_deleted_are_missed_by_all(module, connected):
+    signal = module.Signal()
+    if connected:
+        signal.connect(first)
+        signal.send()
+    del signal.receivers
+    uses = [
+        lambda: signal.send(),
+        lambda: list(signal.receivers_for(None)),
+        lambda: signal.has_receivers_for(None),
+        lambda: signal.connect(second),
+        lambda: signal.disconnect(first),
+    ]
+    for use in uses:
+        with pytest.raises(AttributeError, match="receivers"):
+            use()
+    signal.receivers = {}
+    signal.connect(second)
+    assert [receiver for receiver, _ in signal.send()] == [second]
 
 
 @pytest.mark.parametrize("module", [ours, original])
@@ -1063,6 +1290,90 @@ print(os.waitstatus_to_exitcode(status), gc.isenabled(), len(signal.send()))
     assert (result.stdout, result.stderr) == ("0 True 1\n", "")
 
 
+@pytest.mark.thread_unsafe(reason="switches the garbage collector off")
+@pytest.mark.parametrize("module", [ours, original])
+@pytest.mark.parametrize("kind", ["set_class", "receivers"])
+@pytest.mark.parametrize("use", USES)
+def test_the_collector_is_and_stays_what_the_program_makes_of_it_meanwhile(module, kind, use):
+    """A method of the program's own switches it off, or another thread does while that runs."""
+    seen, watching = [], False
+
+    def switched_off(method):
+        def call(*arguments):
+            if watching:
+                seen.append(gc.isenabled())
+                gc.disable()
+            return method(*arguments)
+
+        return call
+
+    def own(kind, *names):
+        return type("Own", (kind,), {name: switched_off(getattr(kind, name)) for name in names})
+
+    class Subclass(module.Signal):
+        set_class = own(InOrder, "add", "discard", "copy", "__or__") if kind == "set_class" else set
+
+    signal, sender = Subclass(), Sender()
+    if kind == "receivers":
+        signal.receivers = own(dict, "get", "__setitem__", "pop", "clear")()
+    signal.connect(first)
+    signal.connect(first, sender)
+    watching = True
+    try:
+        USES[use](signal, sender)
+        assert gc.isenabled() is (not seen)
+        assert seen[:1] in ([], [True])
+    finally:
+        watching = False
+        gc.enable()
+
+
+def test_a_thread_that_ends_with_the_lock_at_the_end_of_the_program_keeps_nobody_waiting(run_python):
+    program = """
+import builtins, gc, threading
+from {module} import Signal
+
+class Slow(set):
+    def add(self, key):
+        inside.set()
+        threading.Event().wait()
+
+class Subclass(Signal):
+    set_class = Slow
+
+class Sender: pass
+
+def receiver(sender):
+    return sender
+
+def another(sender):
+    return sender
+
+inside, signal, usual = threading.Event(), Subclass(), Signal()
+usual.connect(receiver)
+threading.Thread(target=signal.connect, args=(receiver,), daemon=True).start()
+inside.wait()
+
+class AtEnd:
+    def __init__(self):
+        self.signal, self.kept, self.sender, self.enabled = usual, (receiver, another), Sender(), gc.isenabled
+
+    def __del__(self):
+        self.signal.connect(self.kept[1], "a")
+        print(len(self.signal.send("a")), self.enabled())
+        self.signal.disconnect(self.kept[0])
+        print(len(self.signal.send("a")), self.enabled())
+        self.signal.receivers = {{}}
+        self.signal._clear_state()
+        print(len(self.signal.send("a")), self.enabled())
+
+builtins.at_end = AtEnd()
+"""
+    for module in ("blinker", "ringcast.compat.blinker"):
+        result = run_python(program.format(module=module))
+        assert (result.stdout, result.stderr) == ("2 True\n1 True\n0 True\n", ""), module
+
+
 # --- beside blinker ----------------------------------------------------------------------------------------------
 
 RECEIVERS = ["f0", "f1", "f2", "m0", "m1", "c0", "c1", "a0"]
@@ -1139,6 +1450,7 @@ class World:
         self.happened: list[object] = []
         self.depth = 0
         self.is_told, self.raised = False, None
+        self.taken_out = {}
 
     def run(self, name: str, sender: object, keywords: dict[str, object]) -> str:
         self.happened.append(("called", name, self.objects.name_of(sender), keywords))
@@ -1224,6 +1536,16 @@ class World:
     def fail(self) -> None:
         raise KeyError("a receiver has failed")
 
+    def take_out(self) -> None:
+        self.taken_out = self.taken_out | dict(self.signal.receivers)
+        self.signal.receivers.clear()
+
+    def put_back(self) -> None:
+        self.signal.receivers.update(self.taken_out)
+
+    def replace(self, mapping: type) -> None:
+        self.signal.receivers = mapping(self.signal.receivers)
+
     def kill(self, name: str) -> None:
         self.objects.kill(name)
 
@@ -1277,6 +1599,8 @@ sends = [
 others = [
     st.tuples(st.just("connect_via"), receivers, senders, st.booleans()),
     st.tuples(st.just("mute"), st.booleans()),
+    *(st.tuples(st.just(what)) for what in ("take_out", "put_back")),
+    st.tuples(st.just("replace"), st.sampled_from([dict, OrderedDict, UserDict])),
     st.tuples(st.just("tell"), st.sampled_from([None, None, TypeError, ValueError])),
 ]
 kills = [st.tuples(st.just("kill"), st.sampled_from([*RECEIVERS, "o0", "o1"]))]

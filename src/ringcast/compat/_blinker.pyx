@@ -50,15 +50,17 @@ cdef extern from *:
         return found != NULL ? found : Py_NewRef(Py_None);
     }
 
-    /* What a dict has under a key, or None. The `get` that Cython makes borrows from the dict what another thread
-     * may take out of it. */
+    /* What a mapping has under a key, or None. The `get` that Cython makes for a dict borrows from it what another
+     * thread may take out. */
     static inline PyObject *rc_get(PyObject *dict, PyObject *key)
     {
         PyObject *found = NULL;
-        if (!PyDict_Check(dict)) { /* None, after the garbage collector was here */
-            PyErr_SetString(PyExc_TypeError, "the signal is gone");
+        if (dict == Py_None) { /* deleted, by the program or by the garbage collector */
+            PyErr_SetString(PyExc_AttributeError, "receivers");
             return NULL;
         }
+        if (!PyDict_CheckExact(dict)) /* a program's own `receivers` */
+            return PyObject_CallMethod(dict, "get", "(O)", key);
     #if PY_VERSION_HEX >= 0x030D0000
         if (PyDict_GetItemRef(dict, key, &found) < 0)
             return NULL;
@@ -168,13 +170,17 @@ cdef enum:
     FEW = 8
 
 
+cdef object _is_finalizing = sys.is_finalizing  # kept, because the end of the program takes names out of modules
+
+
 @cython.final
 cdef class _Lock:
     """One lock for all signals: it is held for the few steps of a connect or disconnect.
 
     Under it no code of the program may run: that may wait for a lock of its own, whose owner waits for this one. So the
     collector is paused, and what the steps let go of is kept until the lock is released. (What remains are the methods
-    of a program's own `set_class`, and of senders whose class derives from `str` or `int`.)
+    of a program's own `set_class` and `receivers`, and of senders whose class derives from `str` or `int`. With the
+    first two the collector is not paused: they may look whether it is on, and what they switch off is to stay so.)
 
     Reentrant, because these may come back.
     """
@@ -198,19 +204,26 @@ cdef class _Lock:
         """In a child process: a thread of the parent may have held it."""
         if self.lock._is_owned():  # a method of a `set_class` has forked
             return 0
+        return self.abandon()
+
+    cdef int abandon(self) except -1:
+        """Take another lock: the owner of this one has ended."""
         if self.depth and self.collects:
             PyGC_Enable()
         self.depth = 0
         self.kept = None
         return self.make()
 
-    cdef int take(self) except -1:
+    cdef int take(self, bint pauses) except -1:
         """To be followed by try and finally: `with` looks up and calls methods of Python, which costs a connect more
-        than the lock itself."""
+        than the lock itself. Whether the collector pauses is for the first call of a thread to say."""
         kept = []  # before the lock is taken: this may collect
-        self.acquire()
+        if not self.acquire(False):
+            if _is_finalizing():  # no other thread runs any more
+                self.abandon()
+            self.acquire()
         if self.depth == 0:
-            self.collects = rc_pause_collector()
+            self.collects = pauses and rc_pause_collector()
             self.kept = kept
         self.depth += 1
         return 0
@@ -234,9 +247,9 @@ cdef class _Lock:
             pass
         return 0
 
-    cdef int keep_all(self, dict things) except -1:
+    cdef int keep_all(self, object things) except -1:
         try:
-            self.kept.append(things.copy())
+            self.kept.append(dict(things))
         except MemoryError:
             pass
         return 0
@@ -256,6 +269,8 @@ if hasattr(os, "register_at_fork"):
 @cython.final
 cdef class _Any:
     """The sender that stands for all senders. There is one, also after a copy or a pickle."""
+
+    name = "ANY"
 
     def __repr__(self):
         return "ANY"
@@ -387,7 +402,7 @@ cdef class _WhenGone:
     cdef bint is_sender
 
     def __call__(self, gone):
-        if sys.is_finalizing():  # a thread that has ended with the lock will not give it back
+        if _is_finalizing():  # a thread that has ended with the lock will not give it back
             return
         signal = rc_referent(self.signal)
         if signal is None:
@@ -404,7 +419,7 @@ cdef class Core:
     What blinker has not is named `_rc_`, because a subclass may have any other name.
     """
 
-    cdef dict held_receivers
+    cdef object held_receivers  # a dict, or the mapping that a program has put in its place
     cdef readonly dict _by_receiver
     """Key of a receiver: the keys of its senders."""
     cdef readonly dict _by_sender
@@ -412,7 +427,7 @@ cdef class Core:
     cdef readonly dict _weak_senders
     """Key of a sender: the weak reference that tells of its end."""
     cdef object set_type
-    cdef dict links  # key of a receiver: how plans reach it
+    cdef dict links  # key of a receiver: how plans reach it; all links of `plans` are here
     cdef dict plans  # key of a sender, or ANY for those that have no receivers of their own: a tuple of links
     cdef list retired  # what `receivers` was before; another thread may be reading it
     cdef unsigned long long changes  # counted under the lock: whether a plan that was made without is still right
@@ -431,6 +446,9 @@ cdef class Core:
         self.set_type = set
         self.fresh = True
 
+    cdef int take(self) except -1:
+        return _lock.take(self.set_type is set and type(self.held_receivers) is dict)
+
     def _rc_reset(self):
         """Be as new: connected to nobody, with sets of the class that `set_class` is now."""
         set_type = self.set_class
@@ -438,7 +456,7 @@ cdef class Core:
             self.fresh = False
             self.set_type = set_type
             return
-        _lock.take()
+        self.take()
         try:
             self.set_type = set_type
             self.clear()
@@ -454,8 +472,10 @@ cdef class Core:
         return self.held_receivers
 
     @receivers.setter
-    def receivers(self, dict receivers not None):
-        _lock.take()
+    def receivers(self, receivers):
+        if not hasattr(receivers, "get"):
+            raise TypeError(f"receivers has to be a mapping, and {receivers!r} is none")
+        self.take()
         try:
             self.replace_receivers(receivers)
         finally:
@@ -463,13 +483,13 @@ cdef class Core:
 
     @receivers.deleter
     def receivers(self):
-        _lock.take()
+        self.take()
         try:
             self.replace_receivers(None)
         finally:
             _lock.release()
 
-    cdef int replace_receivers(self, dict receivers) except -1:
+    cdef int replace_receivers(self, object receivers) except -1:
         """Under the lock."""
         if RC_WITHOUT_GIL:
             if self.retired is None:
@@ -478,8 +498,7 @@ cdef class Core:
         _lock.keep(self.held_receivers)
         self.fresh = False
         self.held_receivers = receivers
-        self.changed(_any)
-        return 0
+        return self.forget_links()
 
     @property
     def is_muted(self):
@@ -508,6 +527,8 @@ cdef class Core:
 
         Any thread may call it.
         """
+        if self.held_receivers is None:
+            raise AttributeError("receivers")
         if not self.held_receivers:
             return False
         if rc_get(self._by_sender, _any):
@@ -549,6 +570,8 @@ cdef class Core:
     cdef tuple plan(self, object sender):
         """The links to the receivers for a sender."""
         cdef object key = _any
+        if self.held_receivers is None:
+            raise AttributeError("receivers")
         if len(self._by_sender) > 1 or (self._by_sender and _any not in self._by_sender):
             key = _key(sender)
             if key not in self._by_sender:
@@ -564,7 +587,7 @@ cdef class Core:
         cdef unsigned long long changes
         cdef list links = []
         cdef dict made = {}
-        _lock.take()
+        self.take()
         try:
             changes = self.changes
             for_all = self.bucket(_any)
@@ -577,9 +600,10 @@ cdef class Core:
             if link is not None:
                 links.append(link)
         plan = tuple(links)
-        _lock.take()
+        self.take()
         try:
-            if changes == self.changes:
+            # not beside other links, which another thread has made meanwhile for another plan
+            if changes == self.changes and self.links.keys().isdisjoint(made):
                 self.plans[key] = plan
                 self.links.update(made)
         finally:
@@ -587,13 +611,16 @@ cdef class Core:
         return plan
 
     cdef _Link link(self, object key, dict made):
-        """The link to a receiver that all plans share, or a new one, which is put into `made`; None if it is gone."""
+        """The link to a receiver that all plans share, or a new one, which is put into `made`; None if it is gone.
+
+        There is one also where `receivers` lacks the key: the program has taken it out, and may put it back.
+        """
         held = rc_get(self.held_receivers, key)
-        if held is None:
-            return None
         link = rc_get(self.links, key)
-        if link is not None and (<_Link>link).held is held:
-            return <_Link>link
+        if link is not None:
+            if (<_Link>link).held is held:
+                return <_Link>link
+            self.let_go(<_Link>link)
         link = _link(key, held)
         if link is None:
             self.forget_receiver(key, held)
@@ -604,9 +631,27 @@ cdef class Core:
     cdef _Link current(self, _Link link):
         """The link, or what has taken its place since its plan was made; None if its receiver is disconnected."""
         held = rc_get(self.held_receivers, link.key)
-        if held is link.held:
-            return link
-        return None if held is None else _link(link.key, held)
+        if held is not link.held:
+            self.let_go(link)
+            link = None if held is None else _link(link.key, held)
+        return None if held is None else link
+
+    cdef int let_go(self, _Link link) except -1:
+        """`receivers` has no longer what the link was made of. If the program itself has done that, nobody has thrown
+        away the link, and perhaps others, which may be all that keeps their receivers."""
+        self.take()
+        try:
+            if rc_get(self.links, link.key) is link:
+                self.forget_links()
+        finally:
+            _lock.release()
+        return 0
+
+    cdef int forget_links(self) except -1:
+        """Under the lock: make all links and plans anew."""
+        _lock.keep_all(self.links)
+        self.links.clear()
+        return self.changed(_any)
 
     cdef int changed(self, object sender_key) except -1:
         """Throw away the plans in which a change of the receivers for a sender shows. Under the lock."""
@@ -632,7 +677,7 @@ cdef class Core:
             # Who has the keys now is asked without the lock, and what is there is kept so that the answer stays right.
             old, old_sender = rc_get(self.held_receivers, key), rc_get(self._weak_senders, sender_key)
             alive, alive_sender = _strong(old), _strong(old_sender)
-            _lock.take()
+            self.take()
             try:
                 if (
                     rc_get(self.held_receivers, key) is old
@@ -702,7 +747,7 @@ cdef class Core:
 
     def _disconnect(self, receiver_id, sender_id):
         """Disconnect the receiver of a key from the sender of a key, or from all with `ANY`. Subclasses override it."""
-        _lock.take()
+        self.take()
         try:
             if sender_id is _any:
                 self.drop(receiver_id)
@@ -718,7 +763,9 @@ cdef class Core:
     cdef int drop(self, object key) except -1:
         """Under the lock: disconnect a receiver from all."""
         senders = rc_get(self._by_receiver, key)
-        for container in (self.held_receivers, self._by_receiver, self.links):
+        _lock.keep(rc_get(self.held_receivers, key))
+        self.held_receivers.pop(key, None)
+        for container in (self._by_receiver, self.links):
             _lock.keep(rc_get(container, key))
             (<dict>container).pop(key, None)
         if senders is not None:
@@ -732,20 +779,25 @@ cdef class Core:
     cdef int forget_receiver(self, object key, object gone) except -1:
         """A receiver is gone; unless its key is already that of another."""
         if not _is_usual(self) or rc_dict_replaces(self, "_disconnect"):
-            if rc_get(self.held_receivers, key) is gone:
+            if self.is_held_by(key, gone):
                 self._disconnect(key, _any)
             return 0
-        _lock.take()
+        self.take()
         try:
-            if rc_get(self.held_receivers, key) is gone:
+            if self.is_held_by(key, gone):
                 self.drop(key)
         finally:
             _lock.release()
         return 0
 
+    cdef bint is_held_by(self, object key, object reference) except -1:
+        """Also where the program has taken it out of `receivers`, and its connections are left."""
+        held = rc_get(self.held_receivers, key)
+        return held is reference or held is None and key in self._by_receiver
+
     cdef int forget_sender(self, object key, object gone) except -1:
         """A sender is gone; unless its key is already that of another."""
-        _lock.take()
+        self.take()
         try:
             if rc_get(self._weak_senders, key) is gone:
                 self.drop_sender(key)
@@ -769,7 +821,7 @@ cdef class Core:
         """Connect to a new signal what is connected to this one."""
         cdef list kept = []  # so that nothing ends before it is connected
         cdef set gone = set()
-        _lock.take()
+        self.take()
         try:
             copied.fresh = False
             copied.set_type = self.set_type
@@ -795,7 +847,7 @@ cdef class Core:
             kept.append(receiver)
             if PyWeakref_CheckRef(held):
                 held = _weak(receiver, copied.when_gone(key, False))
-            _lock.take()
+            self.take()
             try:
                 copied.held_receivers[key] = held
                 for sender_key in senders:
@@ -807,7 +859,7 @@ cdef class Core:
 
     def _cleanup_bookkeeping(self):
         """Forget the keys of receivers and senders that no connection is left of."""
-        _lock.take()
+        self.take()
         try:
             _lock.keep_all(self._by_receiver)
             _lock.keep_all(self._by_sender)
@@ -825,7 +877,7 @@ cdef class Core:
 
     def _clear_state(self):
         """Disconnect all receivers from all senders."""
-        _lock.take()
+        self.take()
         try:
             self.clear()
             _lock.keep_all(self.held_receivers)
@@ -835,11 +887,10 @@ cdef class Core:
 
     cdef int clear(self) except -1:
         """Under the lock: forget who is connected, but for `receivers`."""
-        for container in (self._by_receiver, self._by_sender, self._weak_senders, self.links):
-            _lock.keep_all(<dict>container)
+        for container in (self._by_receiver, self._by_sender, self._weak_senders):
+            _lock.keep_all(container)
             (<dict>container).clear()
-        self.changed(_any)
-        return 0
+        return self.forget_links()
 
 
 cdef object _strong(object held):

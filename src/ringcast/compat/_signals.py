@@ -237,8 +237,13 @@ class Namespace(dict[str, NamedSignal]):
             name: the name.
             doc: what `__doc__` of the signal is to be, if it is made now.
         """
-        found = self.get(name)
-        return self.setdefault(name, NamedSignal(name, doc)) if found is None else found
+        if name not in self:
+            made = NamedSignal(name, doc)
+            if type(self).__setitem__ is dict.__setitem__:
+                self.setdefault(name, made)  # in one step, for other threads
+            else:
+                self[name] = made
+        return self[name]
 
 
 for _public in (Signal, NamedSignal, Namespace):
