@@ -354,6 +354,38 @@ def test_calling_a_listener_of_once_directly_does_not_remove_it(emitter, calls):
     assert calls == [1, 1]
 
 
+ASKED = {
+    "name": lambda f: f.__name__,
+    "qualified name": lambda f: f.__qualname__,
+    "weak reference": lambda f: weakref.ref(f)() is f,
+    "parameters": lambda f: [each.kind for each in inspect.signature(f).parameters.values()],
+    "attribute": lambda f: (setattr(f, "number", 1), f.number, dict(vars(f))),
+    "hash": lambda f: f in {f: 1},
+    "wrapped": lambda f: functools.wraps(f)(noop).__name__,
+    "unwrapped": lambda f: inspect.unwrap(f) is f,
+    "coroutine function": lambda f: inspect.iscoroutinefunction(f) or asyncio.iscoroutine(f),
+}
+
+
+@pytest.mark.parametrize("asked", ASKED)
+@pytest.mark.parametrize("add", ["on", "once"])
+def test_what_is_called_for_a_listener_can_be_asked_the_same_as_with_pyee(asked, add):
+    """By an `_emit_run` that logs or counts calls."""
+    answers = []
+    for module in ("pyee", "ringcast.compat.pyee"):
+
+        class Asking(importlib.import_module(module).EventEmitter):
+            def _emit_run(self, f, args, kwargs):
+                answers.append(ASKED[asked](f))
+                return super()._emit_run(f, args, kwargs)
+
+        emitter = Asking()
+        getattr(emitter, add)("event", lambda: answers.append("called"))
+        emitter.emit("event")
+    assert answers[:2] == answers[2:]
+    assert answers[1] == "called"
+
+
 # --- the events with a meaning ------------------------------------------------------------------------------------
 
 
@@ -495,6 +527,104 @@ test_a_method_that_is_replaced_at_run_time_is_called = pytest.mark.thread_unsafe
 )
 
 
+def overrides_by_super(base, name):
+    def override(self, *args):
+        return getattr(super(kind, self), name)(*args)
+
+    kind = type("Sub", (base,), {name: override})
+    return kind
+
+
+def overrides_by_name(base, name):
+    return type("Sub", (base,), {name: lambda self, *args: getattr(base, name)(self, *args)})
+
+
+def overrides_in_a_mixin(base, name):
+    class Mixin:
+        pass
+
+    def override(self, *args):
+        return getattr(super(Mixin, self), name)(*args)
+
+    setattr(Mixin, name, override)
+    return type("Sub", (Mixin, base), {})
+
+
+def overrides_nothing(base, name):
+    return type("Sub", (base,), {})
+
+
+SUBCLASSES = [overrides_by_super, overrides_by_name, overrides_in_a_mixin, overrides_nothing]
+
+
+@pytest.mark.parametrize("module", ["pyee", "ringcast.compat.pyee"])
+@pytest.mark.parametrize("name", ["_emit_run", "_call_handlers", "_emit_handle_potential_error", "emit"])
+@pytest.mark.parametrize("subclass", SUBCLASSES)
+def test_a_method_that_is_replaced_may_call_what_it_has_replaced(module, name, subclass, calls):
+    """As tracers do, and mocks with `wraps`; also where a class overrides it and calls `super()`."""
+    emitter = subclass(importlib.import_module(module).EventEmitter, name)()
+    emitter.on("event", calls.append)
+    event = "other" if name == "_emit_handle_potential_error" else "event"
+    usual = getattr(emitter, name)
+    for put in (functools.partial(setattr, emitter, name), functools.partial(vars(emitter).__setitem__, name)):
+        put(replaced := mock.Mock(wraps=usual))
+        assert emitter.emit(event, 1) is (event == "event")
+        delattr(emitter, name)
+        emitter.emit(event, 2)
+        assert replaced.call_count == 1
+    assert calls == ([1, 2, 1, 2] if event == "event" else [])
+
+
+@pytest.mark.parametrize("module", ["pyee", "ringcast.compat.pyee"])
+@pytest.mark.parametrize("name", ["_emit_run", "_call_handlers"])
+def test_super_does_not_see_what_is_replaced_on_the_emitter(module, name, calls):
+    base = importlib.import_module(module).EventEmitter
+
+    class Traced(base):
+        def usual(self, *args):
+            return getattr(super(), name)(*args)
+
+    emitter = Traced()
+    emitter.on("event", calls.append)
+    setattr(emitter, name, emitter.usual)
+    emitter.emit("event", 1)
+    assert calls == [1]
+
+
+@pytest.mark.parametrize("module", ["pyee", "ringcast.compat.pyee"])
+@pytest.mark.parametrize("name", ["_emit_run", "_call_handlers"])
+@pytest.mark.thread_unsafe(reason="patches a class")
+def test_a_method_that_is_replaced_is_seen_whatever_was_replaced_before(module, name):
+    base = importlib.import_module(module).EventEmitter
+    emitter = base()
+    emitter.on("event", noop)
+    before = emitter._events
+    with mock.patch.object(base, name):
+        setattr(emitter, name, replaced := mock.Mock())
+    emitter.emit("event")
+    assert replaced.call_count == 1
+    delattr(emitter, name)
+    emitter.remove_all_listeners()
+    setattr(emitter, name, replaced)
+    emitter._events = before
+    emitter.emit("event")
+    assert replaced.call_count == 2
+
+
+@pytest.mark.parametrize("name", ["_emit_run", "_call_handlers", "_add_event_handler", "on", "once", "listeners"])
+def test_the_methods_are_functions_as_with_pyee(name):
+    function = getattr(EventEmitter, name)
+    assert inspect.isfunction(function)
+    assert (function.__name__, function.__qualname__) == (name, f"EventEmitter.{name}")
+    with mock.patch.object(EventEmitter, name, autospec=True) as replaced:
+        emitter = EventEmitter()
+        getattr(emitter, name)(*range(len(inspect.signature(function).parameters) - 1))
+    assert replaced.call_args.args[0] is emitter
+
+
+test_the_methods_are_functions_as_with_pyee = pytest.mark.thread_unsafe(test_the_methods_are_functions_as_with_pyee)
+
+
 def test_a_class_that_looks_up_its_methods_by_itself_is_asked(calls):
     class Asked(EventEmitter):
         def __getattribute__(self, name):
@@ -584,6 +714,114 @@ def test_a_shallow_copy_shares_the_listeners_as_with_pyee(emitter):
     twin.on("event", noop)
     assert emitter.listeners("event") == [noop]
     assert emitter.emit("event")
+
+
+@pytest.mark.parametrize("module", ["pyee", "ringcast.compat.pyee"])
+def test_removing_all_listeners_of_an_emitter_leaves_those_of_its_copy(module):
+    emitter = importlib.import_module(module).EventEmitter()
+    emitter.on("event", noop)
+    emitter.on("other", noop)
+    twin = copy.copy(emitter)
+    twin.remove_all_listeners("other")
+    assert emitter.listeners("other") == []
+    twin.remove_all_listeners()
+    assert (emitter.listeners("event"), twin.listeners("event")) == ([noop], [])
+    twin.on("event", other)
+    assert (emitter.listeners("event"), twin.listeners("event")) == ([noop], [other])
+    assert (emitter.emit("event"), twin.emit("event"), emitter.emit("other")) == (True, True, False)
+
+
+@pytest.mark.parametrize("module", ["pyee", "ringcast.compat.pyee"])
+@pytest.mark.parametrize("empty", ["remove_all_listeners", "__init__"])
+def test_all_listeners_that_were_removed_may_be_put_back(module, empty, calls):
+    """As fixtures do that isolate a test."""
+    emitter = importlib.import_module(module).EventEmitter()
+    emitter.on("event", calls.append)
+    emitter.once("event", noop)
+    before = emitter._events
+    for number in range(2):
+        getattr(emitter, empty)()
+        assert (emitter.emit("event", "nobody"), emitter.event_names()) == (False, set())
+        emitter.once("event", other)
+        emitter._events = before
+        assert other not in emitter.listeners("event")
+        assert emitter.emit("event", number) is True
+    assert calls == [0, 1]
+    assert emitter.listeners("event") == [calls.append]
+
+
+def test_a_listener_that_is_added_while_all_are_removed_is_added_before_or_after_it(emitter, spawn):
+    start, done = threading.Barrier(3), threading.Event()
+
+    def add(number):
+        start.wait(DEADLINE)
+        for turn in range(1000):
+            listener = functools.partial(noop, turn)
+            emitter.on(number, listener)
+            emitter.once(number, other)
+            assert emitter.listeners(number) in ([listener, other], [other], [listener], [])
+            emitter.emit(number)
+            emitter.remove_all_listeners(number)
+        emitter.on("last", add)
+        emitter.on("last", noop)
+        return len(emitter.listeners("last"))
+
+    def remove():
+        start.wait(DEADLINE)
+        while not done.is_set():
+            emitter.remove_all_listeners()
+
+    removing = spawn(remove)
+    adding = [spawn(add, number) for number in range(2)]
+    try:
+        assert all(future.result(DEADLINE) <= 2 for future in adding)
+    finally:
+        done.set()
+    removing.result(DEADLINE)
+    emitter.on("last", noop)
+    assert noop in emitter.listeners("last")
+    emitter.remove_all_listeners()
+    assert emitter.event_names() == set()
+
+
+def test_what_all_listeners_are_removed_of_is_freed_without_the_lock(emitter, spawn):
+    went_on = []
+
+    class Listener:
+        def __call__(self):
+            pass
+
+        def __del__(self):
+            went_on.append(spawn(emitter.on, "freed", noop).result(DEADLINE))
+
+    for number, remove in enumerate(
+        [
+            lambda: emitter.remove_all_listeners(),
+            lambda: emitter.remove_all_listeners("event"),
+            lambda: emitter.remove_listener("event", Equal(None)),
+        ]
+    ):
+        emitter.on("event", Equal(Listener()))
+        emitter.emit("event")
+        remove()
+        gc.collect()
+        assert went_on == [noop] * (number + 1)
+
+
+class Equal:
+    """A listener that is equal to all of its class."""
+
+    def __init__(self, kept):
+        self.kept = kept
+
+    def __hash__(self):
+        return 1
+
+    def __eq__(self, other):
+        return True
+
+    def __call__(self):
+        pass
 
 
 def test_the_state_that_pyee_pickles_can_be_loaded():
@@ -1301,6 +1539,49 @@ def test_random_programs_make_the_same_calls_with_the_same_results(kind, scripts
         asyncio.run(Side(module, kind, scripts, options).run(program)) for module in ("pyee", "ringcast.compat.pyee")
     )
     assert ours == theirs
+
+
+def test_a_thread_that_ends_with_a_lock_at_the_end_of_the_program_keeps_nobody_waiting(run_python):
+    program = """
+import builtins, threading
+from MODULE import EventEmitter
+
+class Slow(EventEmitter):
+    slow = False
+
+    def __setattr__(self, name, value):
+        if Slow.slow and name == "_events":
+            inside.set()
+            threading.Event().wait()
+        super().__setattr__(name, value)
+
+    def __getattribute__(self, name):
+        if Slow.slow and name == "_emit_run":  # pyee puts nothing in the place of what is assigned to `_events`
+            inside.set()
+            threading.Event().wait()
+        return super().__getattribute__(name)
+
+inside, slow, other = threading.Event(), Slow(), EventEmitter()
+slow._events = {"event": {print: print}}
+Slow.slow = True
+threading.Thread(target=slow.emit, args=("event",), daemon=True).start()
+inside.wait()
+other._events = {"event": {print: print}}
+
+class AtEnd:
+    def __init__(self):
+        self.emitter, self.heard = other, print
+
+    def __del__(self):
+        self.emitter.emit("event", "heard")
+        self.emitter.on("other", self.heard)
+        self.emitter.emit("other", "heard")
+
+builtins.at_end = AtEnd()
+"""
+    for module in ("pyee", "ringcast.compat.pyee"):
+        result = run_python(program.replace("MODULE", module))
+        assert (result.stdout, result.stderr) == ("heard\nheard\n", ""), module
 
 
 # --- import -------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ a call that gives a reference of its own. A listener that is added or removed ta
 makes a new one.
 """
 
+import sys
 from _thread import RLock
 from cpython.object cimport PyObject
 
@@ -43,6 +44,20 @@ cdef extern from *:
         return result;
     }
 
+    /* Whether an object has one of two names in its own dict. */
+    static inline int rc_has_own(PyObject *object, PyObject *first, PyObject *second)
+    {
+        PyObject *dict = PyObject_GenericGetDict(object, NULL);
+        int result;
+        if (dict == NULL)
+            return -1;
+        result = PyDict_Contains(dict, first);
+        if (result == 0)
+            result = PyDict_Contains(dict, second);
+        Py_DECREF(dict);
+        return result;
+    }
+
     static PyMethodDef rc_emit_definition = {
         "emit", NULL, METH_FASTCALL | METH_KEYWORDS,
         "emit($self, event, *args, **kwargs)\\n--\\n\\n"
@@ -72,7 +87,7 @@ cdef extern from *:
     ctypedef object (*rc_emit_function)(object, PyObject *const *, Py_ssize_t, PyObject *)
     int rc_dict_get(dict, object key, PyObject **value) except -1
     bint rc_looks_up_by_itself(object kind) except -1
-    object PyMethod_New(object function, object self)
+    bint rc_has_own(object thing, object first, object second) except -1
     object rc_emit_descriptor(object type, rc_emit_function)
     object PyObject_Vectorcall(PyObject *callable, PyObject *const *args, size_t nargsf, PyObject *kwnames)
     PyObject *PyTuple_GET_ITEM(object, Py_ssize_t)
@@ -81,6 +96,7 @@ cdef extern from *:
 
 cdef object call_handlers = None
 cdef object emit_run = None
+cdef object is_finalizing = sys.is_finalizing  # kept, because the end of the program takes names out of modules
 
 
 cdef class Events:
@@ -94,7 +110,6 @@ cdef class Events:
     cdef dict _handlers
     cdef dict _calls  # of some events: the values of the dict in _handlers, as a tuple
     cdef Py_ssize_t _changes
-    cdef bint _overridden
     cdef readonly object lock
 
     def __cinit__(self, handlers=()):
@@ -113,36 +128,23 @@ cdef class Events:
             (<dict> self._handlers.setdefault(event, {}))[listener] = call
             self._forget(event)
 
-    def remove(self, event, listener):
-        """Remove a listener; where the event has none, do nothing.
+    cdef object _remove(self, event, listener):
+        """Under the lock. What is returned is to be freed without it."""
+        cdef dict handlers = self._handlers.get(event)
+        if handlers is None:
+            return None
+        removed = handlers.pop(listener)
+        if not handlers:
+            self._handlers.pop(event, None)
+        self._forget(event)
+        return removed
 
-        Raises:
-            KeyError: the event has listeners, and this one is not among them.
-        """
-        cdef dict handlers
-        with self.lock:
-            handlers = self._handlers.get(event)
-            if handlers is None:
-                return
-            _removed = handlers.pop(listener)  # freed when the lock is released
-            if not handlers:
-                self._handlers.pop(event, None)
-            self._forget(event)
-
-    def remove_all(self, event):
-        """Remove all listeners of an event. The event stays among the names, as with pyee."""
-        with self.lock:
-            _removed = self._handlers.get(event)  # freed when the lock is released
-            self._handlers[event] = {}
-            self._forget(event)
-
-    def clear(self):
-        """Remove all listeners and events."""
-        with self.lock:
-            _removed = list(self._handlers.values())  # freed when the lock is released
-            self._handlers.clear()
-            self._changes += 1
-            self._calls.clear()
+    cdef object _remove_all(self, event):
+        """The same for all listeners of an event."""
+        removed = self._handlers.get(event)
+        self._handlers[event] = {}
+        self._forget(event)
+        return removed
 
     def listeners(self, event):
         """Return the listeners of an event, as they were registered, in a list."""
@@ -159,10 +161,6 @@ cdef class Events:
     def calls(self, event):
         """Return what to call for an event, in a tuple."""
         return self._of(event)
-
-    def override(self):
-        """The emitter has methods of its own, which `emit` is to look up and call each time."""
-        self._overridden = True
 
     def get(self, event, default=None):
         handlers = self._registered(event)
@@ -250,8 +248,6 @@ def adopt(emitter, Events events not None):
     """Give an emitter its listeners."""
     emitter._events = events
     emitter._lock = events.lock
-    if "_emit_run" in emitter.__dict__ or "_call_handlers" in emitter.__dict__:
-        events.override()
 
 
 def events_of(emitter):
@@ -261,81 +257,127 @@ def events_of(emitter):
     if type(found) is Events:
         return found
     made = Events(found)
+    if is_finalizing():  # a thread that has ended with the lock will not give it back, and there is no other left
+        adopt(emitter, made)
+        return made
     with _adopting:  # of threads that find it at once, one replaces it
         if emitter._events is found:
             adopt(emitter, made)
     return emitter._events
 
 
+cdef Events locked(emitter):
+    """The listeners of an emitter, with their lock: until then another thread may have put others in their place."""
+    cdef Events events
+    while True:
+        events = events_of(emitter)
+        events.lock.acquire()
+        try:
+            current = emitter._events is events
+        except BaseException:
+            events.lock.release()
+            raise
+        if current:
+            return events
+        events.lock.release()
+
+
+def add(emitter, event, listener, call):
+    """`Events.add` for the listeners that an emitter has."""
+    cdef Events events = locked(emitter)
+    try:
+        events.add(event, listener, call)
+    finally:
+        events.lock.release()
+
+
+def remove(emitter, event, listener):
+    """Remove a listener; where the event has none, do nothing.
+
+    Raises:
+        KeyError: the event has listeners, and this one is not among them.
+    """
+    cdef Events events = locked(emitter)
+    try:
+        _removed = events._remove(event, listener)  # freed when the lock is released
+    finally:
+        events.lock.release()
+
+
+def remove_all(emitter, event):
+    """Remove all listeners of an event. The event stays among the names, as with pyee."""
+    cdef Events events = locked(emitter)
+    try:
+        _removed = events._remove_all(event)  # freed when the lock is released
+    finally:
+        events.lock.release()
+
+
+def clear(emitter):
+    """Remove all listeners and events of an emitter. Who else has them, be it a copy of the emitter or a test that puts
+    them back, keeps them."""
+    cdef Events events = locked(emitter)  # what it frees is freed when the lock is released
+    cdef Events empty
+    try:
+        empty = Events()
+        empty.lock = events.lock  # so that what another thread adds at once is added before or after this
+        adopt(emitter, empty)
+    finally:
+        events.lock.release()
+
+
 cdef class Once:
-    """What is called for a listener that is to be called once."""
+    """What is called for a listener that is to be called once.
+
+    With pyee it is a function, which `_emit_run` of a subclass may ask for its name. This can be pickled.
+    """
 
     cdef readonly object emitter
     cdef readonly object event
     cdef readonly object listener
+    cdef dict __dict__
+    cdef object __weakref__
 
     def __cinit__(self, emitter, event, listener):
         self.emitter = emitter
         self.event = event
         self.listener = listener
 
+    @property
+    def __name__(self):
+        return "g"  # as with pyee
+
+    @property
+    def __qualname__(self):
+        return "EventEmitter.once.<locals>._wrapper.<locals>.g"
+
+    @property
+    def __signature__(self):
+        from inspect import Parameter, Signature  # slow to import, and seldom asked for
+
+        return Signature([Parameter("args", Parameter.VAR_POSITIONAL), Parameter("kwargs", Parameter.VAR_KEYWORD)])
+
     def __call__(self, *args, **kwargs):
         """Remove the listener and call it; if it has been removed already, return None."""
-        cdef Events events = events_of(self.emitter)
-        with events.lock:  # of threads that emit at once, one finds it
+        cdef Events events = locked(self.emitter)  # of threads that emit at once, one finds the listener
+        try:
             if not events.has(self.event, self.listener):
                 return None
             self.emitter._remove_listener(self.event, self.listener)
+        finally:
+            events.lock.release()
         return self.listener(*args, **kwargs)
 
     def __reduce__(self):
         return Once, (self.emitter, self.event, self.listener)
 
 
-cdef class Hook:
-    """A method that `emit` calls only where it is overridden: by a class, or by an attribute of the emitter.
-
-    A data descriptor, so that an attribute of the emitter does not go unseen.
-    """
-
-    cdef readonly object __wrapped__
-    cdef readonly str __name__
-
-    def __cinit__(self, function):
-        self.__wrapped__ = function
-        self.__name__ = function.__name__
-
-    @property
-    def __doc__(self):
-        return self.__wrapped__.__doc__
-
-    def __get__(self, emitter, kind):
-        if emitter is None:
-            return self
-        own = emitter.__dict__.get(self.__name__, self)
-        return PyMethod_New(self.__wrapped__, emitter) if own is self else own
-
-    def __set__(self, emitter, value):
-        emitter.__dict__[self.__name__] = value
-        events = emitter.__dict__.get("_events")
-        if events is not None:
-            events.override()
-
-    def __delete__(self, emitter):
-        if self.__name__ not in emitter.__dict__:
-            raise AttributeError(self.__name__)
-        del emitter.__dict__[self.__name__]
-
-    def __call__(self, emitter, *args):
-        return self.__wrapped__(emitter, *args)
-
-
-cdef bint overrides_nothing(object emitter, Events events) except -1:
+cdef bint overrides_nothing(object emitter) except -1:
     """Whether `emit` may call the listeners itself."""
     kind = type(emitter)
-    if rc_looks_up_by_itself(kind):
+    if rc_looks_up_by_itself(kind) or kind._emit_run is not emit_run or kind._call_handlers is not call_handlers:
         return False
-    return not events._overridden and kind._emit_run is emit_run and kind._call_handlers is call_handlers
+    return not rc_has_own(emitter, "_emit_run", "_call_handlers")
 
 
 cdef object emit(object self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames):
@@ -345,7 +387,7 @@ cdef object emit(object self, PyObject *const *args, Py_ssize_t nargs, PyObject 
     event = <object> args[0]
     if type(events) is not Events:
         events = events_of(self)
-    if not overrides_nothing(self, <Events> events):
+    if not overrides_nothing(self):
         return emit_in_steps(self, event, packed(args, 1, nargs), named(args, nargs, kwnames))
     cdef tuple calls = (<Events> events)._of(event)
     cdef Py_ssize_t count = PyTuple_GET_SIZE(calls)
@@ -389,6 +431,5 @@ cdef dict named(PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames):
 def equip(kind):
     """Give `EventEmitter` its `emit`. To be called once, for the class itself: its subclasses inherit."""
     global emit_run, call_handlers
-    kind._emit_run = emit_run = Hook(kind._emit_run)
-    kind._call_handlers = call_handlers = Hook(kind._call_handlers)
+    emit_run, call_handlers = kind._emit_run, kind._call_handlers
     kind.emit = rc_emit_descriptor(kind, emit)

@@ -1,6 +1,6 @@
 """`EventEmitter` and the exceptions, as in `pyee.base`."""
 
-from ringcast.compat._pyee import Events, Once, adopt, equip, events_of
+from ringcast.compat._pyee import Events, Once, add, adopt, clear, equip, events_of, remove, remove_all
 
 
 class PyeeException(Exception):
@@ -89,9 +89,9 @@ class EventEmitter:
     def remove_all_listeners(self, event=None):
         """Remove all listeners of an event; without one, of all events."""
         if event is None:
-            events_of(self).clear()
+            clear(self)
         else:
-            events_of(self).remove_all(event)
+            remove_all(self, event)
 
     def listeners(self, event):
         """Return the listeners of an event in a new list, in the order in which they are called."""
@@ -105,10 +105,10 @@ class EventEmitter:
 
     def _add_event_handler(self, event, k, v):
         self.emit("new_listener", event, k)
-        events_of(self).add(event, k, v)
+        add(self, event, k, v)
 
     def _remove_listener(self, event, f):
-        events_of(self).remove(event, f)
+        remove(self, event, f)
 
     def _call_handlers(self, event, args, kwargs):
         calls = events_of(self).calls(event)
