@@ -1258,6 +1258,114 @@ def test_uplifted_emitters_can_be_parted_in_any_order_and_are_freed(calls):
     assert reference() is None
 
 
+class Lifted:
+    """An emitter, one that it was uplifted to, and what their listeners hear."""
+
+    def __init__(self, module, before=None):
+        self.module = importlib.import_module(f"{module}.uplift")
+        kind = importlib.import_module(module).EventEmitter
+        self.base = kind()
+        if before:
+            self.base.emit = before
+        self.new = self.module.uplift(kind, self.base)
+        self.heard = []
+        self.base.on("event", lambda: self.heard.append("base"))
+        self.new.on("event", lambda: self.heard.append("new"))
+
+    def hears(self, emit, *args):
+        self.heard.clear()
+        return emit("event", *args), list(self.heard)
+
+    def trace(self, emitter):
+        """Replace its `emit` as a tracer does."""
+        usual = emitter.emit
+        emitter.emit = lambda *args, **kwargs: (self.heard.append("traced"), usual(*args, **kwargs))[1]
+
+
+@pytest.mark.parametrize("module", ["pyee", "ringcast.compat.pyee"])
+@pytest.mark.parametrize("which", ["base", "new"])
+@pytest.mark.parametrize("parted", ["base", "new", "not"])
+def test_the_emit_of_an_uplifted_emitter_may_be_kept_and_is_a_function(module, which, parted):
+    lifted = Lifted(module)
+    emitter = getattr(lifted, which)
+    kept = emitter.emit
+    if parted != "not":
+        lifted.module.unwrap(getattr(lifted, parted))
+        assert lifted.hears(emitter.emit) == (True, [which])
+    assert lifted.hears(kept) == (True, ["base", "new"] if which == "base" else ["new", "base"])
+    assert inspect.isfunction(kept)
+    assert (kept.__name__, kept.__wrapped__.__name__) == ("emit", "emit")
+    assert kept.__doc__ == type(emitter).emit.__doc__
+    assert lifted.hears(kept.__wrapped__) == (True, [which])
+
+
+@pytest.mark.parametrize("module", ["pyee", "ringcast.compat.pyee"])
+@pytest.mark.parametrize("traced", ["base", "new", "both"])
+@pytest.mark.parametrize("parted", ["base", "new"])
+@pytest.mark.parametrize("before", [False, True])
+def test_unwrap_parts_emitters_whose_emit_was_replaced_since(module, traced, parted, before):
+    called = []
+    lifted = Lifted(module, before and (lambda event: called.append(event)))
+    for name in ("base", "new"):
+        if traced in (name, "both"):
+            lifted.trace(getattr(lifted, name))
+    for name, heard in (("base", ["base", "new"]), ("new", ["new", "base"])):
+        tracer = ["traced"] if traced in (name, "both") else []
+        assert lifted.hears(getattr(lifted, name).emit) == (True, tracer + heard)
+    lifted.module.unwrap(getattr(lifted, parted))
+    assert lifted.hears(lifted.new.emit) == (True, ["new"])
+    assert lifted.hears(lifted.base.emit) == ((None, []) if before else (True, ["base"]))
+    assert called == ["event"] * before
+    lifted.module.unwrap(lifted.base)
+    assert not hasattr(lifted.base, "unwrap")
+    assert not hasattr(lifted.new, "unwrap")
+
+
+@pytest.mark.parametrize("module", ["pyee", "ringcast.compat.pyee"])
+def test_unwrap_parts_emitters_whose_emit_was_deleted_since(module):
+    lifted = Lifted(module)
+    del lifted.base.emit, lifted.new.emit
+    lifted.module.unwrap(lifted.base)
+    assert lifted.hears(lifted.base.emit) == (True, ["base"])
+    assert lifted.hears(lifted.new.emit) == (True, ["new"])
+
+
+@pytest.mark.parametrize("module", ["pyee", "ringcast.compat.pyee"])
+def test_a_copy_of_an_uplifted_emitter_does_not_part_it(module):
+    lifted = Lifted(module)
+    lifted.module.unwrap(copy.copy(lifted.base))
+    assert lifted.hears(lifted.base.emit) == (True, ["base", "new"])
+    lifted.module.unwrap(lifted.base)
+    assert lifted.hears(lifted.base.emit) == (True, ["base"])
+
+
+@pytest.mark.parametrize("module", ["pyee", "ringcast.compat.pyee"])
+@pytest.mark.parametrize("which", ["base", "new"])
+def test_the_method_unwrap_warns_as_pyee_does(module, which):
+    lifted = Lifted(module)
+    with pytest.warns(DeprecationWarning, match=r"Patched ee.unwrap\(\) is deprecated"):
+        getattr(lifted, which).unwrap()
+    assert lifted.hears(lifted.base.emit) == (True, ["base"])
+    assert lifted.hears(lifted.new.emit) == (True, ["new"])
+
+
+def test_threads_emit_while_emitters_are_uplifted_and_parted(emitter, spawn):
+    done = threading.Event()
+    emitter.on("event", noop)
+
+    def work():
+        while not done.is_set():
+            assert emitter.emit("event") is True
+
+    futures = [spawn(work) for _ in range(2)]
+    for _ in range(500):
+        unwrap(uplift(EventEmitter, emitter))
+    done.set()
+    for future in futures:
+        future.result(DEADLINE)
+    assert set(vars(emitter)) == {"_events", "_lock"}
+
+
 @pytest.mark.parametrize("option", ["error_handling", "proxy_new_listener"])
 def test_an_option_of_uplift_that_there_is_not_changes_nothing(emitter, option):
     with pytest.raises(KeyError):

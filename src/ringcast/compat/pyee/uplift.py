@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import wraps
 from typing import Any, Literal, TypeVar
+from warnings import warn
 
 from ringcast.compat.pyee.base import EventEmitter
 
 ErrorStrategy = Literal["new", "underlying", "neither"]
 ProxyStrategy = Literal["forward", "backward", "both", "neither"]
 UpliftingEventEmitter = TypeVar("UpliftingEventEmitter", bound=EventEmitter)
+
+
+# The attribute in which an emitter has its links. No attribute of a program has such a name.
+_LINKS = "ringcast.compat.pyee.uplift"
 
 
 class _Link:
@@ -22,6 +27,8 @@ class _Link:
         self.other = other
         self.on_error = on_error
         self.forwards_new_listener = forwards_new_listener
+        self.before: dict[str, Any]
+        """What the emitter had as its attributes `emit` and `unwrap`."""
         self.opposite: _Link
 
     def emit(self, event: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
@@ -33,38 +40,40 @@ class _Link:
         return handled
 
 
-class _Links:
-    """The attribute `emit` of an emitter that has been uplifted: the last link decides."""
-
-    def __init__(self, emitter: EventEmitter) -> None:
-        self.stack: list[_Link] = []
-        self.before: dict[str, Any] = {
-            name: vars(emitter)[name] for name in ("emit", "unwrap") if name in vars(emitter)
-        }
-
-    def __call__(self, event: str, *args: Any, **kwargs: Any) -> bool:
-        return self.stack[-1].emit(event, args, kwargs)
-
-
-def _links(emitter: EventEmitter) -> _Links | None:
-    links = vars(emitter).get("emit")
-    return links if isinstance(links, _Links) else None
+def _links(emitter: EventEmitter) -> list[_Link]:
+    """The links of an emitter, the last of which decides. Not of what it was copied from."""
+    links: list[_Link] = vars(emitter).get(_LINKS, [])
+    return links if links and links[-1].emitter is emitter else []
 
 
 def _join(link: _Link) -> None:
-    links = _links(link.emitter) or _Links(link.emitter)
-    links.stack.append(link)
-    vars(link.emitter).update(emit=links, unwrap=partial(unwrap, link.emitter))
+    emitter = link.emitter
+    link.before = {name: vars(emitter)[name] for name in ("emit", "unwrap") if name in vars(emitter)}
+
+    @wraps(emitter.emit)
+    def emit(event: str, *args: Any, **kwargs: Any) -> bool:
+        return link.emit(event, args, kwargs)
+
+    def undo() -> None:
+        warn("Patched ee.unwrap() is deprecated; use pyee.uplift.unwrap instead.", DeprecationWarning, stacklevel=2)
+        unwrap(emitter)
+
+    vars(emitter).update({"emit": emit, "unwrap": undo, _LINKS: [*_links(emitter), link]})
 
 
 def _part(link: _Link) -> None:
-    links = _links(link.emitter)
-    if links is None:
+    """What a program has put in the place of `emit` since goes with the link, as with pyee."""
+    links, attributes = _links(link.emitter), vars(link.emitter)
+    if link not in links:
         return
-    links.stack.remove(link)
-    if not links.stack:
-        del link.emitter.emit, link.emitter.unwrap  # type: ignore[attr-defined]
-        vars(link.emitter).update(links.before)
+    at = links.index(link)
+    left = attributes[_LINKS] = links[:at] + links[at + 1 :]
+    if at < len(left):
+        left[at].before = link.before
+        return
+    for name in ("emit", "unwrap", *([] if left else [_LINKS])):
+        attributes.pop(name, None)
+    attributes.update(link.before)
 
 
 def uplift(
@@ -120,6 +129,5 @@ def uplift(
 def unwrap(event_emitter: EventEmitter) -> None:
     """Undo the last `uplift` that an emitter took part in, for both emitters; without one, do nothing."""
     if links := _links(event_emitter):
-        link = links.stack[-1]
-        _part(link)
-        _part(link.opposite)
+        _part(links[-1].opposite)
+        _part(links[-1])
