@@ -34,7 +34,8 @@ def install(name: str) -> ModuleType:
     """Put a drop-in module in the place of the original, for libraries that import the original themselves.
 
     From then on ``import blinker`` is `ringcast.compat.blinker`, in the whole process. Call it before anything imports
-    the original. Another call does nothing. The original need not be installed.
+    the original. Another call does nothing. The original need not be installed. If it is, in whatever version, the
+    drop-in still does what blinker 1.9 or pyee 13 does.
 
     Args:
         name: the name of the original, such as ``"blinker"``.
