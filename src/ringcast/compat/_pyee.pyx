@@ -125,8 +125,13 @@ cdef class Events:
         """
         hash(listener)  # else an event without listeners would stay behind
         with self.lock:
-            (<dict> self._handlers.setdefault(event, {}))[listener] = call
-            self._forget(event)
+            self._add(event, listener, call)
+
+    cdef int _add(self, event, listener, call) except -1:
+        """Under the lock."""
+        (<dict> self._handlers.setdefault(event, {}))[listener] = call
+        self._forget(event)
+        return 0
 
     cdef object _remove(self, event, listener):
         """Under the lock. What is returned is to be freed without it."""
@@ -284,9 +289,10 @@ cdef Events locked(emitter):
 
 def add(emitter, event, listener, call):
     """`Events.add` for the listeners that an emitter has."""
+    hash(listener)
     cdef Events events = locked(emitter)
     try:
-        events.add(event, listener, call)
+        events._add(event, listener, call)
     finally:
         events.lock.release()
 
