@@ -249,6 +249,7 @@ def test_defaults():
         ((1.0, 2), {"price": 2.0}, "two values for 'price'"),
         ((1.0, 2), {"volume": 2.0}, "no field 'volume'"),
         ((), {}, "needs a value for 'price'"),
+        ((1.0,), {"volume": 2.0}, "no field 'volume'"),
     ],
 )
 def test_wrong_arguments(arguments, named, message):

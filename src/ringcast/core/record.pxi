@@ -189,6 +189,14 @@ cdef class RecordField:
             write_low_bytes(data, <uint64_t>(value & 0xFFFF_FFFF_FFFF_FFFF), self.size)
 
 
+cdef check_names(Layout layout, str name, dict named):
+    """Raises TypeError where one of the names is no field."""
+    cdef RecordField field
+    cdef list fields = [field.name for field in layout.fields]
+    for unknown in sorted(named.keys() - fields):
+        raise TypeError(f"{name} has no field {unknown!r}; it has {', '.join(fields)}")
+
+
 cdef class Record:
     """The base of record classes, which `ringcast.record` makes: an immutable value with named fields of fixed size.
 
@@ -239,13 +247,14 @@ cdef class Record:
             elif at >= first_default:
                 value = layout.defaults[at - first_default]
             else:
+                check_names(layout, name, named)   # one may be meant for this field, and misspelt
                 raise TypeError(f"{name} needs a value for {field.name!r}")
             try:
                 field.write(self.data + field.offset, value)
             except (TypeError, ValueError, OverflowError) as error:
                 raise type(error)(f"{name}.{field.name}: {error}") from None
         if named:
-            raise TypeError(f"{name} has no field {min(named)!r}; it has {', '.join([f.name for f in layout.fields])}")
+            check_names(layout, name, named)
 
     @property
     def __class__(self):   # read-only, also by object.__setattr__: the layout is that of the class
