@@ -45,7 +45,8 @@ static int topic_ready(const rc_pool *pool)
 }
 
 /* Lanes leave one worker for the topics, so that many slow handlers do not stop the quick ones.
- * Workers that wait for room hold lanes too (may_wait has split their turns) and do not count: the
+ * Workers that wait for room hold lanes too (rc_pool_may_wait has split their
+ * turns) and do not count: the
  * room may have to be made by a lane. */
 static int lane_ready(const rc_pool *pool)
 {

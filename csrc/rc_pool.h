@@ -10,13 +10,13 @@
  *   the worker           makes the task idle, then looks for work once more (rc_task_release).
  *   Both are sequentially consistent, so the event is seen by one of them.
  *
- * Slow handlers. Each turn (a run of calls of one subscription's handler) is timed; rc_heat says
- * from its turns which subscription is slow. A slow one runs in a lane of its own until its calls
+ * Slow handlers. Each turn (a run of calls of one subscription's handler) is timed;
+ * rc_heat_after says from its turns which subscription is slow. A slow one runs in a lane of its own until its calls
  * are quick again.
  *
- * Stuck handlers. While workers are busy a watch looks at them once a tick: it raises `attention`
- * of each worker that is inside a turn. The worker lowers it after each call. Where it is still up
- * a tick later, one call has lasted for a tick: the worker is stuck. Its turn is split: the
+ * Stuck handlers. While workers are busy a watch looks at them once a tick: it raises
+ * RC_TICK in `attention` of each worker that is inside a turn. The worker lowers that after each
+ * call. Where it is still up a tick later, one call has lasted for a tick: the worker is stuck. Its turn is split: the
  * subscription gets its lane, held by the worker that is stuck in it, and the topic goes back to
  * the run queue for another worker. A stuck worker does not count for max_workers (as a goroutine
  * in a system call does not count for GOMAXPROCS): up to `spare` others take the places of those
@@ -68,7 +68,8 @@ enum {
 };
 
 typedef struct rc_worker {
-    /* read by the worker after each call of a handler, written once a tick */
+    /* read by the worker after each call of a handler, written once a tick, and by
+     * each cancel that discards */
     RC_ALIGNED rc_u32 attention;
     rc_u32 turn;
     /* all below: written by the worker or under the pool's mutex; read under the mutex while turn

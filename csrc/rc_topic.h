@@ -71,9 +71,8 @@ typedef struct rc_topic {
         found_end; /* where the published events end that were found; moved under the lock */
     rc_mutex lock;
     rc_u64 high_water;  /* most events that were seen waiting */
+    rc_u64 host_seen;   /* the `found_end` that the host's crew has seen */
     rc_u64 native_seen; /* the same of the native one */
-
-    rc_u64 host_seen; /* the `found_end` that the host's crew has seen */
 
     /* seldom used */
     rc_members *members; /* those that take their events from the ring; guarded by the lock */

@@ -351,7 +351,7 @@ proctype producer(byte me)
 
 /* --- rc_bus.c ------------------------------------------------------------------------------------------------------------ */
 
-inline has_work(end) /* Topic.has_work; a turn takes all that was found, so that only the tail tells of more */
+inline has_work(end) /* has_work of rc_bus.c; a turn takes all that was found, so that only the tail tells of more */
 {
 #ifdef NO_TAIL_LOOK /* has_work: looks at the tail, which the claim moves, not at the slot, which comes later */
     more = (mem[SLOT(end)] != 0)
@@ -415,7 +415,7 @@ waiting:
 holding: /* run_topic: the worker holds the task */
         atomic { cursor = mem[CURSOR]; end_found = mem[END] };
         do
-        :: /* find_events */
+        :: /* find */
 #ifndef NO_AWAIT_EVENT /* rc_ring_await_event and rc_ring_published: what is claimed and not yet published is no event */
             if
             :: tail != end_found -> mem[SLOT(end_found)] != 0
@@ -502,7 +502,7 @@ next_task:
 }
 
 #ifdef CLOSE
-/* Core._begin_close */
+/* begin_close */
 proctype closer(byte me)
 {
     byte other, position;

@@ -157,12 +157,12 @@ proctype worker(byte me)
 
 topic: /* run_topic */
         end = mem[END];
-        if /* find_events */
+        if /* find */
         :: tail != end -> end = tail
         :: tail == end
         fi;
         STORE(END, end);
-#ifndef NO_END_FENCE /* find_events: the end is stored with seq_cst, before the look at the lane */
+#ifndef NO_END_FENCE /* find: the end is stored with seq_cst, before the look at the lane */
         FENCED;
 #endif
         state = mem[LANE];

@@ -26,7 +26,7 @@ class SubscriptionStats:
     handler: str
     """The handler's name: `module.qualname`, and for a callable object that of its class."""
     mode: str
-    """Where the handler runs: "queued", "direct" or "asyncio"."""
+    """Where the handler runs: "queued", "direct", "asyncio" or "native"."""
     policy: str
     """What a full queue does: "block", "raise", "drop_newest", "drop_oldest" or "latest"."""
     active: bool
@@ -34,7 +34,7 @@ class SubscriptionStats:
     delivered: int
     """Events that the handler was called with, failed calls included."""
     dropped: int
-    """Events that it did not get: by its policy, or by `cancel(discard=True)`."""
+    """Accepted events that it did not get: see `Subscription.dropped`."""
     filtered: int
     """Events that its `where` declined."""
     errors: int

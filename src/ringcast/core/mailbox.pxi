@@ -103,7 +103,7 @@ cdef inline uint64_t find_end(rc_member *member, uint64_t cursor, uint64_t most)
 
 cdef PyObject *take_mail(rc_member *member) noexcept:
     """The next event for the handler, with a reference, or NULL. For whoever runs the subscription. It counts as taken
-    before it leaves the mailbox: see Subscription.waiting."""
+    before it leaves the mailbox: see rc_member_pending."""
     cdef PyObject *event
     cdef uint64_t missed = 0
     absorb(member)
@@ -145,7 +145,7 @@ cdef inline bint is_waited_for(rc_pool *pool) noexcept nogil:
 
 
 cdef void absorb_judged(rc_member *member, uint64_t last, double seconds, list raised) noexcept:
-    """The same where the user's code says what goes to the mailbox. That code may take long, raise, and publish: so no
+    """As absorb, where the user's code says what goes to the mailbox. That code may take long, raise, and publish: so no
     C lock is held while it runs, and a thread that finds another one here does not wait for longer than `seconds`: it
     looks again later. `raised`: see judge_next; what is added there ends this."""
     cdef Subscription sub = <Subscription>member.host
