@@ -992,6 +992,20 @@ def test_batches_for_an_async_handler(make_bus):
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("change", [list.clear, lambda events: events.extend(events)], ids=["empties", "doubles"])
+def test_an_async_handler_may_change_its_batch(make_bus, change):
+    async def main():
+        async def handler(events: list[Tick]) -> None:
+            change(events)
+
+        async with make_bus() as bus:
+            async with bus.subscribe(handler, batch=4) as subscription:
+                bus.publish_many(ticks(10))
+            assert_balanced(subscription, 10)
+
+    asyncio.run(asyncio.wait_for(main(), DEADLINE))
+
+
 def test_concurrent_batches_of_an_async_handler(make_bus):
     async def main():
         batches, under_way, most, together = [], 0, 0, asyncio.Event()

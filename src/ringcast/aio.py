@@ -80,6 +80,7 @@ class Runner:
         self._reference = weakref.ref(subscription)
         self._loop = loop
         self._concurrency = concurrency
+        self._in_batches = subscription.batch is not None
         self._context = contextvars.copy_context()  # the subscriber's: not that of whoever publishes
         self._calls: set[asyncio.Task[BaseException | None]] = set()  # under way, or in a pause after their end
         self._goes_on = False  # _go_on is to come: wake-ups until then have nothing to do
@@ -101,12 +102,13 @@ class Runner:
             return
         turn = self._loop.time() + TURN
         while len(self._calls) < self._concurrency and (event := self._subscription._next()) is not EMPTY:
+            events = len(event) if self._in_batches else 1  # before the call: the handler may change the list
             call = self._begin(event)
             self._calls.add(call)
             if not call.done():
-                call.add_done_callback(functools.partial(self._ended, event), context=self._context)
+                call.add_done_callback(functools.partial(self._ended, event, events), context=self._context)
                 continue
-            self._finish(event, call)
+            self._finish(event, events, call)
             if self._loop.time() > turn:
                 # the events that handlers have published meanwhile have each woken this: only one is to go on, or the
                 # wake-ups multiply, and the loop has no turn for others
@@ -118,11 +120,11 @@ class Runner:
         self._goes_on = False
         self._begin_calls()
 
-    def _ended(self, event: Any, call: asyncio.Task[BaseException | None]) -> None:
-        self._finish(event, call)
+    def _ended(self, event: Any, events: int, call: asyncio.Task[BaseException | None]) -> None:
+        self._finish(event, events, call)
         self._begin_calls()
 
-    def _finish(self, event: Any, call: asyncio.Task[BaseException | None]) -> None:
+    def _finish(self, event: Any, events: int, call: asyncio.Task[BaseException | None]) -> None:
         """Report how a call has ended, and make place for the next one.
 
         Raises:
@@ -132,13 +134,13 @@ class Runner:
             ending = call.result()
         except BaseException as error:
             self._leave(call, at_once=not call.cancelling())
-            self._subscription._failed(error, event)
+            self._subscription._failed(error, event, events)
             return
         self._leave(call, at_once=ending is None)
         if ending is None:
-            self._subscription._done(event)
+            self._subscription._done(events)
         else:
-            self._subscription._failed(ending, event)
+            self._subscription._failed(ending, event, events)
             raise ending
 
     def _leave(self, call: asyncio.Task[BaseException | None], at_once: bool) -> None:
@@ -241,7 +243,7 @@ class Stream(Generic[E]):
         while True:
             event = subscription._next()
             if event is not EMPTY:
-                subscription._done(event)
+                subscription._done(1 if subscription.batch is None else len(event))
                 return event  # type: ignore[no-any-return]
             if subscription._is_over():
                 raise StopAsyncIteration

@@ -23,7 +23,7 @@ cdef extern from "ringcast.h" nogil:
             PyObject *dispatcher, PyObject *record_type, rc_native_handler handler, void *userdata, PyObject *owner
         ) noexcept
 
-cdef struct handle_t:     # what a ringcast_topic is: a lease on a topic and its Core. What is here are references
+cdef struct lease_t:     # what a ringcast_topic is: a lease on a topic and its Core. What is here are references
     PyObject *core
     PyObject *topic
     rc_topic *c               # the topic's
@@ -35,24 +35,24 @@ cdef enum:
 cdef ringcast_topic *api_topic_new(PyObject *dispatcher, PyObject *record_type) except NULL with gil:
     cdef Core core
     cdef Topic found
-    cdef handle_t *topic
+    cdef lease_t *lease
     if not isinstance(<object>dispatcher, Core):
         raise TypeError(f"a Dispatcher is needed, not {type(<object>dispatcher).__name__}")
     core = <Core>dispatcher
     found = record_topic(core, <object>record_type)
-    topic = <handle_t *>PyMem_RawMalloc(sizeof(handle_t))
-    if topic == NULL:
+    lease = <lease_t *>PyMem_RawMalloc(sizeof(lease_t))
+    if lease == NULL:
         raise MemoryError
-    topic.c = found.c
-    topic.core = dispatcher
-    topic.topic = <PyObject *>found
-    share_reference(topic.core)
-    share_reference(topic.topic)
-    return <ringcast_topic *>topic
+    lease.c = found.c
+    lease.core = dispatcher
+    lease.topic = <PyObject *>found
+    share_reference(lease.core)
+    share_reference(lease.topic)
+    return <ringcast_topic *>lease
 
 
 cdef void api_topic_free(ringcast_topic *topic) noexcept with gil:
-    cdef handle_t *lease = <handle_t *>topic
+    cdef lease_t *lease = <lease_t *>topic
     if lease == NULL:
         return
     rc_pool_pin(lease.c.pool)   # for a task that was scheduled on this lease
@@ -62,14 +62,14 @@ cdef void api_topic_free(ringcast_topic *topic) noexcept with gil:
 
 
 cdef size_t api_record_size(const ringcast_topic *topic) noexcept nogil:
-    return (<handle_t *>topic).c.ring.record_size
+    return (<lease_t *>topic).c.ring.record_size
 
 
 cdef ringcast_status api_publish(
-    ringcast_topic *handle, const void *records, size_t count, int64_t timeout, size_t *published
+    ringcast_topic *topic, const void *records, size_t count, int64_t timeout, size_t *published
 ) noexcept nogil:
-    cdef handle_t *topic = <handle_t *>handle
-    cdef rc_topic *c = topic.c
+    cdef lease_t *lease = <lease_t *>topic
+    cdef rc_topic *c = lease.c
     cdef const char *at = <const char *>records
     cdef size_t size = c.ring.record_size
     cdef int64_t deadline = -1 if timeout < 0 else rc_clock_now() + timeout
@@ -78,10 +78,10 @@ cdef ringcast_status api_publish(
     cdef ringcast_status status = RINGCAST_OK
     while True:
         if rc_u32_load(&c.has_other_routes) != 0:   # also where that has come about while this waited
-            status = publish_attached(topic, at + done * size, count - done, deadline, &done)
+            status = publish_attached(lease, at + done * size, count - done, deadline, &done)
             break
         if subscribers_of(c) == 0:
-            if rc_u32_load(&(<Core>topic.core).closing):
+            if rc_u32_load(&(<Core>lease.core).closing):
                 status = RINGCAST_CLOSED
             else:
                 done = count
@@ -104,7 +104,7 @@ cdef ringcast_status api_publish(
                 status = RINGCAST_FULL
             break
         if rc_u32_load(&c.special_members) != 0:   # who has what room is worked out with the subscriptions' own limits
-            status = publish_attached(topic, at + done * size, 1, deadline, &done)
+            status = publish_attached(lease, at + done * size, 1, deadline, &done)
             if status != RINGCAST_OK:
                 break
         elif not await_room_detached(c, gate, deadline):
@@ -147,17 +147,17 @@ cdef bint await_room_detached(rc_topic *c, uint64_t gate, int64_t deadline) noex
 
 
 cdef ringcast_status publish_attached(
-    handle_t *topic, const char *records, uint64_t count, int64_t deadline, uint64_t *done
+    lease_t *lease, const char *records, uint64_t count, int64_t deadline, uint64_t *done
 ) noexcept with gil:
     """Publishes records one by one as objects, as Python does: the way for all that is out of the ordinary."""
-    cdef Core core = <Core>topic.core
-    cdef Layout layout = (<Topic>topic.c.host).layout
+    cdef Core core = <Core>lease.core
+    cdef Layout layout = (<Topic>lease.c.host).layout
     cdef ringcast_status status = RINGCAST_OK
     cdef uint64_t at
     for at in range(count):
         try:
-            publish_event(core, 
-                new_record(layout, records + at * layout.size),
+            publish_event(
+                core, new_record(layout, records + at * layout.size),
                 -1 if deadline < 0 else max(0, deadline - rc_clock_now()),
             )
         except closed_error:

@@ -104,11 +104,11 @@ cdef PyObject *take_event(Subscription sub) noexcept:
 
 cdef bint take_one(Subscription sub, PyObject **event) noexcept:
     """Takes the event at the cursor (NULL: a record, and no memory for its object). It counts as taken before it
-    leaves the ring: see waiting and is_over. Returns whether there is one."""
+    leaves the ring: see rc_member_pending and rc_member_is_over. Returns whether there is one."""
     cdef rc_topic *c = sub.c.topic
     cdef uint64_t cursor = rc_u64_load(&sub.c.cursor), waiting, end
     cdef unsigned spins = 0
-    rc_u32_store_seq(&sub.c.running, 1)   # seq: before the look at its end, with holds_gate and is_over
+    rc_u32_store_seq(&sub.c.running, 1)   # seq: before the look at its end, with rc_member_holds_gate, _is_over
     end = min(rc_u64_load_seq(&sub.c.end), rc_ring_tail(&c.ring))
     if cursor >= end:
         rc_u32_store(&sub.c.running, 0)
@@ -150,15 +150,16 @@ cdef void return_token(Subscription sub) noexcept:
     rc_member_drop(&calls, &sub.c)   # the token's hold: see wake_consumer
 
 
-cdef event_done(Subscription sub, taken):
-    """What _next has given is handled."""
-    if finish_events(sub, len(taken) if sub.c.batch else 1):
+cdef event_done(Subscription sub, uint64_t events):
+    """What next_for_consumer has given is handled: so many events. The consumer counts a batch when it is given one, as
+    the handler may change the list."""
+    if finish_events(sub, events):
         finish_hold(sub)
 
 
-cdef event_failed(Subscription sub, exception, taken):
+cdef event_failed(Subscription sub, exception, taken, uint64_t events):
     """The same, and its handler has raised."""
-    if finish_events(sub, len(taken) if sub.c.batch else 1):
+    if finish_events(sub, events):
         rc_u64_count(&sub.c.failures, 1)
         report(<Core>sub.c.topic.bus, exception, unwrapped(taken), sub)
         finish_hold(sub)

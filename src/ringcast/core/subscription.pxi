@@ -136,13 +136,13 @@ cdef class Subscription:
         """See next_for_consumer."""
         return next_for_consumer(self)
 
-    def _done(self, taken):
+    def _done(self, uint64_t events):
         """See event_done."""
-        event_done(self, taken)
+        event_done(self, events)
 
-    def _failed(self, exception, taken):
+    def _failed(self, exception, taken, uint64_t events):
         """See event_failed."""
-        event_failed(self, exception, taken)
+        event_failed(self, exception, taken, events)
 
     def _abandon(self):
         """See abandon."""
@@ -469,7 +469,7 @@ cdef Subscription new_subscription(
         return sub
     sub.waits = []
     rc_task_release(&sub.c.lane, RC_IDLE)
-    rc_member_keep(&sub.c)   # the token's hold. Nobody wakes its consumer before there is one: see _set_consumer
+    rc_member_keep(&sub.c)   # the token's hold. Nobody wakes its consumer before there is one: see set_consumer
     rc_pool_acquire(&core.pool.c, &sub.c.lane)
     try:
         topic.join(sub)
