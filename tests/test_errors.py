@@ -144,9 +144,10 @@ def test_a_handler_that_cannot_be_called_with_the_event_fails_as_any_other(make_
     assert subscription.errors == 1
 
 
+@pytest.mark.parametrize("error", [OSError, SystemExit])  # for which CPython would end the process
 @pytest.mark.parametrize("mode", ["queued", "direct"])
 def test_what_even_the_log_cannot_contain_stops_neither_the_handlers_nor_publish(
-    bus, recorder, monkeypatch, mode, deadline
+    bus, recorder, monkeypatch, mode, error, deadline
 ):
     class Broken(logging.Handler):
         def emit(self, record):

@@ -306,7 +306,7 @@ def brief(value: object, most: int = _BRIEF) -> str:
     """Return what `repr` says, at most `most` characters of it, or where that fails what it is an instance of."""
     try:
         text = str.__str__(repr(value))  # which may be an instance of a subclass
-    except (KeyboardInterrupt, SystemExit):
+    except KeyboardInterrupt:
         raise
     except BaseException:  # a message must come out, whatever a __repr__ does
         return f"an instance of {short(class_name(type(value)))}"
@@ -314,7 +314,7 @@ def brief(value: object, most: int = _BRIEF) -> str:
 
 
 def shown(value: object) -> str:
-    """Return a short text for `value` and its class for messages; never raises."""
+    """Return a short text for `value` and its class for messages. Raises nothing but a Ctrl-C."""
     if is_class(value):
         return f"class {short(class_name(value))}"
     text, name = brief(value), short(class_name(type(value)))

@@ -167,7 +167,10 @@ cdef bint deliver_mail(rc_worker *worker, rc_member *member, rc_span *span) noex
 cdef void report(Core core, exception, event, Subscription sub) noexcept:
     """Hands a failure to the dispatcher. What comes out of that (a logging handler has raised, say) goes to
     sys.unraisablehook: it must neither stop the other handlers nor leave an event unfinished."""
-    core._report_failure(exception, event, sub)
+    try:   # else Cython shows it, which ends the process where it is a SystemExit
+        core._report_failure(exception, event, sub)
+    except BaseException as error:
+        show_unraisable(error, "while the failure of a handler was reported")
 
 
 cdef void report_or_interrupt(Core core, exception, event, Subscription sub) noexcept:
