@@ -15,7 +15,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import pytest
 
-from ringcast import events
+from ringcast import Dispatcher, events
 from ringcast.errors import EventClassError, TypeIdError
 from ringcast.events import Identity, check_type_id, class_name, identify, type_id
 
@@ -329,6 +329,34 @@ def test_the_metaclass_is_not_asked() -> None:
     assert type_id(Stated) == 6
     assert identify(Computed).type_id is None
     assert class_name(Stated).endswith(".Stated")
+
+
+def test_the_metaclass_of_the_owner_is_not_asked_of_a_class_that_is_published(bus: Dispatcher) -> None:
+    class Owner(metaclass=Hostile):
+        __event_type__ = 77
+
+    class Plain:
+        pass
+
+    bus.subscribe_to(77, lambda event: None)
+    bus.publish_to(77, object.__new__(Owner))  # the id is Owner's from now on
+    with pytest.raises(EventClassError, match="an event is published, and .*Plain is a class"):
+        bus.publish_to(77, Plain)
+
+
+def test_an_automatic_id_stays_with_the_first_class_when_that_is_defined_again(bus: Dispatcher) -> None:
+    def define() -> type:
+        class Again:
+            pass
+
+        return Again
+
+    first, second = define(), define()
+    bus.publish(first())
+    with pytest.raises(EventClassError, match="needs an id of its own"):
+        bus.publish_to(type_id(first), second())
+    subscription = bus.subscribe(first, lambda event: None)
+    assert (bus.publish(first()), bus.count(first), bus.subscriptions(first)) == (1, 1, [subscription])
 
 
 def test_what_a_metaclass_makes_up_is_no_statement() -> None:

@@ -2,7 +2,7 @@
 #
 # What asks classes (their ids, issubclass) may be anybody's code, and take locks that another thread holds when it
 # publishes. So such code never runs under Core.lock: find_class, find_event_id, own_topic and record_topic are called
-# without it. All else here is called under it.
+# without it, and forget_class takes it. All else here is called under it.
 
 @cython.final
 @cython.no_gc_clear
@@ -69,17 +69,26 @@ cdef rc_topic *find_event_id(Core core, type_id, event) except? NULL:
     cdef uint32_t checked = check_type_id(type_id)
     cdef rc_topic *found = <rc_topic *>rc_registry_find(&core.by_id, id_key(checked))
     cdef Topic topic
+    cdef bint may_be_mistaken = PyType_Check(<PyObject *>event)   # a class, perhaps in place of an event
     if found != NULL and rc_u64_load(&found.event_class) == class_key(Py_TYPE(<PyObject *>event)):
         return found
-    with core.lock:   # while it is held no topic goes, as one of an automatic id does with its class
-        core.check_open()
-        topic = core.topics.get(checked)
-        if topic is None:
-            return NULL
-        if PyType_Check(<PyObject *>event) and not isinstance(event, class_of(core, topic) or type(event)):
-            refuse_class(event)
-        check_event(core, topic, type(event))
-    return topic.c   # of an automatic id: the event keeps the class, and that the topic
+    while True:
+        with core.lock:   # while it is held no topic goes, as one of an automatic id does with its class
+            core.check_open()
+            topic = core.topics.get(checked)
+            if topic is None:
+                return NULL
+            owner = class_of(core, topic)
+            if not may_be_mistaken or owner is None or is_instance(event, owner):
+                check_event(core, topic, type(event))
+                return topic.c   # of an automatic id: the event keeps the class, and that the topic
+        refuse_class(event)   # without the lock: it asks the metaclass
+        may_be_mistaken = False
+
+
+cdef inline bint is_instance(event, event_class) noexcept:
+    """isinstance, but no metaclass is asked."""
+    return PyType_IsSubtype(Py_TYPE(<PyObject *>event), <PyTypeObject *>event_class)
 
 
 cdef Topic own_topic(Core core, event_class):
@@ -149,8 +158,9 @@ cdef bind_class(Core core, Topic topic, event_class):
         return
     if bound != 0:
         owner = class_of(core, topic)
-        # not of records: what is in the ring is laid out as the first class has it
-        if owner is None or topic.layout is not None or not is_defined_again(owner, event_class):
+        # not of records: what is in the ring is laid out as the first class has it. Nor of an automatic id, which goes
+        # with the first class, and the topic with it
+        if owner is None or topic.layout is not None or topic.automatic or not is_defined_again(owner, event_class):
             raise EventClassError(
                 f"type id {topic.type_id:#x} belongs to "
                 f"{'a class that is just being freed' if owner is None else class_name(owner)}: "
