@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from limits import DEADLINE
 
 import ringcast
-from ringcast import ClosedError, Dispatcher, RingcastError
+from ringcast import ClosedError, Dispatcher, EventClassError, RingcastError
 
 SETTINGS = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -344,6 +344,34 @@ def test_publish_whatever_it_is(quiet_bus, event):
             subscription.cancel()
     call(quiet_bus.count, type(event))
     check_works(quiet_bus)
+
+
+class Unequal(str):
+    """A keyword's name with comparisons of its own."""
+
+    __slots__ = ()
+    __hash__ = str.__hash__
+
+    def __eq__(self, other):
+        raise AssertionError("compared")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named", "given"),
+    [
+        ((), {}, "nothing"),
+        (("saved", "a.txt", 12), {}, "3 objects"),
+        (("saved",), {"path": "a.txt"}, "an object and path="),
+        ((), {"event": 1}, "nothing and event="),
+        ((1, 2), {"timeout": 1}, "2 objects"),
+        ((1,), dict.fromkeys(("a", "b", "c", "d")), "an object and a=, b=, c=, ..."),
+        ((1,), {"x" * 10_000: 1}, r"an object and x{30,200}\.\.\.x+="),
+        ((1,), {Unequal("path"): 1}, "an object and path="),
+    ],
+)
+def test_publish_takes_one_event(bus, arguments, named, given):
+    with pytest.raises(EventClassError, match=f"publish takes one object.* was given {given}: publish"):
+        bus.publish(*arguments, **named)
 
 
 @SETTINGS

@@ -50,7 +50,7 @@ from ringcast.errors import (
     TypeIdError,
 )
 from ringcast._threads import Thread, ringcast_watch, ringcast_worker
-from ringcast.events import check_type_id, class_mro, class_name, identify, is_defined_again, joined_names, shown
+from ringcast.events import check_type_id, class_mro, class_name, identify, is_defined_again, joined_names, short, shown
 from ringcast.handlers import handler_name
 
 cimport cython

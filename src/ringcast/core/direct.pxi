@@ -133,7 +133,7 @@ cdef deliver_direct(Core core, tuple subscriptions, event):
                 break
         else:   # an ExceptionGroup, where each of them is an Exception
             group = BaseExceptionGroup(
-                f"{len(raised)} direct handlers failed", [exception for exception, _, _ in raised]
+                f"{len(raised)} direct handler{'s' if len(raised) > 1 else ''} failed", [exception for exception, _, _ in raised]
             )
             group.published = 1
             raise group

@@ -11,8 +11,8 @@ cdef class Core:
     cdef rc_registry by_id      # type id + 1 -> rc_topic
     cdef int made
     cdef rc_u32 closing
-    cdef bint ended             # _begin_close has done all it has to
-    cdef rc_u32 shut            # the same for publish_to_all
+    cdef bint ended             # begin_close has done all it has to
+    cdef rc_u32 shut            # as `closing`, for publish_to_all: see await_sharing
     cdef rc_u32 sharing         # threads that are just claiming in several rings, which all stay open for that
     cdef readonly uint64_t max_queue
     cdef readonly uint32_t max_workers
@@ -128,7 +128,7 @@ cdef class Core:
         Raises:
             ClosedError: the dispatcher is closed, or was closed while this waited.
             EventClassError: the event's type id belongs to another class; or a class, in place of an event, would reach
-                nobody.
+                nobody; or this was given anything but one event.
             TypeIdError: its `__event_type__` is no integer from 0 to 2**32 - 1.
             QueueFullError: a subscription of policy "raise" is `max_queue` behind; or inside a handler, 65,536 events
                 past `max_queue`.
@@ -230,7 +230,7 @@ cdef class Core:
 
     cdef check_open(self):
         if rc_u32_load(&self.closing):
-            raise closed_error(f"{self!r} is closed")
+            raise closed_error(f"dispatcher {self.name!r} is closed: it takes no events and no subscriptions")
 
     # --- subscribe: the checks of the handler are Dispatcher's ---
 

@@ -216,13 +216,15 @@ cdef check_arguments(Py_ssize_t count, tuple names):
         count: how many arguments have no name.
         names: those of the others.
     """
-    others = [name for name in names if name != "timeout"]
+    others = [short(str.__str__(name)) for name in names if not str.__eq__(name, "timeout")]   # a str of any class
     if count == 1 and not others:
         return
-    given = f"{', '.join([f'{name}=' for name in others])} as well" if others else f"{count} arguments"
+    given = "nothing" if count == 0 else "an object" if count == 1 else f"{count} objects"
+    if others:
+        given += f" and {', '.join([f'{name}=' for name in others[:3]])}{', ...' if len(others) > 3 else ''}"
     raise EventClassError(
-        f"publish takes one object, the event, and was given {given}: make an event class of what belongs together, "
-        "and publish(Saved('a.txt', 12))"
+        f"publish takes one object, the event, without a name, and was given {given}: publish(event), or "
+        "publish(Saved('a.txt', 12)) of an event class for what belongs together"
     )
 
 

@@ -50,7 +50,7 @@ cdef await_room(Core core, Topic topic, int64_t deadline):
 cdef raise_refusal(Core core, Topic topic, rc_claim claim):
     """Raises what a claim says that is not to be made again; nothing where it succeeded."""
     if claim == RC_CLOSED:
-        raise closed_error(f"{core!r} is closed: it accepts no events")
+        core.check_open()   # raises
     if claim == RC_NO_MEMORY:
         raise MemoryError
     if claim == RC_FULL:
