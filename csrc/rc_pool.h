@@ -11,18 +11,18 @@
  *   Both are sequentially consistent, so the event is seen by one of them.
  *
  * Slow handlers. Each turn (a run of calls of one subscription's handler) is timed;
- * rc_heat_after says from its turns which subscription is slow. A slow one runs in a lane of its own until its calls
- * are quick again.
+ * rc_heat_after says from its turns which subscription is slow. A slow one runs in a lane of its
+ * own until its calls are quick again.
  *
  * Stuck handlers. While workers are busy a watch looks at them once a tick: it raises
  * RC_TICK in `attention` of each worker that is inside a turn. The worker lowers that after each
- * call. Where it is still up a tick later, one call has lasted for a tick: the worker is stuck. Its turn is split: the
- * subscription gets its lane, held by the worker that is stuck in it, and the topic goes back to
- * the run queue for another worker. A stuck worker does not count for max_workers (as a goroutine
- * in a system call does not count for GOMAXPROCS): up to `spare` others take the places of those
- * that are stuck. Topics that have queued up behind a stuck worker may be stuck too, and to find
- * that out one after another takes a tick or two each; so for as many workers as there are such
- * topics the limit on topics at once is lifted, until the queue is empty.
+ * call. Where it is still up a tick later, one call has lasted for a tick: the worker is stuck. Its
+ * turn is split: the subscription gets its lane, held by the worker that is stuck in it, and the
+ * topic goes back to the run queue for another worker. A stuck worker does not count for
+ * max_workers (as a goroutine in a system call does not count for GOMAXPROCS): up to `spare` others
+ * take the places of those that are stuck. Topics that have queued up behind a stuck worker may be
+ * stuck too, and to find that out one after another takes a tick or two each; so for as many
+ * workers as there are such topics the limit on topics at once is lifted, until the queue is empty.
  *
  * Who may call what: every function but rc_pool_init and rc_pool_destroy may be called from any
  * thread, except that those with an rc_worker are for that worker's thread alone. They block on the

@@ -36,7 +36,9 @@ static inline void rc_turn_enter(rc_member *member, rc_span *span)
 {
     uint64_t end;
     if (member->mail != NULL) return;
-    rc_u32_store_seq(&member->running, 1); /* seq: before the look at its end, with rc_member_holds_gate */
+    rc_u32_store_seq(
+        &member->running, 1
+    ); /* seq: before the look at its end, with rc_member_holds_gate */
     end = rc_u64_load_seq(&member->end);
     if (end < span->end) span->end = end;
 }

@@ -340,7 +340,7 @@ def test_the_metaclass_of_the_owner_is_not_asked_of_a_class_that_is_published(bu
 
     bus.subscribe_to(77, lambda event: None)
     bus.publish_to(77, object.__new__(Owner))  # the id is Owner's from now on
-    with pytest.raises(EventClassError, match="an event is published, and .*Plain is a class"):
+    with pytest.raises(EventClassError, match=r"an event is published, and .*Plain is a class"):
         bus.publish_to(77, Plain)
 
 

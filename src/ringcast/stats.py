@@ -40,7 +40,10 @@ class SubscriptionStats:
     errors: int
     """Calls of the handler that raised."""
     pending: int
-    """Events that wait for the handler now, with the one it is busy with."""
+    """Events that wait for the handler now, with the one it is busy with.
+
+    At rest, delivered, dropped, filtered and pending make up what was published for it. While events move, and while a
+    failure is reported, one may be counted twice, never not at all."""
     high_water: int
     """The most that `pending` has been seen at."""
     handler_seconds: float | None

@@ -132,9 +132,8 @@ cdef deliver_direct(Core core, tuple subscriptions, event):
             if is_publishers(first):
                 break
         else:   # an ExceptionGroup, where each of them is an Exception
-            group = BaseExceptionGroup(
-                f"{len(raised)} direct handler{'s' if len(raised) > 1 else ''} failed", [exception for exception, _, _ in raised]
-            )
+            handlers = "1 direct handler" if len(raised) == 1 else f"{len(raised)} direct handlers"
+            group = BaseExceptionGroup(f"{handlers} failed", [exception for exception, _, _ in raised])
             group.published = 1
             raise group
         for exception, failed_on, sub in raised:   # the publisher gets one only; the others are not to be lost

@@ -6,9 +6,9 @@
 # do so for the parent, which still needs both. So these references are kept for good, as Python keeps those of the
 # other threads' frames. Workers start again at the first publish that needs them.
 #
-# A thread that is not in the child may have held any mutex of csrc/: the pools' (which workers take detached), a topic's,
-# a mailbox's, a registry's. So each of these is initialised again, and so is each park. The Core's lock is held across
-# the fork, so that what it guards is whole.
+# A thread that is not in the child may have held any mutex of csrc/: the pools' (which workers take detached), a
+# topic's, a mailbox's, a registry's. So each of these is initialised again, and so is each park. The Core's lock is
+# held across the fork, so that what it guards is whole.
 #
 # The one thread may be a worker: a handler has forked. It keeps its task and, where it has one in hand, its event, and
 # finds out when the handler returns (rc_deliver).

@@ -145,9 +145,9 @@ cdef inline bint is_waited_for(rc_pool *pool) noexcept nogil:
 
 
 cdef void absorb_judged(rc_member *member, uint64_t last, double seconds, list raised) noexcept:
-    """As absorb, where the user's code says what goes to the mailbox. That code may take long, raise, and publish: so no
-    C lock is held while it runs, and a thread that finds another one here does not wait for longer than `seconds`: it
-    looks again later. `raised`: see judge_next; what is added there ends this."""
+    """As absorb, where the user's code says what goes to the mailbox. That code may take long, raise, and publish: so
+    no C lock is held while it runs, and a thread that finds another one here does not wait for longer than `seconds`:
+    it looks again later. `raised`: see judge_next; what is added there ends this."""
     cdef Subscription sub = <Subscription>member.host
     cdef rc_pool *pool = member.topic.pool
     cdef place_t *now
