@@ -1306,7 +1306,8 @@ EXAMPLES: dict[str, dict[str, list[Wrong]]] = {
                 "sent as it was",
                 {'Saved("editor", path=': '"editor", path=', "size=12))": "size=12)"},
                 raised(
-                    EventClassError, "publish takes one object, the event, and was given path=, size= as well: make"
+                    EventClassError,
+                    "publish takes one object, the event, without a name, and was given an object and path=, size=:",
                 ),
             ),
         ],
@@ -1391,7 +1392,8 @@ EXAMPLES: dict[str, dict[str, list[Wrong]]] = {
                 "emitted as it was",
                 {'Saved("a.txt", 12)': '"a.txt", 12'},
                 raised(
-                    EventClassError, "publish takes one object, the event, and was given 2 arguments: make an event"
+                    EventClassError,
+                    "publish takes one object, the event, without a name, and was given 2 objects: publish",
                 ),
             ),
             Wrong(
@@ -1429,7 +1431,8 @@ EXAMPLES: dict[str, dict[str, list[Wrong]]] = {
                 "emitted as it was",
                 {'Saved("a.txt", 12)': '"saved", "a.txt", 12'},
                 raised(
-                    EventClassError, "publish takes one object, the event, and was given 3 arguments: make an event"
+                    EventClassError,
+                    "publish takes one object, the event, without a name, and was given 3 objects: publish",
                 ),
             ),
             Wrong(

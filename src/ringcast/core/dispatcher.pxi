@@ -374,4 +374,3 @@ cdef class Core:
         """Waits until all that was accepted is delivered, `timeout` ns at most (below 0: no limit). Returns whether
         that is so. Inside a handler it does not wait."""
         return self.native_pool is None or self.pool.wait(timeout, None, self)
-
