@@ -289,7 +289,7 @@ EXAMPLES: dict[str, dict[str, list[Wrong]]] = {
             Wrong(
                 "a condition that fails",
                 {"request.status >=": "request.code >="},
-                logged(AttributeError, rf"^where= of {FAILED_ON}Request\(.*'Request' object has no attribute 'code'"),
+                logged(AttributeError, rf"{FAILED_ON}Request\(.*'Request' object has no attribute 'code'"),
             ),
             Wrong(
                 "an option is misspelt",
@@ -365,12 +365,12 @@ EXAMPLES: dict[str, dict[str, list[Wrong]]] = {
             Wrong(
                 "a key that fails",
                 {"lambda suspect: suspect.client": "lambda suspect: suspect.address", "told[-1]": "told"},
-                logged(AttributeError, rf"^where= or key= of {FAILED_ON}Suspect\(.*no attribute 'address'"),
+                logged(AttributeError, rf"{FAILED_ON}Suspect\(.*no attribute 'address'"),
             ),
             Wrong(
                 "a key that cannot be hashed",
                 {"lambda suspect: suspect.client": "lambda suspect: [suspect.client]", "told[-1]": "told"},
-                logged(TypeError, rf"^key= of {FAILED_ON}Suspect\(.*: unhashable type: 'list'"),
+                logged(TypeError, "unhashable type: 'list'"),
             ),
         ],
     },

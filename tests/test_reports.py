@@ -4,7 +4,6 @@ import asyncio
 import functools
 import gc
 import logging
-import operator
 import traceback
 import warnings
 from dataclasses import dataclass
@@ -521,60 +520,6 @@ def test_a_report_is_short_and_comes_out_whatever_the_exception_says_of_itself(
     assert "in fail" in report
     assert type(wild).__name__[:100] in report
     assert len(report) < 21_000
-
-
-def fail_at_once(tick):
-    raise LookupError(tick)
-
-
-BUILTIN = operator.attrgetter("no_such_attribute")
-LATEST = {"policy": "latest"}
-OPTIONS = {
-    "where": ({"where": fail_at_once}, "where= of "),
-    "a builtin where": ({"where": BUILTIN}, "where= of "),
-    "direct": ({"where": fail_at_once, "mode": "direct"}, "where= of "),
-    "of a batch": ({"where": fail_at_once, "batch": 4}, "where= of "),
-    "once": ({"where": fail_at_once, "once": True}, "where= of "),
-    "dropping": ({"where": fail_at_once, "policy": "drop_oldest"}, "where= of "),
-    "latest": ({"where": fail_at_once, **LATEST}, "where= or key= of "),
-    "a where that is unrun": ({"where": lambda tick: (_ for _ in ())}, "where= of "),
-    "key": ({"key": fail_at_once, **LATEST}, "where= or key= of "),
-    "a builtin key": ({"key": BUILTIN, **LATEST}, "where= or key= of "),
-    "unhashable": ({"key": lambda tick: [], **LATEST}, "key= of "),
-    "neither": ({"where": lambda tick: True}, ""),
-    "not the key": ({"key": lambda tick: 1, **LATEST}, ""),
-}
-
-
-@pytest.mark.parametrize(("options", "expected"), OPTIONS.values(), ids=OPTIONS)
-def test_a_report_names_the_option_that_has_failed(make_bus, caplog, options, expected):
-    bus = make_bus()
-    bus.subscribe(Tick, fail_at_once, **options)
-    bus.publish(Tick())
-    assert bus.wait_idle(DEADLINE)
-    (record,) = caplog.records
-    assert record.getMessage().startswith(f"{expected}handler {__name__}.fail_at_once failed on ")
-
-
-def test_a_report_names_the_where_of_a_handler_of_an_event_loop(make_bus, caplog):
-    async def main():
-        async with make_bus() as bus:
-            bus.subscribe(Tick, save, where=fail_at_once)
-            bus.publish(Tick())
-
-    asyncio.run(main())
-    (record,) = caplog.records
-    assert record.getMessage().startswith(f"where= of handler {__name__}.save failed on ")
-
-
-def test_a_handler_that_publishes_has_failed_itself(make_bus, caplog):
-    """Where `publish` raises what the `where` of a direct handler has raised."""
-    bus, strict = make_bus(), make_bus(on_error="raise")
-    strict.subscribe(Tick, fail_at_once, where=fail_at_once, mode="direct")
-    bus.subscribe(Tick, strict.publish)
-    bus.publish(Tick())
-    assert bus.wait_idle(DEADLINE)
-    assert [record.getMessage().partition(" ")[0] for record in caplog.records] == ["handler"]
 
 
 def test_what_python_can_show_is_left_to_it(make_bus, caplog):

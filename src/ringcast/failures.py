@@ -43,29 +43,8 @@ def log_failure(failure: HandlerFailure) -> None:
     `sys.stderr`, by `logging.lastResort`: the former would be called with it, and may fail for ever; and what is logged
     in the course of the latter is ignored by `logging` (since Python 3.13.4).
     """
-    names = short(handler_name(failure.subscription.handler)), brief(failure.event)
-    if option := _failed_option(failure):
-        _log_error(failure.event, failure.exception, "%s of handler %s failed on %s", option, *names)
-    else:
-        _log_error(failure.event, failure.exception, "handler %s failed on %s", *names)
-
-
-def _failed_option(failure: HandlerFailure) -> str:
-    """Return which option it is that has failed, `where=` or `key=`; empty where it is the handler itself.
-
-    The core does not tell, but its functions stand in the traceback, before the first frame of other code: `put_by_key`
-    looks for a key among others, `ask` calls either option. Only policy "latest" has both, and asks them in
-    `judge_next`.
-    """
-    functions, trace = [], failure.exception.__traceback__
-    while trace is not None and trace.tb_frame.f_globals.get("__name__") == "ringcast._core":
-        functions.append(trace.tb_frame.f_code.co_name.rpartition(".")[2])
-        trace = trace.tb_next
-    if "put_by_key" in functions:
-        return "key="
-    if "ask" not in functions:
-        return ""
-    return "where= or key=" if "judge_next" in functions and failure.subscription.policy == "latest" else "where="
+    name = short(handler_name(failure.subscription.handler))
+    _log_error(failure.event, failure.exception, "handler %s failed on %s", name, brief(failure.event))
 
 
 def _log_error(event: object, exception: BaseException, message: str, *arguments: str) -> None:
