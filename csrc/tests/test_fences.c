@@ -24,7 +24,7 @@ typedef struct duel {
     void (*left)(struct duel *), (*right)(struct duel *), (*settle)(struct duel *);
 } duel;
 
-static void wait_a_little(uint64_t round)
+static void wait_longer_each_time(uint64_t round)
 {
     for (uint64_t spins = round % 8; spins > 0; spins--) rc_cpu_relax();
 }
@@ -35,7 +35,7 @@ static void *left_side(void *argument)
     for (uint64_t round = 0;; round++) {
         meet(&at->begin);
         if (rc_u32_load(&at->over)) return NULL;
-        wait_a_little(round / 8);
+        wait_longer_each_time(round / 8);
         at->left(at);
         meet(&at->end);
     }
@@ -56,7 +56,7 @@ static void fight(void (*left)(duel *), void (*right)(duel *), void (*settle)(du
     for (uint64_t round = 0; nanoseconds_now() < until; round++) {
         CHECK(rc_task_acquire(&at.task));
         meet(&at.begin);
-        wait_a_little(round);
+        wait_longer_each_time(round);
         at.right(&at);
         meet(&at.end);
         CHECK(at.left_saw || at.right_saw);
