@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import functools
 import gc
 import importlib
 import inspect
@@ -227,6 +228,151 @@ def test_coroutine_functions_are_known_in_all_their_forms():
         signal.connect(receiver, weak=False)
         with pytest.raises(RuntimeError, match="coroutine function"):
             signal.send()
+
+
+# --- methods of signals and emitters as receivers ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("module", [ours, original])
+@pytest.mark.parametrize("weak", [True, False])
+def test_a_signal_may_be_sent_by_another(module, weak):
+    signal, other, sender = module.Signal(), module.Signal(), Sender()
+    other.connect(first)
+    signal.connect(other.send, sender, weak=weak)
+    signal.connect(other.send, "a", weak=weak)
+    assert len(signal.receivers) == 1
+    assert signal.send(sender, number=1) == [(other.send, [(first, ("first", sender, {"number": 1}))])]
+    assert list(signal.receivers_for("a")) == [other.send]
+    signal.disconnect(other.send, sender)
+    assert signal.send(sender) == []
+    signal.disconnect(other.send)
+    assert (signal.send("a"), signal.receivers) == ([], {})
+    with signal.connected_to(other.send):
+        assert len(signal.send("a")) == 1
+    assert signal.send("a") == []
+
+
+@pytest.mark.parametrize("module", [ours, original])
+@pytest.mark.parametrize("weak", [True, False])
+def test_a_signal_that_another_sends_is_kept_only_if_that_is_asked_for(module, weak):
+    signal, other = module.Signal(), module.Signal()
+    signal.connect(other.send, weak=weak)
+    reference = weakref.ref(other)
+    del other
+    gc.collect()
+    assert (reference() is None, len(signal.receivers), len(signal.send())) == ((True, 0, 0) if weak else (False, 1, 1))
+
+
+METHODS = ["send", "receivers_for", "has_receivers_for", "_disconnect", "_clear_state", "_cleanup_bookkeeping"]
+
+
+@pytest.mark.parametrize("module", [ours, original])
+@pytest.mark.parametrize("name", METHODS)
+def test_a_bound_method_of_a_signal_is_a_receiver_as_any_other(module, name):
+    signal, other = module.Signal(), module.Signal()
+    method = getattr(other, name)
+    key = (id(getattr(module.Signal, name)), id(other))
+    for weak in (True, False):
+        signal.connect(getattr(other, name), weak=weak)
+        assert (list(signal.receivers), list(signal.receivers_for(None))) == ([key], [method])
+        signal.disconnect(getattr(other, name))
+        assert signal.receivers == {}
+    signal.connect(getattr(other, name), sender=method)
+    assert list(signal.receivers_for(getattr(other, name))) == [method]
+
+
+@pytest.mark.parametrize("module", [ours, original])
+def test_the_questions_of_a_signal_may_be_asked_by_another(module):
+    signal, asked = module.Signal(), module.Signal()
+    asked.connect(first, "a")
+    signal.connect(asked.has_receivers_for)
+    signal.connect(asked.receivers_for)
+    answers = dict(signal.send("a"))
+    assert answers[asked.has_receivers_for] is True
+    assert list(answers[asked.receivers_for]) == [first]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_methods_are_bound_as_blinkers_are(name):
+    answers = []
+    for module in (original, ours):
+
+        class Subclass(module.Signal):
+            def up(self):
+                return getattr(super(), name)
+
+        signal = Subclass()
+        method, function = getattr(signal, name), getattr(module.Signal, name)
+        answers.append(
+            (
+                inspect.ismethod(method) and inspect.isroutine(function) and not inspect.isbuiltin(method),
+                method.__self__ is signal and method.__func__ is function is function.__get__(None, Subclass),
+                method == getattr(signal, name) == signal.up() and hash(method) == hash(getattr(signal, name)),
+                method != getattr(Subclass(), name),
+                weakref.WeakMethod(method)() == method and weakref.ref(function)() is function,
+                copy.deepcopy(function) is copy.copy(function) is function,
+                pickle.loads(pickle.dumps(function)) is function,
+                copy.copy(method) == method,
+                (method.__name__, method.__qualname__, function.__name__, function.__qualname__, vars(function)),
+                [(each.name, each.kind, each.default) for each in parameters_of(method)],
+                inspect.iscoroutinefunction(method),
+                repr(function).split(" at ")[0],
+                repr(method).split(" of ")[0],
+            )
+        )
+        wrapper = functools.wraps(method)(lambda: None)
+        assert (wrapper.__name__, wrapper.__wrapped__) == (name, method)
+        assert function.__doc__ == method.__doc__ == wrapper.__doc__
+    assert answers[0] == answers[1]
+    assert all(answers[0][:8])
+
+
+def test_a_method_refuses_what_is_no_signal():
+    for function in (Signal.send, Signal.receivers_for, Signal._clear_state):
+        for arguments in ((), (1,), (Sender(), 2)):
+            with pytest.raises(TypeError, match=r"descriptor|argument"):
+                function(*arguments)
+    with pytest.raises(TypeError, match="positional"):
+        Signal().send(1, 2)
+    with pytest.raises(TypeError, match="cannot create"):
+        type(Signal.send)()
+
+
+@pytest.mark.parametrize("module", [ours, original])
+def test_a_signal_that_sends_itself_is_a_recursion_error(module):
+    signal = module.Signal()
+    signal.connect(signal.send)
+    with pytest.raises(RecursionError):
+        signal.send()
+
+
+@pytest.mark.parametrize("module", [ours, original])
+@pytest.mark.parametrize("name", ["send", "receivers_for", "has_receivers_for"])
+def test_a_mock_of_a_method_of_one_signal_has_its_signature(module, name):
+    signal = module.Signal()
+    with mock.patch.object(signal, name, autospec=True) as replaced:
+        getattr(signal, name)("a")
+        with pytest.raises(TypeError):
+            getattr(signal, name)("a", "b")
+    assert replaced.call_args == mock.call("a")
+
+
+@pytest.mark.parametrize("signals", [ours, original])
+@pytest.mark.parametrize("emitters", ["pyee", "ringcast.compat.pyee"])
+@pytest.mark.parametrize("weak", [True, False])
+def test_a_signal_may_be_emitted_by_an_emitter_and_the_other_way(signals, emitters, weak):
+    signal, emitter, heard = signals.Signal(), importlib.import_module(emitters).EventEmitter(), []
+    emitter.on("a", lambda **keywords: heard.append(keywords))
+    signal.connect(emitter.emit, weak=weak)
+    assert signal.send("a", number=1) == [(emitter.emit, True)]
+    signal.disconnect(emitter.emit)
+    assert (signal.send("a"), heard) == ([], [{"number": 1}])
+    signal.connect(first)
+    emitter.on("b", signal.send)
+    emitter.on("b", signal.send)
+    assert (emitter.listeners("b"), emitter.emit("b", "a")) == ([signal.send], True)
+    emitter.remove_listener("b", signal.send)
+    assert emitter.emit("b") is False
 
 
 # --- senders -----------------------------------------------------------------------------------------------------

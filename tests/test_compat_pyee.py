@@ -233,6 +233,69 @@ def test_bound_methods_that_are_equal_are_one_listener(emitter):
     assert emitter.event_names() == set()
 
 
+@pytest.mark.parametrize("module", ["pyee", "ringcast.compat.pyee"])
+def test_the_emit_of_another_emitter_may_be_a_listener(module, calls):
+    kind = importlib.import_module(module).EventEmitter
+    emitter, other = kind(), kind()
+    other.on("number", calls.append)
+    for add in (emitter.on, emitter.once):
+        add("event", other.emit)
+        add("event", other.emit)
+        assert emitter.listeners("event") == [other.emit]
+        assert emitter.emit("event", "number", 1)
+        if add == emitter.on:
+            emitter.remove_listener("event", other.emit)
+        assert emitter.event_names() == set()
+    assert calls == [1, 1]
+    emitter.on("event", other.emit)
+    with pytest.raises(KeyError):
+        emitter.remove_listener("event", emitter.emit)
+
+
+@pytest.mark.parametrize("module", ["pyee", "ringcast.compat.pyee"])
+def test_emit_is_bound_as_a_function_is(module):
+    kind = importlib.import_module(module).EventEmitter
+    emitter, other = kind(), kind()
+    method, function = emitter.emit, kind.emit
+    assert inspect.ismethod(method)
+    assert inspect.isroutine(function)
+    assert (method.__self__, method.__func__) == (emitter, function)
+    assert function.__get__(None, kind) is function
+    assert method == emitter.emit != other.emit
+    assert hash(method) == hash(emitter.emit)
+    assert weakref.WeakMethod(method)() == method
+    assert (method.__name__, method.__qualname__, vars(function)) == ("emit", "EventEmitter.emit", {})
+    assert function.__module__ == f"{module}.base"
+    assert repr(function).startswith("<function EventEmitter.emit at ")
+    assert list(inspect.signature(method).parameters) == ["event", "args", "kwargs"]
+    assert pickle.loads(pickle.dumps(function)) is copy.deepcopy(function) is function
+    assert copy.copy(method) == method
+    twin = copy.deepcopy(method)
+    assert (type(twin.__self__), twin.__func__) == (kind, function)
+    assert twin != method
+    with mock.patch.object(emitter, "emit", autospec=True) as replaced:
+        emitter.emit("event", 1)
+        with pytest.raises(TypeError):
+            emitter.emit()
+    assert replaced.call_args == mock.call("event", 1)
+
+
+def test_a_bound_emit_can_be_pickled_with_its_emitter(emitter):
+    emitter.on("event", noop)
+    method = pickle.loads(pickle.dumps(emitter.emit))
+    assert method.__self__.listeners("event") == [noop]
+    assert method("event") is True
+
+
+def test_a_copy_of_an_emitter_that_emits_another_has_a_copy_of_the_other(emitter):
+    other = Named("a")
+    emitter.on("event", other.emit)
+    twin = copy.deepcopy(emitter)
+    twin.emit("event", "event", 1)
+    assert other.heard == []
+    assert twin.listeners("event")[0].__self__.heard == [(1,)]
+
+
 def test_removing_the_last_listener_removes_the_event(emitter):
     emitter.on("event", noop)
     emitter.remove_listener("event", noop)

@@ -19,7 +19,10 @@ from cpython.object cimport PyObject
 import os
 import sys
 from _thread import RLock
+from types import MethodDescriptorType
 from weakref import WeakMethod, ref
+
+from ringcast.compat._functions import function_of
 
 cdef extern from *:
     """
@@ -123,12 +126,10 @@ cdef extern from *:
     #define RC_WITHOUT_GIL 0
     #endif
 
-    /* Gives a type a method that gets its arguments as they lie on the caller's stack, which Cython has no word for. */
-    static int rc_add_method(PyTypeObject *type, PyMethodDef *definition)
+    /* Gives an attribute to a type, which the program itself cannot do with types of C. */
+    static int rc_set_in_type(PyTypeObject *type, PyObject *name, PyObject *value)
     {
-        PyObject *method = PyDescr_NewMethod(type, definition);
-        int result = method == NULL ? -1 : PyDict_SetItemString(type->tp_dict, definition->ml_name, method);
-        Py_XDECREF(method);
+        int result = PyDict_SetItem(type->tp_dict, name, value);
         PyType_Modified(type);
         return result;
     }
@@ -147,7 +148,7 @@ cdef extern from *:
     int PyGC_Enable()
     bint RC_WITHOUT_GIL
     bint PyWeakref_CheckRef(object thing)
-    int rc_add_method(PyTypeObject *type, PyMethodDef *definition) except -1
+    int rc_set_in_type(PyTypeObject *type, object name, object value) except -1
 
     ctypedef struct PyTypeObject:
         pass
@@ -162,6 +163,7 @@ cdef extern from *:
     int CO_COROUTINE
     size_t PY_VECTORCALL_ARGUMENTS_OFFSET
     bint PyCFunction_Check(object thing)
+    object PyDescr_NewMethod(PyTypeObject *type, PyMethodDef *definition)
     object PyMethod_New(object function, object instance)
     object PyObject_Vectorcall(object function, PyObject *const *args, size_t count, PyObject *names)
 
@@ -909,13 +911,6 @@ cdef inline bint _is_usual(Core signal) except -1:
     return version != 0 and version == rc_flag_get(&signal.usual_version) or signal.ask_class()
 
 
-# What blinker looks up on a signal. Programs replace it: tracers on the class, tests on one signal.
-cdef tuple _looked_up = (
-    *((name, Core.__dict__[name]) for name in ("receivers_for", "is_muted", "_disconnect")),
-    ("__getattribute__", object.__getattribute__),
-)
-
-
 # --- sending -------------------------------------------------------------------------------------------------
 
 cdef object _send(object self, PyObject *const *args, Py_ssize_t count, PyObject *kwnames):
@@ -1004,4 +999,27 @@ _send_definition.ml_doc = (
     b"    Exception: what a receiver raises; those after it are not called.\n\n"
     b"Any thread may call it.\n"
 )
-rc_add_method(<PyTypeObject *>Core, &_send_definition)
+
+
+cdef int _add_methods() except -1:
+    """Give Core `send`, which gets its arguments in a form that Cython has no word for, and have it bound as functions
+    are; likewise all else that is a function with blinker: a program may take any of them for a receiver."""
+    cdef object method
+    cdef list methods = [
+        method for name, method in Core.__dict__.items()
+        if isinstance(method, MethodDescriptorType) and not name.startswith(("_rc_", "__"))
+    ]
+    methods.append(PyDescr_NewMethod(<PyTypeObject *>Core, &_send_definition))
+    for method in methods:
+        function = function_of(method, "ringcast.compat.blinker", "Signal")
+        rc_set_in_type(<PyTypeObject *>Core, method.__name__, function)
+    return 0
+
+
+_add_methods()
+
+# What blinker looks up on a signal. Programs replace it: tracers on the class, tests on one signal.
+cdef tuple _looked_up = (
+    *((name, Core.__dict__[name]) for name in ("receivers_for", "is_muted", "_disconnect")),
+    ("__getattribute__", object.__getattribute__),
+)

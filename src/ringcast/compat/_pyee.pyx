@@ -12,6 +12,8 @@ import sys
 from _thread import RLock
 from cpython.object cimport PyObject
 
+from ringcast.compat._functions import function_of
+
 cdef extern from *:
     """
     #include <Python.h>
@@ -78,7 +80,7 @@ cdef extern from *:
 
     typedef PyObject *(*rc_emit_function)(PyObject *, PyObject *const *, Py_ssize_t, PyObject *);
 
-    static PyObject *rc_emit_descriptor(PyObject *type, rc_emit_function function)
+    static PyObject *rc_emit_method(PyObject *type, rc_emit_function function)
     {
         rc_emit_definition.ml_meth = (PyCFunction)(void (*)(void))function;
         return PyDescr_NewMethod((PyTypeObject *)type, &rc_emit_definition);
@@ -88,7 +90,7 @@ cdef extern from *:
     int rc_dict_get(dict, object key, PyObject **value) except -1
     bint rc_looks_up_by_itself(object kind) except -1
     bint rc_has_own(object thing, object first, object second) except -1
-    object rc_emit_descriptor(object type, rc_emit_function)
+    object rc_emit_method(object type, rc_emit_function)
     object PyObject_Vectorcall(PyObject *callable, PyObject *const *args, size_t nargsf, PyObject *kwnames)
     PyObject *PyTuple_GET_ITEM(object, Py_ssize_t)
     Py_ssize_t PyTuple_GET_SIZE(object)
@@ -438,4 +440,4 @@ def equip(kind):
     """Give `EventEmitter` its `emit`. To be called once, for the class itself: its subclasses inherit."""
     global emit_run, call_handlers
     emit_run, call_handlers = kind._emit_run, kind._call_handlers
-    kind.emit = rc_emit_descriptor(kind, emit)
+    kind.emit = function_of(rc_emit_method(kind, emit), kind.__module__, kind.__qualname__)
