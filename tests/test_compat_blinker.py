@@ -1105,7 +1105,51 @@ def test_receivers_may_be_any_mapping(module, mapping):
     assert (len(before), signal.send()) == (0, [])
 
 
-@pytest.mark.parametrize("value", [None, 3, [], "text", {1}])
+@pytest.mark.parametrize("module", [ours, original])
+@pytest.mark.parametrize("value", [None, [], set(), (), 0, "", False])
+def test_receivers_may_be_anything_that_is_false(module, value):
+    """As in programs that keep a signal quiet for a time."""
+    signal = module.Signal()
+    signal.connect(first)
+    signal.connect(second, "a")
+    before = signal.receivers
+    signal.receivers = value
+    assert signal.receivers is value
+    assert (signal.send("a"), list(signal.receivers_for("a")), signal.has_receivers_for("a")) == ([], [], False)
+    with pytest.raises((TypeError, IndexError)):
+        signal.connect(asynchronous)
+    signal.receivers = before
+    assert len(signal.send("a")) == 2
+    with mock.patch.object(signal, "receivers", value):
+        assert asyncio.run(signal.send_async("a")) == []
+        assert (signal.send("a"), signal.has_receivers_for("a")) == ([], False)
+    assert [receiver for receiver, _ in signal.send("b")] == [first]
+    signal.receivers = value
+    signal.receivers = {}
+    assert signal.send("a") == []
+
+
+@pytest.mark.parametrize("value", [None, []])
+def test_receivers_that_are_none_are_no_trouble_to_what_goes_or_is_copied(value):
+    signal, button = Signal(), Button()
+    signal.connect(button.press)
+    signal.connect(first)
+    before = signal.receivers
+    signal.receivers = value
+    del button
+    gc.collect()
+    signal.disconnect(first)
+    assert copy.copy(signal).send() == []
+    signal.receivers = before
+    assert signal.send() == []
+    signal.receivers = value
+    signal._clear_state()
+    signal.__init__()
+    signal.connect(second)
+    assert len(signal.send()) == 1
+
+
+@pytest.mark.parametrize("value", [3, [1], "text", {1}])
 def test_what_is_no_mapping_cannot_be_assigned_to_receivers(value):
     signal = Signal()
     signal.connect(first)

@@ -415,6 +415,12 @@ cdef class _WhenGone:
             (<Core>signal).forget_receiver(self.key, gone)
 
 
+class _Nothing(dict):
+    """The receivers of a signal whose `receivers` is something that is false, such as None."""
+
+    __slots__ = ("assigned",)
+
+
 cdef class Core:
     """What a signal is, without what blinker builds upon it in Python.
 
@@ -471,12 +477,17 @@ cdef class Core:
         """Key of a receiver: the receiver, or a weak reference to it."""
         if self.held_receivers is None:
             raise AttributeError("receivers")
+        if type(self.held_receivers) is _Nothing:
+            return self.held_receivers.assigned
         return self.held_receivers
 
     @receivers.setter
     def receivers(self, receivers):
         if not hasattr(receivers, "get"):
-            raise TypeError(f"receivers has to be a mapping, and {receivers!r} is none")
+            if receivers:
+                raise TypeError(f"receivers has to be a mapping, and {receivers!r} is none")
+            assigned, receivers = receivers, _Nothing()
+            receivers.assigned = assigned
         self.take()
         try:
             self.replace_receivers(receivers)
@@ -672,6 +683,8 @@ cdef class Core:
         cdef object key = _key(receiver)
         cdef object sender_key = _any if sender is _any else _key(sender)
         cdef bint done = False
+        if type(self.held_receivers) is _Nothing:
+            raise TypeError(f"no receiver can be connected while receivers is {self.receivers!r}")
         held = _weak(receiver, self.when_gone(key, False)) if weak else receiver
         sender_ref = None if sender is _any else self.watch(sender, sender_key)
         _prepare(receiver)
