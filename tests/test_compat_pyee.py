@@ -7,11 +7,12 @@ import functools
 import gc
 import importlib
 import inspect
+import itertools
 import pickle
 import threading
 import weakref
 from collections import OrderedDict
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from types import SimpleNamespace
 from unittest import mock
 
@@ -1321,16 +1322,31 @@ def test_uplifted_emitters_can_be_parted_in_any_order_and_are_freed(calls):
     assert reference() is None
 
 
+class AtOnce(Executor):
+    """Calls in the thread that submits. It cannot be copied, like others."""
+
+    def submit(self, function, *args, **kwargs):
+        future = Future()
+        future.set_result(function(*args, **kwargs))
+        return future
+
+    def __deepcopy__(self, memo):
+        raise TypeError("cannot be copied")
+
+
 class Lifted:
     """An emitter, one that it was uplifted to, and what their listeners hear."""
 
-    def __init__(self, module, before=None):
+    def __init__(self, module, before=None, other="EventEmitter"):
         self.module = importlib.import_module(f"{module}.uplift")
-        kind = importlib.import_module(module).EventEmitter
-        self.base = kind()
+        self.base = importlib.import_module(module).EventEmitter()
         if before:
             self.base.emit = before
-        self.new = self.module.uplift(kind, self.base)
+        if other == "ExecutorEventEmitter":
+            kind = importlib.import_module(f"{module}.executor").ExecutorEventEmitter
+            self.new = self.module.uplift(kind, self.base, "new", "forward", AtOnce())
+        else:
+            self.new = self.module.uplift(type(self.base), self.base)
         self.heard = []
         self.base.on("event", lambda: self.heard.append("base"))
         self.new.on("event", lambda: self.heard.append("new"))
@@ -1398,6 +1414,34 @@ def test_a_copy_of_an_uplifted_emitter_does_not_part_it(module):
     lifted = Lifted(module)
     lifted.module.unwrap(copy.copy(lifted.base))
     assert lifted.hears(lifted.base.emit) == (True, ["base", "new"])
+    lifted.module.unwrap(lifted.base)
+    assert lifted.hears(lifted.base.emit) == (True, ["base"])
+
+
+@pytest.mark.parametrize("module", ["pyee", "ringcast.compat.pyee"])
+@pytest.mark.parametrize(
+    ("which", "duplicate", "other"),
+    [
+        *itertools.product(["base", "new"], [copy.copy, copy.deepcopy], ["EventEmitter"]),
+        ("base", copy.copy, "ExecutorEventEmitter"),
+        ("base", copy.deepcopy, "ExecutorEventEmitter"),  # whose executor cannot be copied
+        ("new", copy.copy, "ExecutorEventEmitter"),
+    ],
+)
+def test_a_copy_of_an_uplifted_emitter_is_not_linked_and_copies_no_other(module, which, duplicate, other):
+    """With pyee the copy has the `emit` of the original, too."""
+    lifted = Lifted(module, other=other)
+    twin = duplicate(getattr(lifted, which))
+    heard = ["base", "new"] if which == "base" else ["new", "base"]
+    assert lifted.hears(twin.emit) == lifted.hears(getattr(lifted, which).emit) == (True, heard)
+    before = twin.emit
+    lifted.module.unwrap(twin)
+    assert twin.emit is before
+    assert lifted.hears(getattr(lifted, which).emit) == (True, heard)
+    again = lifted.module.uplift(type(lifted.base), twin)
+    assert again.emit("event") is True
+    lifted.module.unwrap(again)
+    assert again.emit("event") is False
     lifted.module.unwrap(lifted.base)
     assert lifted.hears(lifted.base.emit) == (True, ["base"])
 

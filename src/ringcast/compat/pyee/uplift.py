@@ -31,6 +31,10 @@ class _Link:
         """What the emitter had as its attributes `emit` and `unwrap`."""
         self.opposite: _Link
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Link:
+        """A copy of an emitter has the `emit` of the original and is in no link, so the other emitter is not copied."""
+        return self
+
     def emit(self, event: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         handled = self.emitter._call_handlers(event, args, kwargs)
         if event != "new_listener" or self.forwards_new_listener:
