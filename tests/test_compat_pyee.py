@@ -954,6 +954,52 @@ def test_the_listeners_may_be_replaced_as_a_whole(module, use, calls):
     assert calls[-1] == 4
 
 
+class Lock:
+    """A lock of a program, which counts."""
+
+    def __init__(self):
+        self.taken = 0
+
+    def __enter__(self):
+        self.taken += 1
+
+    def __exit__(self, *error):
+        pass
+
+
+@pytest.mark.parametrize("module", ["pyee", "ringcast.compat.pyee"])
+@pytest.mark.parametrize("make", [Lock, threading.Lock, threading.RLock])
+def test_a_lock_that_the_program_has_assigned_stays(module, make, calls):
+    emitter = importlib.import_module(module).EventEmitter()
+    lock = emitter._lock = make()
+    for use in (
+        lambda: emitter.on("event", calls.append),
+        lambda: emitter.remove_all_listeners(),
+        lambda: setattr(emitter, "_events", {"event": OrderedDict({noop: noop})}),
+        lambda: emitter.once("event", calls.append),
+        lambda: emitter.emit("event", 1),
+        lambda: emitter.remove_all_listeners("event"),
+    ):
+        use()
+        assert emitter._lock is lock
+    assert calls == [1]
+
+
+def test_the_lock_stays_that_of_the_listeners_when_they_are_replaced(emitter):
+    """So who holds it keeps others out, also while the listeners are replaced."""
+    lock = emitter._lock
+    for replace in (emitter.remove_all_listeners, lambda: setattr(emitter, "_events", {"event": {}})):
+        replace()
+        emitter.on("event", noop)
+        assert emitter.listeners("event") == [noop]
+        assert emitter._lock is emitter._events.lock is lock
+    del emitter._lock
+    emitter._events = {}
+    emitter.on("event", noop)
+    assert emitter._lock.acquire(False)
+    emitter._lock.release()
+
+
 def test_a_method_that_was_replaced_stays_so_when_the_listeners_are_replaced(emitter, calls):
     emitter._emit_run = lambda f, args, kwargs: calls.append(args)
     emitter._events = {"event": {noop: noop}}

@@ -257,6 +257,18 @@ def adopt(emitter, Events events not None):
     emitter._lock = events.lock
 
 
+cdef int put_in_place(emitter, Events events) except -1:
+    """Give an emitter listeners in the place of what the program has assigned to `_events`. Who holds its lock goes on
+    keeping others out; what else the program has assigned to `_lock` stays there."""
+    lock = getattr(emitter, "_lock", None)
+    if type(lock) is RLock:
+        events.lock = lock
+    elif lock is None:
+        emitter._lock = events.lock
+    emitter._events = events
+    return 0
+
+
 def events_of(emitter):
     """Return the listeners of an emitter; of what a program has assigned to `_events` itself, as tests do, a copy,
     which takes its place."""
@@ -269,7 +281,7 @@ def events_of(emitter):
         return made
     with _adopting:  # of threads that find it at once, one replaces it
         if emitter._events is found:
-            adopt(emitter, made)
+            put_in_place(emitter, made)
     return emitter._events
 
 
@@ -329,9 +341,18 @@ def clear(emitter):
     try:
         empty = Events()
         empty.lock = events.lock  # so that what another thread adds at once is added before or after this
-        adopt(emitter, empty)
+        emitter._events = empty
     finally:
         events.lock.release()
+
+
+# What a program finds out about what is called for a listener of `once`, which with pyee is a function.
+cdef dict of_pyee = {
+    "__name__": "g",
+    "__qualname__": "EventEmitter.once.<locals>._wrapper.<locals>.g",
+    "__module__": "ringcast.compat.pyee.base",
+    "__doc__": None,
+}
 
 
 cdef class Once:
