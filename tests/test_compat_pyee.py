@@ -425,7 +425,18 @@ ASKED = {
     "parameters": lambda f: [each.kind for each in inspect.signature(f).parameters.values()],
     "attribute": lambda f: (setattr(f, "number", 1), f.number, dict(vars(f))),
     "hash": lambda f: f in {f: 1},
-    "wrapped": lambda f: functools.wraps(f)(noop).__name__,
+    "wrapped": lambda f: functools.wraps(f)(lambda: None).__name__,
+    "updated wrapper": lambda f: (
+        functools.update_wrapper(f, other, ["__module__", "__name__", "__qualname__", "__doc__", "__annotations__"])
+        is f,
+        [getattr(f, name) for name in ("__module__", "__name__", "__qualname__", "__doc__", "__annotations__")],
+        f.__wrapped__ is other,
+        sorted(vars(f)),
+    ),
+    "module": lambda f: f.__module__.removeprefix("ringcast.compat."),
+    "docstring": lambda f: (f.__doc__, setattr(f, "__doc__", "said"), f.__doc__),
+    "annotations": lambda f: (f.__annotations__, f.__annotations__ is f.__annotations__),
+    "renamed": lambda f: (setattr(f, "__name__", "a"), setattr(f, "__qualname__", "b.a"), f.__name__, f.__qualname__),
     "unwrapped": lambda f: inspect.unwrap(f) is f,
     "coroutine function": lambda f: inspect.iscoroutinefunction(f) or asyncio.iscoroutine(f),
 }
@@ -773,6 +784,32 @@ def test_a_pickle_or_deep_copy_has_the_attributes_and_listeners_and_is_independe
     assert twin._lock is not original._lock
 
 
+def test_a_listener_of_once_that_was_renamed_can_be_pickled_and_copied(emitter):
+    emitter.once("event", noop)
+    call = emitter._events["event"][noop]
+    call.__module__ = "somewhere"
+    for duplicate in (pickle.loads(pickle.dumps(call)), copy.copy(call)):
+        assert (type(duplicate), duplicate.listener) == (type(call), noop)
+    assert pickle.loads(pickle.dumps(type(call))) is type(call)
+
+
+@pytest.mark.parametrize("module", ["pyee", "ringcast.compat.pyee"])
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, copy.copy, lambda events: events.copy()])
+def test_listeners_may_be_kept_and_put_back(module, duplicate, calls):
+    """As fixtures do that isolate a test."""
+    emitter = importlib.import_module(module).EventEmitter()
+    listener = functools.partial(print, end="")
+    emitter.once("event", noop)
+    emitter.on("event", listener)
+    kept = duplicate(emitter._events)
+    emitter.once("more", noop)
+    emitter._events = kept
+    assert (len(emitter.listeners("event")), emitter.event_names()) == (2, {"event"})
+    assert emitter.emit("event")
+    assert len(emitter.listeners("event")) == 1
+    assert noop not in emitter.listeners("event")
+
+
 def test_a_shallow_copy_shares_the_listeners_as_with_pyee(emitter):
     twin = copy.copy(emitter)
     twin.on("event", noop)
@@ -914,7 +951,10 @@ def test_the_listeners_can_be_looked_at_as_in_a_dict(emitter):
     assert list(events.values()) == list(usual.values())
     assert dict(events.items()) == dict(events) == usual
     assert (events.get("a"), events.get("d"), events.get("d", 1)) == ({noop: noop}, None, 1)
+    assert (events.copy(), events | {1: 2}, {1: 2} | events) == (usual, usual | {1: 2}, {1: 2} | usual)
+    assert (events | events, list(reversed(events)), type(events.copy())) == (usual, ["b", "a", "c"], dict)
     events.get("a").clear()
+    events.copy().clear()
     assert emitter.emit("a")
     with pytest.raises(TypeError, match="unhashable"):
         events.get([])

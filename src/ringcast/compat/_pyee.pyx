@@ -8,6 +8,8 @@ a call that gives a reference of its own. A listener that is added or removed ta
 makes a new one.
 """
 
+cimport cython
+
 import sys
 from _thread import RLock
 from cpython.object cimport PyObject
@@ -181,6 +183,18 @@ cdef class Events:
 
     def items(self):
         return self._copy().items()
+
+    def copy(self):
+        return self._copy()
+
+    def __or__(self, other):
+        return self._copy() | (other._copy() if type(other) is Events else other)
+
+    def __ror__(self, other):
+        return other | self._copy()
+
+    def __reversed__(self):
+        return reversed(self._copy())
 
     def __getitem__(self, event):
         handlers = self._registered(event)
@@ -364,6 +378,7 @@ cdef class Once:
     cdef readonly object emitter
     cdef readonly object event
     cdef readonly object listener
+    cdef dict changed  # of what a function says of itself, what the program has replaced
     cdef dict __dict__
     cdef object __weakref__
 
@@ -372,13 +387,62 @@ cdef class Once:
         self.event = event
         self.listener = listener
 
+    cdef object said(self, str name):
+        with cython.critical_section(self):
+            if self.changed is not None and name in self.changed:
+                return self.changed[name]
+        if name in of_pyee:
+            return of_pyee[name]
+        from typing import Any  # slow to import, and seldom asked for
+
+        return self.say(name, {"args": Any, "kwargs": Any, "return": Any})
+
+    cdef object say(self, str name, object value):
+        with cython.critical_section(self):
+            if self.changed is None:
+                self.changed = {}
+            self.changed[name] = value
+        return value
+
     @property
     def __name__(self):
-        return "g"  # as with pyee
+        return self.said("__name__")
+
+    @__name__.setter
+    def __name__(self, value):
+        self.say("__name__", value)
 
     @property
     def __qualname__(self):
-        return "EventEmitter.once.<locals>._wrapper.<locals>.g"
+        return self.said("__qualname__")
+
+    @__qualname__.setter
+    def __qualname__(self, value):
+        self.say("__qualname__", value)
+
+    @property
+    def __module__(self):
+        return self.said("__module__")
+
+    @__module__.setter
+    def __module__(self, value):
+        self.say("__module__", value)
+
+    @property
+    def __doc__(self):
+        return self.said("__doc__")
+
+    @__doc__.setter
+    def __doc__(self, value):
+        self.say("__doc__", value)
+
+    @property
+    def __annotations__(self):
+        return self.said("__annotations__")
+
+    @__annotations__.setter
+    def __annotations__(self, value):
+        self.say("__annotations__", value)
 
     @property
     def __signature__(self):
@@ -398,7 +462,21 @@ cdef class Once:
         return self.listener(*args, **kwargs)
 
     def __reduce__(self):
-        return Once, (self.emitter, self.event, self.listener)
+        return once, (self.emitter, self.event, self.listener)
+
+    def __deepcopy__(self, memo):
+        """Of a copy of the emitter, if that is what is copied; else, as in a copy of its `_events`, the same."""
+        emitter = memo.get(id(self.emitter))
+        if emitter is None:
+            return self
+        from copy import deepcopy
+
+        return Once(emitter, deepcopy(self.event, memo), deepcopy(self.listener, memo))
+
+
+def once(emitter, event, listener):
+    """What a pickle has in the place of `Once`: the `__module__` of that class is the one of its instances."""
+    return Once(emitter, event, listener)
 
 
 cdef bint overrides_nothing(object emitter) except -1:
