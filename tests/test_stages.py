@@ -6,6 +6,7 @@ Each test has a work tree with two small stages and its own cache; the runner is
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -302,6 +303,18 @@ def test_every_row_has_a_script_and_every_script_a_row(stages):
     assert all(os.access(ROOT / ".ci" / "stage" / name, os.X_OK) for name in scripts)
     assert {stage.environment for stage in table.stages.values()} <= table.environments.keys()
     assert any(stage.always for stage in table.stages.values())
+
+
+def test_scripts_name_only_tests_that_there_are():
+    files = list((ROOT / "tests").glob("test_*.py")) + list((ROOT / "csrc" / "tests").glob("test_*.c"))
+    tests = {file.stem for file in files}.union(*(re.findall(r"def (test_\w+)", file.read_text()) for file in files))
+    scripts = [ROOT / ".ci" / "core-tests", *(ROOT / ".ci" / "stage").iterdir()]
+    text = "".join(script.read_text() for script in scripts)
+    for words in re.findall(r"tests/test_\{\S*", text):  # {a,b}: bash expands it
+        text += subprocess.run(["bash", "-c", f"echo {words}"], capture_output=True, text=True, check=True).stdout
+    assert set(re.findall(r"(?<![\w{])test_\w+", text)) <= tests
+    parts = set(" ".join(re.findall(r'-k "(.*)"', text)).split()) - {"and", "or", "not"}
+    assert [part for part in parts if not any(part in test for test in tests)] == []
 
 
 SKIPS = """
