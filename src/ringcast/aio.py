@@ -221,6 +221,7 @@ class Stream(Generic[E]):
         self._future: asyncio.Future[None] | None = None
         feed = Feed(self, loop)
         self.subscription: Subscription[Any] = subscribe(feed)
+        self._in_batches = self.subscription.batch is not None
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Stream is of one task: it is not copied or pickled; another task calls Dispatcher.stream")
@@ -243,7 +244,7 @@ class Stream(Generic[E]):
         while True:
             event = subscription._next()
             if event is not EMPTY:
-                subscription._done(1 if subscription.batch is None else len(event))
+                subscription._done(len(event) if self._in_batches else 1)
                 return event  # type: ignore[no-any-return]
             if subscription._is_over():
                 raise StopAsyncIteration
