@@ -175,11 +175,13 @@ static int run_turn(rc_pool *pool, rc_worker *worker, rc_member *member, uint64_
     return rc_turn(pool, worker, member, end - cursor < limit ? end : cursor + limit);
 }
 
-/* Runs a slow member, whose lane the worker holds, until it has caught up with its topic. */
+/* Runs a member whose lane the worker holds, a slow one or the worker's own, until it has caught up
+ * with its topic. */
 static void run_lane(rc_pool *pool, rc_worker *worker, rc_member *member)
 {
     const rc_host *calls = pool->calls;
     rc_topic *topic = member->topic;
+    const int for_good = member->lane.own != NULL; /* this worker runs it, and nothing else */
     uint64_t end;
     for (;;) {
         rc_topic_make_room(topic); /* at first for the turn that was split */
@@ -187,14 +189,14 @@ static void run_lane(rc_pool *pool, rc_worker *worker, rc_member *member)
         while (rc_member_has_events(member, end)) {
             run_turn(pool, worker, member, end);
             rc_topic_make_room(topic);
-            if (rc_pool_short_of_workers(pool)) {
+            if (!for_good && rc_pool_short_of_workers(pool)) {
                 rc_pool_yield(pool, worker);
                 return;
             }
             end = rc_u64_load_seq(&topic->found_end);
         }
         if (rc_member_is_over(member)) rc_bus_retire(member);
-        if (member->heat == 0) {
+        if (!for_good && member->heat == 0) {
             rc_task_release(&member->lane, RC_SHARED);
             /* its worker may have found events while the lane was scheduled, and passed it over */
             rc_bus_schedule(topic, member->mode == RC_NATIVE ? &topic->native_task : &topic->task);
@@ -288,7 +290,9 @@ static void run_here(rc_topic *topic)
         rc_members *members = rc_topic_members(topic);
         for (uint32_t at = 0; at < members->first_native; at++) {
             rc_member *member = members->all[at];
-            if (rc_task_now(&member->lane) == RC_IDLE && rc_member_has_work(member, end))
+            /* own workers come with the others */
+            if (member->mode == RC_LOOP && rc_task_now(&member->lane) == RC_IDLE &&
+                rc_member_has_work(member, end))
                 rc_bus_schedule(topic, &member->lane);
         }
         rc_members_drop(topic, members);

@@ -59,7 +59,13 @@ static int task_ready(const rc_pool *pool) { return topic_ready(pool) || lane_re
 static rc_task *hold_next(rc_pool *pool, rc_worker *worker)
 {
     rc_task *task = NULL;
-    if (topic_ready(pool)) {
+    if (worker->is_own) {
+        /* scheduled, while its worker holds nothing: for this worker to run */
+        if (worker->only != NULL && rc_task_now(worker->only) == RC_SCHEDULED) {
+            task = worker->only;
+            pool->on_own++;
+        }
+    } else if (topic_ready(pool)) {
         task = pop(&pool->topics);
         atomic_fetch_sub_explicit(&pool->topics_queued, 1, memory_order_relaxed);
         pool->on_topics++;
@@ -81,7 +87,9 @@ static void set_stuck(rc_pool *pool, rc_worker *worker, int stuck)
 static void let_go(rc_pool *pool, rc_worker *worker)
 {
     set_stuck(pool, worker, 0);
-    if (worker->task->kind == RC_TOPIC)
+    if (worker->is_own)
+        pool->on_own--;
+    else if (worker->task->kind == RC_TOPIC)
         pool->on_topics--;
     else
         pool->on_lanes--;
@@ -104,7 +112,7 @@ static int spawn_wanted(const rc_pool *pool)
  */
 static int too_many(const rc_pool *pool) { return pool->alive - pool->on_lanes > pool->parallel; }
 
-static int busy(const rc_pool *pool) { return pool->on_topics + pool->on_lanes > 0; }
+static int busy(const rc_pool *pool) { return pool->on_topics + pool->on_lanes + pool->on_own > 0; }
 
 /* What whoever changed the queue does about it, after the mutex: bits of WAKE_. */
 enum { WAKE_WORKER = 1, WAKE_WATCH = 2 };
@@ -183,17 +191,32 @@ static void pin_bus(rc_pool *pool)
     pool->calls->pin(pool);
 }
 
+/* Whether no worker can come to the task any more: the pool has stopped, and all was delivered. */
+static int has_ended(const rc_pool *pool, const rc_task *task)
+{
+    if (!pool->stopping) return 0;
+    if (task->own != NULL) return !task->own->alive && !task->own->hired;
+    return pool->alive + pool->starting == 0;
+}
+
 static int schedule(rc_pool *pool, rc_task *task, int attached)
 {
+    rc_worker *own;
     rc_mutex_lock(&pool->mutex);
-    if ((pool->stopping && pool->alive + pool->starting == 0) || !rc_task_acquire(task)) {
+    if (has_ended(pool, task) || !rc_task_acquire(task)) {
         rc_mutex_unlock(&pool->mutex);
         return 0;
     }
     begin(pool); /* before it can be done */
     if (attached) pin_bus(pool);
-    enqueue(pool, task);
-    unlock_and_wake(pool);
+    own = task->own;
+    if (own != NULL) {
+        rc_mutex_unlock(&pool->mutex); /* the task may be done and gone from here on */
+        rc_park_wake_one(&own->waiting);
+    } else {
+        enqueue(pool, task);
+        unlock_and_wake(pool);
+    }
     return 1;
 }
 
@@ -241,6 +264,7 @@ static void done(rc_pool *pool)
         unpins = last && (calls->pin == NULL || rc_u32_load(&pool->pinned));
     /* from here on the pin is this thread's: it keeps the pool until the end */
     if (last) rc_u32_store(&pool->pinned, 0);
+    if (stops) rc_pool_wake_own(pool);
     unlock_and_wake(pool);
     if (stops) { /* the workers may end now */
         rc_park_wake_all(&pool->work);
@@ -256,47 +280,70 @@ void rc_pool_unhold(rc_pool *pool)
     done(pool);
 }
 
-void rc_pool_hire(rc_pool *pool)
+/* Nobody starts a thread for the own worker any more: any worker may run its lane, lest a close
+ * waits for ever. Under the mutex. */
+static void do_without(rc_pool *pool, rc_worker *own)
 {
-    rc_mutex_lock(&pool->mutex);
-    pool->starting++;
-    rc_mutex_unlock(&pool->mutex);
+    rc_task *lane = own->only;
+    if (lane == &pool->nothing) return;
+    own->only = NULL;
+    lane->own = NULL;
+    if (rc_task_now(lane) == RC_SCHEDULED) enqueue(pool, lane);
 }
 
-void rc_pool_dismiss(rc_pool *pool)
+void rc_pool_dismiss(rc_pool *pool, rc_worker *own)
 {
     rc_mutex_lock(&pool->mutex);
-    if (pool->starting > 0) pool->starting--;
-    rc_mutex_unlock(&pool->mutex);
-}
-
-int rc_pool_is_staffed(rc_pool *pool)
-{
-    int staffed;
-    rc_mutex_lock(&pool->mutex);
-    staffed = pool->alive + pool->starting > 0;
-    rc_mutex_unlock(&pool->mutex);
-    return staffed;
-}
-
-rc_worker *rc_pool_join(rc_pool *pool)
-{
-    rc_worker *worker = NULL;
-    uint32_t at = 0;
-    rc_mutex_lock(&pool->mutex);
-    if (pool->starting > 0) {
-        uint32_t most = pool->max_workers + pool->spare;
-        pool->starting--;
-        while (at < most && pool->workers[at].alive) at++;
-        if (at < most) worker = &pool->workers[at];
+    if (own == NULL)
+        pool->starting -= pool->starting > 0;
+    else {
+        own->hired = 0;
+        if (pool->stopping && rc_pool_needs_thread(own)) do_without(pool, own);
     }
+    unlock_and_wake(pool);
+}
+
+void rc_pool_stop(rc_pool *pool)
+{
+    rc_mutex_lock(&pool->mutex);
+    pool->stopping = 1;
+    for (rc_worker *worker = pool->all; worker != NULL; worker = worker->next)
+        if (worker->is_own && rc_pool_needs_thread(worker)) do_without(pool, worker);
+    rc_pool_wake_own(pool);
+    rc_mutex_unlock(&pool->mutex);
+    rc_park_wake_all(&pool->work);
+    rc_park_wake_all(&pool->watch);
+}
+
+/* A place for the thread of a worker that is hired, under the mutex; or NULL. */
+static rc_worker *find_place(rc_pool *pool, rc_worker *own)
+{
+    uint32_t at = 0, most = pool->max_workers + pool->spare;
+    if (own != NULL) {
+        int is_hired = own->hired;
+        own->hired = 0;
+        return is_hired && own->only != NULL ? own : NULL;
+    }
+    if (pool->starting == 0) return NULL;
+    pool->starting--;
+    while (at < most && pool->workers[at].alive) at++;
+    if (at == most) return NULL;
+    if (at == pool->used) {
+        pool->used++;
+        rc_pool_add(pool, &pool->workers[at]);
+    }
+    return &pool->workers[at];
+}
+
+rc_worker *rc_pool_join(rc_pool *pool, rc_worker *own)
+{
+    rc_worker *worker;
+    rc_mutex_lock(&pool->mutex);
+    worker = find_place(pool, own);
     if (worker != NULL) {
-        /* seq_cst: before its first look at how far a subscription may go. A cancel says that first
-         * and looks at `used` then (rc_pool_call_attention): either it finds this worker, or this
-         * worker what it has said. */
-        if (at >= rc_u32_load(&pool->used)) rc_u32_store_seq(&pool->used, at + 1);
         worker->alive = 1;
-        pool->alive++;
+        pool->alive += !worker->is_own;
+        pool->own += worker->is_own;
         current.pool = pool;
         current.worker = worker;
     }
@@ -327,8 +374,18 @@ rc_task *rc_pool_take_now(rc_pool *pool, rc_worker *worker)
     return task;
 }
 
+/* Whether the worker, which has found no task, is to end. */
+static int is_to_end(const rc_pool *pool, const rc_worker *worker, rc_waited waited)
+{
+    if (pool->stopping && rc_pool_outstanding(pool) == 0) return 1;
+    if (worker->is_own) return worker->only == NULL;
+    return waited == RC_TIMED_OUT && too_many(pool);
+}
+
 rc_task *rc_pool_take(rc_pool *pool, rc_worker *worker)
 {
+    const int others = !worker->is_own; /* what it waits for is for any worker */
+    rc_park *park = others ? &pool->work : &worker->waiting;
     rc_task *task;
     rc_waited waited = RC_WOKEN;
     rc_mutex_lock(&pool->mutex);
@@ -336,20 +393,19 @@ rc_task *rc_pool_take(rc_pool *pool, rc_worker *worker)
         uint32_t ticket;
         int64_t timeout;
         task = hold_next(pool, worker);
-        if (task != NULL) break;
-        if (pool->stopping && rc_pool_outstanding(pool) == 0) break;
-        if (waited == RC_TIMED_OUT && too_many(pool)) break;
-        pool->idle++;
-        timeout = too_many(pool) ? pool->linger : RC_FOREVER;
-        ticket = rc_park_prepare(&pool->work);
+        if (task != NULL || is_to_end(pool, worker, waited)) break;
+        pool->idle += others;
+        timeout = others && too_many(pool) ? pool->linger : RC_FOREVER;
+        ticket = rc_park_prepare(park);
         rc_mutex_unlock(&pool->mutex);
-        waited = rc_park_wait(&pool->work, ticket, timeout);
+        waited = rc_park_wait(park, ticket, timeout);
         rc_mutex_lock(&pool->mutex);
-        pool->idle--;
+        pool->idle -= others;
     }
     if (task == NULL) {
         worker->alive = 0;
-        pool->alive--;
+        pool->alive -= others;
+        pool->own -= !others;
         current.pool = NULL;
     }
     unlock_and_wake(pool);
@@ -396,8 +452,7 @@ int rc_turn_end_frozen(rc_pool *pool, rc_worker *worker)
  * short however many wait for many. */
 static int depends_on(rc_pool *pool, const rc_ring *ring, const rc_worker *me)
 {
-    for (uint32_t at = 0; at < rc_u32_load(&pool->used); at++) {
-        rc_worker *worker = &pool->workers[at];
+    for (rc_worker *worker = pool->all; worker != NULL; worker = worker->next) {
         if (!worker->alive || worker->asked || (worker != me && worker->waits_for == NULL))
             continue;
         if (worker->ring != ring || rc_u64_load(worker->cursor) != rc_ring_gate(ring)) continue;
@@ -415,14 +470,15 @@ int rc_pool_may_wait(rc_pool *pool, rc_worker *worker, const rc_ring *ring)
      * handed on */
     if (!rc_turn_running(worker)) return 0;
     rc_mutex_lock(&pool->mutex);
+    for (rc_worker *each = pool->all; each != NULL; each = each->next) each->asked = 0;
     /* the last worker that could run anything does not wait */
-    for (uint32_t at = 0; at < rc_u32_load(&pool->used); at++) pool->workers[at].asked = 0;
-    may = pool->waiting + 1 < pool->max_workers && !depends_on(pool, ring, worker);
+    may = (worker->is_own || pool->waiting + 1 < pool->max_workers) &&
+          !depends_on(pool, ring, worker);
     if (may) {
         if (splittable(pool, worker) && freeze(worker)) split(pool, worker);
         set_stuck(pool, worker, 0);
         worker->waits_for = ring;
-        pool->waiting++;
+        pool->waiting += !worker->is_own;
     }
     unlock_and_wake(pool);
     return may;
@@ -432,7 +488,7 @@ void rc_pool_waited(rc_pool *pool, rc_worker *worker)
 {
     rc_mutex_lock(&pool->mutex);
     worker->waits_for = NULL;
-    pool->waiting--;
+    pool->waiting -= !worker->is_own;
     rc_mutex_unlock(&pool->mutex);
 }
 
@@ -440,22 +496,21 @@ const rc_ring *rc_pool_waits_for(rc_pool *pool, const rc_task *lane)
 {
     const rc_ring *ring = NULL;
     rc_mutex_lock(&pool->mutex);
-    for (uint32_t at = 0; at < rc_u32_load(&pool->used) && ring == NULL; at++)
-        if (pool->workers[at].alive && pool->workers[at].waits_for != NULL &&
-            pool->workers[at].lane == lane)
-            ring = pool->workers[at].waits_for;
+    for (rc_worker *worker = pool->all; worker != NULL && ring == NULL; worker = worker->next)
+        if (worker->alive && worker->waits_for != NULL && worker->lane == lane)
+            ring = worker->waits_for;
     rc_mutex_unlock(&pool->mutex);
     return ring;
 }
 
 /* Whether the watch has called for the worker's attention a tick ago, and has not got it. One that
- * waits for room is not stuck: see lane_ready. */
+ * waits for room is not stuck: see lane_ready. Nor is an own one: it is in nobody's way. */
 static int is_stuck(const rc_worker *worker)
 {
     /* relaxed: only says that no call of the handler has ended */
     uint32_t attention = atomic_load_explicit(&worker->attention, memory_order_relaxed);
-    return worker->alive && rc_turn_running(worker) && (attention & RC_TICK) != 0 &&
-           worker->waits_for == NULL;
+    return worker->alive && !worker->is_own && rc_turn_running(worker) &&
+           (attention & RC_TICK) != 0 && worker->waits_for == NULL;
 }
 
 /* Whether a frozen turn holds up others, or the release of events that all have seen. */
@@ -485,8 +540,7 @@ int rc_pool_watch(rc_pool *pool)
         rc_mutex_lock(&pool->mutex);
         pool->watching = 0;
         if (waited != RC_TIMED_OUT) continue;
-        for (uint32_t at = 0; at < rc_u32_load(&pool->used); at++) {
-            rc_worker *worker = &pool->workers[at];
+        for (rc_worker *worker = pool->all; worker != NULL; worker = worker->next) {
             set_stuck(pool, worker, is_stuck(worker));
             if (worker->stuck)
                 found |= splittable(pool, worker) ? RC_WATCH_STUCK : RC_WATCH_NOTHING;
@@ -504,8 +558,7 @@ void rc_pool_split_stuck(rc_pool *pool)
 {
     uint32_t splits = 0;
     rc_mutex_lock(&pool->mutex);
-    for (uint32_t at = 0; at < rc_u32_load(&pool->used); at++) {
-        rc_worker *worker = &pool->workers[at];
+    for (rc_worker *worker = pool->all; worker != NULL; worker = worker->next) {
         if (!is_stuck(worker) || !splittable(pool, worker) || !freeze(worker)) continue;
         if (holds_up(pool, worker)) {
             split(pool, worker);
@@ -525,10 +578,13 @@ void rc_pool_split_stuck(rc_pool *pool)
 
 void rc_pool_call_attention(rc_pool *pool)
 {
+    /* Under the mutex: a worker that joins afterwards sees what the caller has changed. */
+    rc_mutex_lock(&pool->mutex);
     /* release: what the caller changed before is there for the worker that sees it; an update, so
      * that the same holds for what another caller changed just before */
-    for (uint32_t at = 0; at < rc_u32_load(&pool->used); at++)
-        atomic_fetch_or_explicit(&pool->workers[at].attention, RC_CANCEL, memory_order_release);
+    for (rc_worker *worker = pool->all; worker != NULL; worker = worker->next)
+        atomic_fetch_or_explicit(&worker->attention, RC_CANCEL, memory_order_release);
+    rc_mutex_unlock(&pool->mutex);
 }
 
 int rc_pool_wants_worker(rc_pool *pool)

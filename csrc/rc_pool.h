@@ -24,6 +24,11 @@
  * stuck too, and to find that out one after another takes a tick or two each; so for as many
  * workers as there are such topics the limit on topics at once is lifted, until the queue is empty.
  *
+ * Own workers. A lane may have a worker of its own, which runs nothing else: all calls of its
+ * handler are in one thread. Such a lane is never shared and never queued: it is scheduled, and its
+ * worker comes. The worker is in no limit of the pool, stands in no other's place, and ends with
+ * its lane, or with the pool.
+ *
  * Who may call what: every function but rc_pool_init and rc_pool_destroy may be called from any
  * thread, except that those with an rc_worker are for that worker's thread alone. They block on the
  * pool's mutex only, unless said.
@@ -45,10 +50,11 @@ typedef enum {
 } rc_task_state;
 
 typedef struct rc_task {
-    struct rc_task *next; /* in the run queue */
-    void *owner;          /* the caller's: what the task belongs to */
-    rc_u32 state;         /* one of rc_task_state */
-    rc_u32 members;       /* topics: how many members it runs */
+    struct rc_task *next;  /* in the run queue */
+    struct rc_worker *own; /* lanes: the worker that alone may run it, or NULL */
+    void *owner;           /* the caller's: what the task belongs to */
+    rc_u32 state;          /* one of rc_task_state */
+    rc_u32 members;        /* topics: how many members it runs */
     rc_task_kind kind;
 } rc_task;
 
@@ -82,6 +88,12 @@ typedef struct rc_worker {
     int asked;                /* depends_on has been here */
     int stuck;                /* the watch has found it so at its last look; see set_aside */
     int alive;
+    struct rc_worker *next; /* in `all` */
+    /* own workers, under the mutex: */
+    int is_own;      /* fixed */
+    int hired;       /* its thread is being started */
+    rc_task *only;   /* the lane that it is there for; NULL: none any more */
+    rc_park waiting; /* it waits here for that lane to be scheduled */
 } rc_worker;
 
 typedef struct rc_pool {
@@ -90,7 +102,7 @@ typedef struct rc_pool {
     rc_u32 topics_queued; /* a hint for rc_pool_others */
     uint32_t max_workers;
     uint32_t spare;     /* how many more there may be while workers are stuck */
-    rc_u32 used;        /* of `workers`: those before it have been used */
+    uint32_t used;      /* of `workers`: those before it have been used, and are in `all` */
     uint32_t parallel;  /* how many workers may run topics at once: 1 under the GIL */
     uint32_t extra;     /* how many more may, until no topic is queued: see rc_pool_split_stuck */
     uint32_t stuck;     /* workers that are stuck */
@@ -100,6 +112,8 @@ typedef struct rc_pool {
     uint32_t on_topics; /* of them: holding a topic */
     uint32_t on_lanes;  /* of them: holding a lane */
     uint32_t waiting;   /* of them: waiting for room inside a handler */
+    uint32_t own;       /* own workers that have joined and not ended */
+    uint32_t on_own;    /* of them: holding their lanes */
     int stopping;
     int watching;       /* the watch sleeps a tick at most, no wake needed */
     rc_u32 outstanding; /* tasks scheduled: 0 means that everything accepted was delivered */
@@ -117,6 +131,8 @@ typedef struct rc_pool {
     void *host; /* what the host has for it, and its dispatcher. Not owned */
     void *bus;
     rc_worker *workers; /* max_workers + spare of them */
+    rc_worker *all;     /* that have been used, and own ones; each is there until the pool goes */
+    rc_task nothing;    /* the lane of own workers that have none yet: never scheduled */
 } rc_pool;
 
 /* Returns 0, or -1 when there is no memory. `parallel` at least 1 and at most max_workers.
@@ -197,16 +213,44 @@ void rc_pool_unhold(rc_pool *pool);
 
 /* --- workers ---------------------------------------------------------------------------------- */
 
-/* Announces that a worker's thread is being started, so that no other is started for the same task.
- * The thread joins. Whoever cannot start the thread, or cannot tell whether it is started (an
- * interrupt came in between), takes the announcement back with rc_pool_dismiss: that does nothing
- * once a thread has joined for it, and a thread that comes later finds no place. */
-void rc_pool_hire(rc_pool *pool);
-void rc_pool_dismiss(rc_pool *pool);
+/* Announces that a worker's thread is being started, so that no other is started for the same task:
+ * that of `own`, an own worker, or NULL: of any other. The thread joins. Returns 0 where that own
+ * worker needs no thread: it has one, or no lane. Whoever cannot start the thread, or cannot tell
+ * whether it is started (an interrupt came in between), takes the announcement back with
+ * rc_pool_dismiss: that does nothing once a thread has joined for it, and a thread that comes later
+ * finds no place. */
+int rc_pool_hire(rc_pool *pool, rc_worker *own);
+void rc_pool_dismiss(rc_pool *pool, rc_worker *own);
 
-/* Registers a worker's thread. Returns NULL where no worker is hired, or max_workers + spare are
- * there already: the thread is to end then. */
-rc_worker *rc_pool_join(rc_pool *pool);
+/* Registers the thread of an own worker, or of any other (NULL). Returns NULL where none is hired,
+ * or max_workers + spare are there already: the thread is to end then. */
+rc_worker *rc_pool_join(rc_pool *pool, rc_worker *own);
+
+/* An own worker, whose lane is to come: hire its thread, then rc_pool_bind. Returns NULL without
+ * memory. */
+rc_worker *rc_pool_own(rc_pool *pool);
+
+/* The worker is the one that runs the lane, which is idle from now on, not shared. Before its
+ * subscription joins a topic. */
+void rc_pool_bind(rc_pool *pool, rc_worker *own, rc_task *lane);
+
+/* The lane, if there is one, is scheduled no more: the worker ends. Once for each own worker, whose
+ * memory another lane may then be given. */
+void rc_pool_disown(rc_pool *pool, rc_worker *own);
+
+/* An own worker that has a lane and no thread, or NULL. In a forked child. */
+rc_worker *rc_pool_without_thread(rc_pool *pool);
+
+/* For the pool's own use, under its mutex: a worker is used from now on; own workers look whether
+ * they are to end. */
+void rc_pool_add(rc_pool *pool, rc_worker *worker);
+void rc_pool_wake_own(rc_pool *pool);
+
+/* The same: whether an own worker has a lane, and no thread for it. */
+static inline int rc_pool_needs_thread(const rc_worker *own)
+{
+    return own->only != NULL && !own->alive && !own->hired;
+}
 
 /* Whether there are workers, or such as are being started. */
 int rc_pool_is_staffed(rc_pool *pool);
@@ -371,12 +415,12 @@ void rc_pool_stop(rc_pool *pool);
  * attention is called for. */
 void rc_pool_after_fork(rc_pool *pool);
 
-/* How many workers there are. */
+/* How many workers there are, with own ones. */
 static inline uint32_t rc_pool_workers(rc_pool *pool)
 {
     uint32_t alive;
     rc_mutex_lock(&pool->mutex);
-    alive = pool->alive;
+    alive = pool->alive + pool->own;
     rc_mutex_unlock(&pool->mutex);
     return alive;
 }

@@ -1,4 +1,4 @@
-/* The beginning and the end of a pool, and what is left of it after a fork. */
+/* The beginning and the end of a pool and of its workers, and what is left of it after a fork. */
 #include "rc_memory.h"
 #include "rc_pool.h"
 
@@ -8,6 +8,7 @@ int rc_pool_init(
 )
 {
     memset(pool, 0, sizeof *pool);
+    rc_task_init(&pool->nothing, RC_LANE, NULL);
     pool->calls = calls;
     pool->progress = beside != NULL ? &beside->own_progress : &pool->own_progress;
     pool->max_workers = max_workers;
@@ -35,6 +36,12 @@ no_mutex:
 
 void rc_pool_destroy(rc_pool *pool)
 {
+    for (rc_worker *worker = pool->all, *next; worker != NULL; worker = next) {
+        next = worker->next;
+        if (!worker->is_own) continue;
+        rc_park_destroy(&worker->waiting);
+        rc_aligned_free(worker);
+    }
     rc_park_destroy(&pool->own_progress);
     rc_park_destroy(&pool->watch);
     rc_park_destroy(&pool->work);
@@ -50,13 +57,110 @@ void rc_task_init(rc_task *task, rc_task_kind kind, void *owner)
     task->owner = owner;
 }
 
-void rc_pool_stop(rc_pool *pool)
+/* --- workers ---------------------------------------------------------------------------------- */
+
+void rc_pool_add(rc_pool *pool, rc_worker *worker)
+{
+    rc_worker **at = &pool->all; /* those with a place come in the order of their places */
+    while (*at != NULL) at = &(*at)->next;
+    *at = worker;
+}
+
+void rc_pool_wake_own(rc_pool *pool)
+{
+    for (rc_worker *worker = pool->all; worker != NULL; worker = worker->next)
+        if (worker->is_own) rc_park_wake_all(&worker->waiting);
+}
+
+int rc_pool_hire(rc_pool *pool, rc_worker *own)
+{
+    int hires;
+    rc_mutex_lock(&pool->mutex);
+    hires = own == NULL || rc_pool_needs_thread(own);
+    if (own == NULL)
+        pool->starting++;
+    else if (hires)
+        own->hired = 1;
+    rc_mutex_unlock(&pool->mutex);
+    return hires;
+}
+
+int rc_pool_is_staffed(rc_pool *pool)
+{
+    int staffed;
+    rc_mutex_lock(&pool->mutex);
+    staffed = pool->alive + pool->starting > 0;
+    rc_mutex_unlock(&pool->mutex);
+    return staffed;
+}
+
+/* Whether no lane needs the own worker any more, and no thread comes to it. */
+static int is_free(const rc_worker *worker)
+{
+    return worker->is_own && worker->only == NULL && !worker->alive && !worker->hired;
+}
+
+static rc_worker *own_worker_new(void)
+{
+    rc_worker *worker = rc_aligned_zalloc(sizeof *worker);
+    if (worker == NULL) return NULL;
+    worker->is_own = 1;
+    if (rc_park_init(&worker->waiting) == 0) return worker;
+    rc_aligned_free(worker);
+    return NULL;
+}
+
+rc_worker *rc_pool_own(rc_pool *pool)
+{
+    rc_worker *own;
+    rc_mutex_lock(&pool->mutex);
+    for (own = pool->all; own != NULL && !is_free(own);) own = own->next;
+    if (own == NULL && (own = own_worker_new()) != NULL) rc_pool_add(pool, own);
+    if (own != NULL) own->only = &pool->nothing;
+    rc_mutex_unlock(&pool->mutex);
+    return own;
+}
+
+void rc_pool_bind(rc_pool *pool, rc_worker *own, rc_task *lane)
 {
     rc_mutex_lock(&pool->mutex);
-    pool->stopping = 1;
+    own->only = lane;
+    lane->own = own;
+    rc_task_release(lane, RC_IDLE);
     rc_mutex_unlock(&pool->mutex);
-    rc_park_wake_all(&pool->work);
-    rc_park_wake_all(&pool->watch);
+}
+
+void rc_pool_disown(rc_pool *pool, rc_worker *own)
+{
+    rc_mutex_lock(&pool->mutex);
+    own->only = NULL;
+    rc_mutex_unlock(&pool->mutex);
+    rc_park_wake_all(&own->waiting);
+}
+
+rc_worker *rc_pool_without_thread(rc_pool *pool)
+{
+    rc_worker *own;
+    rc_mutex_lock(&pool->mutex);
+    for (own = pool->all; own != NULL; own = own->next)
+        if (own->is_own && own->only != &pool->nothing && rc_pool_needs_thread(own)) break;
+    rc_mutex_unlock(&pool->mutex);
+    return own;
+}
+
+/* --- fork ------------------------------------------------------------------------------------- */
+
+/* Leaves of a worker what lasts. An own one that has no lane yet waits for good for a thread which
+ * is not here, unless that is the one that forks. */
+static void forget(rc_worker *worker)
+{
+    rc_worker *next = worker->next;
+    rc_task *only = worker->only;
+    int is_own = worker->is_own;
+    memset(worker, 0, sizeof *worker);
+    worker->next = next;
+    worker->only = only;
+    worker->is_own = is_own;
 }
 
 void rc_pool_after_fork(rc_pool *pool)
@@ -80,12 +184,16 @@ void rc_pool_after_fork(rc_pool *pool)
     pool->starting = pool->idle = 0;
     pool->stuck = pool->extra = 0;
     pool->watching = 0;
-    pool->alive = me != NULL;
+    pool->own = me != NULL && me->is_own;
+    pool->alive = me != NULL && !me->is_own;
+    pool->on_own = held != NULL && me->is_own;
     pool->on_topics = held != NULL && held->kind == RC_TOPIC;
-    pool->on_lanes = held != NULL && held->kind == RC_LANE;
-    pool->waiting = me != NULL && me->waits_for != NULL;
-    for (uint32_t at = 0; at < rc_u32_load(&pool->used); at++)
-        if (&pool->workers[at] != me) memset(&pool->workers[at], 0, sizeof *me);
+    pool->on_lanes = held != NULL && held->kind == RC_LANE && !me->is_own;
+    pool->waiting = me != NULL && me->waits_for != NULL && !me->is_own;
+    for (rc_worker *worker = pool->all; worker != NULL; worker = worker->next) {
+        if (worker != me) forget(worker);
+        if (worker->is_own) rc_park_init(&worker->waiting);
+    }
     if (me != NULL) {
         me->stuck = 0;
         rc_u32_store(&me->attention, RC_CANCEL);

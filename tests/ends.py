@@ -14,7 +14,7 @@ from ringcast import Dispatcher, Subscription, record
 from ringcast.records import int64
 
 EVENTS = 4
-MODES = ["queued", "asyncio", "direct", "native", "stream"]
+MODES = ["queued", "own thread", "asyncio", "direct", "native", "stream"]
 POLICIES = ["block", "raise", "drop_newest", "drop_oldest", "latest"]
 SHAPES = ["single", "batch", "record"]
 NATIVE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_void_p)
@@ -116,6 +116,8 @@ class Case:
             return ready.subscription
         if self.mode == "asyncio":
             return self.bus.subscribe(self.event_class, self.owner.handle_async, loop=self.loop, **options)
+        if self.mode == "own thread":
+            return self.bus.subscribe(self.event_class, self.owner.handle, own_thread=True, **options)
         return self.bus.subscribe(self.event_class, self.owner.handle, mode=self.mode, **options)
 
     async def make_stream(self, options: dict[str, Any]) -> Any:

@@ -70,7 +70,7 @@ def drop_owner(case):
     case.owner = None  # the call that is under way keeps it
 
 
-HANDLERS = ("queued", "asyncio", "direct")  # those that take all options
+HANDLERS = ("queued", "own thread", "asyncio", "direct")  # those that take all options
 # Free-threaded Python frees an object that its last user leaves in another thread than the one that made it when that
 # one comes to it: until then the owner of a weak subscription is there, and gets events.
 FREED_AT_ONCE = not sysconfig.get_config_var("Py_GIL_DISABLED")

@@ -1174,19 +1174,20 @@ EXAMPLES: dict[str, dict[str, list[Wrong]]] = {
         "A handler's thread may change": [
             Wrong(
                 "a connection of another thread",
-                {
-                    "    bus.subscribe(Sale, lambda sale: thread.submit(store, sale).result())": (
-                        "    thread.submit(count).result()\n    bus.subscribe(Sale, store)"
-                    ),
-                },
+                {"    database = None\n": '    database = sqlite3.connect(":memory:")\n'},
                 logged(
                     sqlite3.ProgrammingError, "SQLite objects created in a thread can only be used in that same thread"
                 ),
             ),
             Wrong(
-                "a call that is submitted at once",
-                {"lambda sale: thread.submit(store, sale).result()": 'thread.submit(print, "bolt")'},
-                raised(HandlerTypeError, f"{NO_CALLABLE}<Future "),
+                "in a mode that has a thread already",
+                {"own_thread=True": 'own_thread=True, mode="direct"'},
+                raised(OptionError, 'own_thread= is for mode="queued": this handler runs inside publish'),
+            ),
+            Wrong(
+                "a thread in place of True",
+                {"own_thread=True": "own_thread=__import__('threading').current_thread()"},
+                raised(OptionError, "own_thread must be True or False, not <_MainThread"),
             ),
         ],
     },

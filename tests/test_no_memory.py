@@ -67,6 +67,7 @@ CASES = {
     "subscribe with options": (lambda: None, lambda: subscribe(where=true, once=True, context="publisher")),
     "subscribe by key": (lambda: None, lambda: subscribe(policy="latest", key=one)),
     "subscribe direct": (lambda: None, lambda: subscribe(mode="direct")),
+    "subscribe with a thread": (lambda: None, lambda: subscribe(own_thread=True)),
     "subscribe to a base class": (new_class, lambda: subscribe(Passing, subclasses=True)),
     "cancel": (subscribe, lambda: made[0].cancel()),
     "cancel and discard": (lambda: (subscribe(), bus.publish(event)), lambda: made[0].cancel(discard=True)),
@@ -159,7 +160,7 @@ def run_case(run_python, case, fail):
 # and copy_context() crashes in 3.11, so no case publishes for a subscription that wants the publisher's context. 3.12
 # and 3.13.0 crash where they make a function, such as that of a generator expression, or enter one with keyword
 # arguments; 3.13.5 does not.
-BEYOND_PYTHON = {"first publish"}
+BEYOND_PYTHON = {"first publish", "subscribe with a thread"}
 if (3, 12) <= sys.version_info < (3, 13, 5):
     BEYOND_PYTHON |= {"make a dispatcher", "stats", "count"}
 

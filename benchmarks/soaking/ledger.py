@@ -45,6 +45,7 @@ class Ledger:
         self.held: dict[str, dict[int, int]] = {}  # what had been issued and accepted at certain moments
         self.kept: list[tuple[Any, bytes]] = []  # what a handler keeps of records, and what was in it
         self.keeping = threading.Lock()
+        self.threads: set[int] = set()
         self.falsify = ""
         self.swapped: Any = None
 
@@ -85,6 +86,7 @@ class Ledger:
         layout = LAYOUTS[self.kind]
 
         def handle(records: int, count: int, stride: int, userdata: int | None) -> None:
+            self.note_thread()
             data = ctypes.string_at(records, count * stride)
             if stride != layout.size or not 1 <= count <= PAGE:
                 self.complain(f"a native handler was given {count} records of {stride} bytes each")
@@ -96,8 +98,16 @@ class Ledger:
 
         return NATIVE_HANDLER(handle)
 
+    def note_thread(self) -> None:
+        """With a thread of its own all calls are in that one."""
+        if "own_thread" in self.traits:
+            self.threads.add(threading.get_ident())
+            if len(self.threads) != 1:
+                self.complain("a subscription with a thread of its own was called in another one")
+
     def take(self, what: Any) -> list[Any]:
         """Notes an event or a batch, and returns the events."""
+        self.note_thread()
         events = [what]
         if self.batch is not None:
             events = list(what)

@@ -94,6 +94,9 @@ class Round:
             options["policy"] = chance.choices(able, WEIGHTS[: len(able)])[0]
             if chance.random() < 0.3:
                 options["max_queue"] = chance.randint(1, self.bus.max_queue)
+        if mode in ("queued", "native") and chance.random() < 0.2:
+            traits.add("own_thread")
+            options["own_thread"] = True
         if batches:
             options["batch"] = chance.choice((1, 3, 100, 2000))
         if kind in (Event, object):

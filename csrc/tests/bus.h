@@ -42,6 +42,7 @@ typedef struct subscription {
     void (*called)(struct subscription *); /* what its handler does besides, or NULL */
     rc_u32 told;                           /* of a loop: how often its consumer was told */
     rc_park bell;                          /* its consumer waits here to be told */
+    rc_worker *own;                        /* the worker that alone runs it, or NULL */
     rc_mail in_place;
 } subscription;
 
@@ -287,9 +288,35 @@ static inline int join(subscription *sub)
     return 1;
 }
 
+static inline rc_pool *pool_of(const rc_member *member)
+{
+    return member->mode == RC_NATIVE ? member->topic->native_pool : member->topic->pool;
+}
+
+static inline void start_own_worker(rc_pool *pool, rc_worker *own);
+
+/* Gives a subscription that has not joined yet a worker of its own, which is started. Returns 0
+ * without memory. */
+static inline int give_own_worker(subscription *sub)
+{
+    rc_pool *pool = pool_of(&sub->member);
+    rc_worker *own = rc_pool_own(pool);
+    if (own == NULL) return 0;
+    start_own_worker(pool, own);
+    rc_pool_bind(pool, own, &sub->member.lane);
+    sub->own = own;
+    return 1;
+}
+
+static inline void end_own_worker(subscription *sub)
+{
+    if (sub->own != NULL) rc_pool_disown(pool_of(&sub->member), sub->own);
+}
+
 /* Returns a subscription that the caller holds (let_go), or NULL without memory. `most`: of a
- * mailbox; 0: it has none. */
-static inline subscription *subscribe(rc_topic *topic, rc_policy policy, uint64_t most)
+ * mailbox; 0: it has none. `is_own`: it has a worker of its own. */
+static inline subscription *
+subscribe_as(rc_topic *topic, rc_policy policy, uint64_t most, int is_own)
 {
     subscription *sub = subscription_new(topic);
     sub->in_order = policy == RC_BLOCK;
@@ -301,10 +328,16 @@ static inline subscription *subscribe(rc_topic *topic, rc_policy policy, uint64_
         return NULL;
     }
     if (most != 0) sub->member.mail = &sub->in_place;
-    if (join(sub)) return sub;
+    if ((!is_own || give_own_worker(sub)) && join(sub)) return sub;
+    end_own_worker(sub);
     if (most != 0) rc_mail_destroy(&sub->in_place);
     free(sub);
     return NULL;
+}
+
+static inline subscription *subscribe(rc_topic *topic, rc_policy policy, uint64_t most)
+{
+    return subscribe_as(topic, policy, most, 0);
 }
 
 static inline void let_go(subscription *sub)
@@ -560,6 +593,7 @@ static inline void on_left(rc_member *member)
     if (member->mail != NULL) rc_mail_destroy(member->mail);
     if (member->mode == RC_LOOP) rc_park_destroy(&sub->bell);
     if (sub->keeps != NULL) *sub->keeps = sub->had;
+    end_own_worker(sub);
     memset(sub, 0xdd, sizeof *sub);
     free(sub);
     rc_u64_count(&all->left, 1);
@@ -603,15 +637,21 @@ static inline void count_in_order(const void *records, size_t count, size_t stri
     }
 }
 
-static inline subscription *subscribe_natively(rc_topic *topic, counted *so_far)
+static inline subscription *subscribe_natively_as(rc_topic *topic, counted *so_far, int is_own)
 {
     subscription *sub = subscription_new(topic);
     sub->member.mode = RC_NATIVE;
     sub->member.deliver = rc_deliver_native;
     sub->member.native = count_in_order;
     sub->member.userdata = so_far;
+    if (is_own) CHECK(give_own_worker(sub));
     CHECK(join(sub));
     return sub;
+}
+
+static inline subscription *subscribe_natively(rc_topic *topic, counted *so_far)
+{
+    return subscribe_natively_as(topic, so_far, 0);
 }
 
 /* Stores a record; the caller has to wake the topic. Waits for room. */
@@ -637,10 +677,8 @@ static inline void publish_record(rc_topic *topic, uint64_t number)
 
 /* --- threads ---------------------------------------------------------------------------------- */
 
-static inline void *work(void *argument)
+static inline void run_tasks(rc_pool *pool, rc_worker *worker)
 {
-    rc_pool *pool = argument;
-    rc_worker *worker = rc_pool_join(pool);
     while (worker != NULL) {
         rc_task *task = rc_pool_take_now(pool, worker);
         if (task == NULL) task = rc_pool_take(pool, worker);
@@ -648,7 +686,50 @@ static inline void *work(void *argument)
         rc_pool_pin(pool);
         rc_bus_run(pool, worker, task);
     }
+}
+
+static inline void *work(void *argument)
+{
+    rc_pool *pool = argument;
+    run_tasks(pool, rc_pool_join(pool, NULL));
     return NULL;
+}
+
+static inline void start_thread(bus *all, void *(*run)(void *), void *argument)
+{
+    uint32_t number = atomic_fetch_add(&all->started, 1);
+    CHECK(number < sizeof all->threads / sizeof all->threads[0]);
+    all->threads[number] = thread_start(run, argument);
+}
+
+/* What the thread of an own worker is told, and frees. */
+typedef struct post {
+    rc_pool *pool;
+    rc_worker *own;
+} post;
+
+static inline void *work_alone(void *argument)
+{
+    post its = *(post *)argument;
+    free(argument);
+    run_tasks(its.pool, rc_pool_join(its.pool, its.own));
+    return NULL;
+}
+
+/* Where the test plays the workers, it is this thread. */
+static inline void start_own_worker(rc_pool *pool, rc_worker *own)
+{
+    bus *all = pool->bus;
+    post *its;
+    CHECK(rc_pool_hire(pool, own));
+    if (all->stepped) {
+        CHECK(rc_pool_join(pool, own) == own);
+        return;
+    }
+    its = malloc(sizeof *its);
+    CHECK(its != NULL);
+    *its = (post){pool, own};
+    start_thread(all, work_alone, its);
 }
 
 static inline void *watch_workers(void *argument)
@@ -663,10 +744,8 @@ static inline void *watch_workers(void *argument)
             rc_u64_count(&all->splits, 1);
         }
         while (rc_pool_wants_worker(pool)) {
-            uint32_t number = atomic_fetch_add(&all->started, 1);
-            CHECK(number < sizeof all->threads / sizeof all->threads[0]);
-            rc_pool_hire(pool);
-            all->threads[number] = thread_start(work, pool);
+            rc_pool_hire(pool, NULL);
+            start_thread(all, work, pool);
         }
     }
     return NULL;
@@ -766,6 +845,7 @@ static inline void check_quiet(const rc_pool *pool)
 {
     CHECK_EQUAL(rc_u32_load(&pool->outstanding), 0);
     CHECK_EQUAL(pool->alive + pool->idle + pool->on_topics + pool->on_lanes + pool->waiting, 0);
+    CHECK_EQUAL(pool->own + pool->on_own, 0);
     CHECK_EQUAL(rc_u32_load(&pool->topics_queued), 0);
 }
 

@@ -9,8 +9,10 @@ static inline void end_of_work(rc_pool *pool) { (void)pool; }
 /* What the watch does to every worker once a tick. */
 static inline void call_as_the_watch_does(rc_pool *pool)
 {
-    for (uint32_t at = 0; at < rc_u32_load(&pool->used); at++)
-        atomic_fetch_or(&pool->workers[at].attention, RC_TICK);
+    rc_mutex_lock(&pool->mutex);
+    for (rc_worker *worker = pool->all; worker != NULL; worker = worker->next)
+        atomic_fetch_or(&worker->attention, RC_TICK);
+    rc_mutex_unlock(&pool->mutex);
 }
 
 static const rc_host no_host = {.unpin = end_of_work};

@@ -12,6 +12,7 @@ enum { TOPICS = 3, PUBLISHERS = 3, CHANGERS = 2 };
 typedef struct thread {
     bus *bus;
     uint32_t number, each;
+    int with_own; /* some of its subscriptions have workers of their own */
     uint64_t published[TOPICS];
 } thread;
 
@@ -51,8 +52,9 @@ static void *subscribe_and_cancel(void *argument)
         rc_policy policy = policies[next_random(&state) % 3];
         uint64_t most = 1 + next_random(&state) % 20,
                  until = rc_ring_tail(&topic->ring) + next_random(&state) % 60;
-        subscription *sub = subscribe(topic, policy, policy == RC_BLOCK ? 0 : most);
-        int wait = next_random(&state) % 2 == 0;
+        int wait = next_random(&state) % 2 == 0,
+            is_own = me->with_own && next_random(&state) % 3 != 0;
+        subscription *sub = subscribe_as(topic, policy, policy == RC_BLOCK ? 0 : most, is_own);
         if (sub == NULL) continue;
         for (int spins = 0; rc_ring_tail(&topic->ring) < until && spins < 210; spins++)
             wait_a_little(spins);
@@ -73,13 +75,14 @@ typedef struct run {
     uint64_t close_after; /* events in the first topic; 0: all are published first */
     uint64_t slow_every;
     int starts_late; /* the threads, when there is something for them */
+    int with_own;    /* there are members with workers of their own */
 } run;
 
 static void run_bus(run how)
 {
     thread publishers[PUBLISHERS], changers[CHANGERS];
     pthread_t threads[PUBLISHERS + CHANGERS];
-    tally all_of_it[TOPICS];
+    tally all_of_it[TOPICS], all_of_own[TOPICS];
     uint64_t published = 0, live = rc_alloc_live();
     bus *all = bus_open((shape){
         .topics = TOPICS,
@@ -91,6 +94,7 @@ static void run_bus(run how)
         .starts_late = how.starts_late
     });
     memset(all_of_it, 0, sizeof all_of_it);
+    memset(all_of_own, 0, sizeof all_of_own);
     all->slow_every = how.slow_every;
     all->slow_for = MILLISECOND;
     /* these are there from the beginning to the end */
@@ -102,13 +106,20 @@ static void run_bus(run how)
         sub = subscribe(all->topics[number], number % 2 ? RC_DROP_NEWEST : RC_DROP_OLDEST, 7);
         CHECK(sub != NULL);
         let_go(sub);
+        if (!how.with_own) continue;
+        sub = subscribe_as(all->topics[number], RC_BLOCK, 0, 1);
+        CHECK(sub != NULL);
+        sub->keeps = &all_of_own[number];
+        let_go(sub);
     }
     for (uint32_t at = 0; at < PUBLISHERS; at++) {
         publishers[at] = (thread){.bus = all, .number = at, .each = how.each};
         threads[at] = thread_start(publish_all, &publishers[at]);
     }
     for (uint32_t at = 0; at < CHANGERS; at++) {
-        changers[at] = (thread){.bus = all, .number = at, .each = how.changes};
+        changers[at] = (thread){
+            .bus = all, .number = at, .each = how.changes, .with_own = how.with_own
+        };
         threads[PUBLISHERS + at] = thread_start(subscribe_and_cancel, &changers[at]);
     }
     if (how.close_after != 0) {
@@ -139,6 +150,7 @@ static void run_bus(run how)
         uint64_t accepted = 0;
         for (uint32_t at = 0; at < PUBLISHERS; at++) accepted += publishers[at].published[number];
         CHECK_EQUAL(all_of_it[number].handled, accepted);
+        CHECK_EQUAL(all_of_own[number].handled, how.with_own ? accepted : 0);
         for (uint32_t at = 0; at < PUBLISHERS; at++)
             if (all_of_it[number].seen[at])
                 CHECK_EQUAL(all_of_it[number].next[at], publishers[at].published[number]);
@@ -222,6 +234,41 @@ static void close_in_between(void)
         });
 }
 
+/* Members with workers of their own among others, in queues of any size, with any number of other
+ * workers; slow ones too. Workers end with their members, and begin again with others. */
+static void own_members_come_and_go(void)
+{
+    for (uint32_t workers = 1; workers <= 3; workers++)
+        for (uint64_t max_queue = 2; max_queue <= 50; max_queue += 48)
+            run_bus((run){
+                .max_queue = max_queue,
+                .max_workers = workers,
+                .parallel = workers > 2 ? 2 : 1,
+                .each = 1200,
+                .changes = 60,
+                .slow_every = max_queue == 2 ? 0 : 50,
+                .starts_late = workers == 2,
+                .with_own = 1
+            });
+}
+
+/* Events that were accepted are had by members of any kind; the workers end, with their lanes or
+ * with the pool. */
+static void close_beside_own_members(void)
+{
+    for (uint64_t round = 0; round < 20; round++)
+        run_bus((run){
+            .max_queue = 1 + round * 3,
+            .max_workers = 1 + (uint32_t)round % 3,
+            .parallel = 1,
+            .each = 100000,
+            .changes = 40,
+            .close_after = 1 + round * round * 3,
+            .slow_every = round % 4 == 3 ? 25 : 0,
+            .with_own = 1
+        });
+}
+
 static void *fail_at_random(void *argument)
 {
     bus *all = argument;
@@ -241,7 +288,8 @@ static void without_memory_now_and_then(void)
     for (uint64_t round = 0; round < 6; round++) {
         pthread_t failing;
         uint64_t live = rc_alloc_live();
-        thread publishers[PUBLISHERS], changer = {.bus = &shared, .number = 1, .each = 40};
+        thread publishers[PUBLISHERS];
+        thread changer = {.bus = &shared, .number = 1, .each = 40, .with_own = round % 2 == 1};
         pthread_t threads[PUBLISHERS], changing;
         bus_open((shape){
             .topics = TOPICS,
@@ -277,8 +325,10 @@ static void without_memory_now_and_then(void)
  * events on. */
 static tally had[TOPICS_MOST][3];
 
-static void open_with(
-    uint32_t topics, uint32_t members, uint64_t max_queue, uint32_t max_workers, uint32_t parallel
+/* `owns`: bits of those members that have workers of their own, in each topic. */
+static void open_with_own(
+    uint32_t topics, uint32_t members, uint64_t max_queue, uint32_t max_workers, uint32_t parallel,
+    uint32_t owns
 )
 {
     memset(had, 0, sizeof had);
@@ -287,13 +337,20 @@ static void open_with(
     });
     for (uint32_t number = 0; number < topics; number++)
         for (uint32_t at = 0; at < members; at++) {
-            subscription *sub = subscribe(shared.topics[number], RC_BLOCK, 0);
+            subscription *sub = subscribe_as(shared.topics[number], RC_BLOCK, 0, owns >> at & 1);
             CHECK(sub != NULL);
             sub->keeps = &had[number][at];
             sub->is_slow = at == 0;
             sub->hands_on = at == members - 1;
             let_go(sub);
         }
+}
+
+static void open_with(
+    uint32_t topics, uint32_t members, uint64_t max_queue, uint32_t max_workers, uint32_t parallel
+)
+{
+    open_with_own(topics, members, max_queue, max_workers, parallel, 0);
 }
 
 static void close_all(void)
@@ -462,6 +519,40 @@ static void slow_handlers_that_publish_in_a_circle(void)
     }
 }
 
+/* The same with own workers: of the handlers that publish, of the slow ones, or of all; so that
+ * they wait for each other, and for others, and these for them. */
+static void own_handlers_that_publish_in_a_circle(void)
+{
+    for (uint32_t owns = 1; owns <= 3; owns++)
+        for (uint32_t workers = 1; workers <= 3; workers++) {
+            open_with_own(3, 2, 1 + workers % 2, workers, 1, owns);
+            forget_the_order();
+            shared.slow_every = 40;
+            shared.slow_for = MILLISECOND / 2;
+            run_publishers(3, 80, 5, 0);
+            close_all();
+            check_each_has_had(3, 2, 3 * 80 * 2);
+        }
+}
+
+/* One event at a time, into a topic and for an own worker that have just fallen idle or are about
+ * to: none stays behind. */
+static void own_workers_that_fall_idle_beside_their_topic(void)
+{
+    uint32_t published = 0;
+    open_with_own(1, 3, 100, 2, 1, 5);
+    for (uint32_t round = 0; round < 2000; round++) {
+        for (uint32_t left = 1 + round % 4; left > 0; left--) {
+            CHECK(publish(shared.topics[0], (event){.number = published++}) == RC_CLAIMED);
+            pause_after(round + left);
+        }
+        await_deliveries(&shared);
+        check_nothing_stays_behind(&shared);
+    }
+    close_all();
+    check_each_has_had(1, 3, published);
+}
+
 static void *publish_until_closed(void *argument)
 {
     publisher *me = argument;
@@ -617,7 +708,7 @@ static void what_is_pending_beside_publishers(void)
 static void natives_come_and_go(void)
 {
     enum { RECORDS = 30000, EVERY = 100 };
-    counted all_of_it = {0, 0, 4000}, some = {0, 0, 0};
+    counted all_of_it = {0, 0, 4000}, all_of_own = {0, 0, 3000}, some = {0, 0, 0};
     subscription *guest = NULL;
     uint64_t began = 0;
     bus_open((shape){
@@ -628,6 +719,7 @@ static void natives_come_and_go(void)
         .record_size = sizeof(uint64_t)
     });
     let_go(subscribe_natively(shared.topics[0], &all_of_it));
+    let_go(subscribe_natively_as(shared.topics[0], &all_of_own, 1));
     for (uint64_t number = 0; number < RECORDS; number++) {
         if (number % EVERY == 0) {
             if (guest != NULL) {
@@ -638,13 +730,14 @@ static void natives_come_and_go(void)
             }
             began = number;
             some = (counted){0, 0, number % 1000 == 0 ? 40 : 0};
-            guest = subscribe_natively(shared.topics[0], &some);
+            guest = subscribe_natively_as(shared.topics[0], &some, number % 300 == 0);
         }
         publish_record(shared.topics[0], number);
     }
     let_go(guest);
     close_all();
     CHECK_EQUAL(all_of_it.records, RECORDS);
+    CHECK_EQUAL(all_of_own.records, RECORDS);
     CHECK_EQUAL(some.records, EVERY);
 }
 
@@ -679,6 +772,8 @@ int main(void)
     RUN(slow_handlers_come_and_go);
     RUN(from_any_position);
     RUN(close_in_between);
+    RUN(own_members_come_and_go);
+    RUN(close_beside_own_members);
     RUN(without_memory_now_and_then);
     RUN(no_event_stays_behind);
     RUN(publishers_beside_a_topic_that_falls_idle);
@@ -688,6 +783,8 @@ int main(void)
     RUN(close_beside_publishers);
     RUN(handlers_that_publish_in_a_circle);
     RUN(slow_handlers_that_publish_in_a_circle);
+    RUN(own_handlers_that_publish_in_a_circle);
+    RUN(own_workers_that_fall_idle_beside_their_topic);
     RUN(the_last_one_leaves_beside_publishers);
     RUN(loops_come_and_go);
     RUN(what_is_pending_beside_publishers);

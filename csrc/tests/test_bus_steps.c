@@ -11,8 +11,8 @@ enum { MANY = 20, QUEUE = 100 };
 
 static rc_worker *hire(rc_pool *pool)
 {
-    rc_pool_hire(pool);
-    return rc_pool_join(pool);
+    rc_pool_hire(pool, NULL);
+    return rc_pool_join(pool, NULL);
 }
 
 /* Of each pool one; a test hires more. */
@@ -29,27 +29,51 @@ static void set_up(shape how)
     worker = hire(&shared.pool);
 }
 
+/* The one whose handlers are called. */
+static rc_worker *at_work;
+
 /* The worker runs one task, if there is one. */
 static int step(rc_pool *pool, rc_worker *by)
 {
+    rc_worker *before = at_work;
     rc_task *task = rc_pool_take_now(pool, by);
     if (task == NULL) return 0;
     rc_pool_pin(pool);
+    at_work = by;
     rc_bus_run(pool, by, task);
+    at_work = before;
     return 1;
+}
+
+/* One of the own workers runs its lane, if there is one to be run. */
+static int step_own(rc_pool *pool)
+{
+    for (rc_worker *each = pool->all; each != NULL; each = each->next)
+        if (each->is_own && each->alive && step(pool, each)) return 1;
+    return 0;
 }
 
 static int run_all(void)
 {
     int steps = 0;
-    while (step(&shared.pool, worker) || step(&shared.native_pool, native_worker)) steps++;
+    while (step(&shared.pool, worker) || step(&shared.native_pool, native_worker) ||
+           step_own(&shared.pool) || step_own(&shared.native_pool))
+        steps++;
     return steps;
+}
+
+static void end_own_workers(rc_pool *pool)
+{
+    for (rc_worker *each = pool->all; each != NULL; each = each->next)
+        if (each->is_own && each->alive) CHECK(rc_pool_take(pool, each) == NULL);
 }
 
 static void tear_down(void)
 {
     bus_begin_close(&shared);
     run_all();
+    end_own_workers(&shared.pool);
+    end_own_workers(&shared.native_pool);
     CHECK(rc_pool_take(&shared.pool, worker) == NULL);
     CHECK(rc_pool_take(&shared.native_pool, native_worker) == NULL);
     bus_end_close(&shared);
@@ -349,21 +373,25 @@ static void wait_for_the_other_topic(subscription *sub)
 {
     const rc_ring *other = &shared.topics[1]->ring;
     CHECK(rc_pool_waits_for(&shared.pool, &sub->member.lane) == NULL);
-    CHECK(rc_pool_may_wait(&shared.pool, worker, other));
+    CHECK(rc_pool_may_wait(&shared.pool, at_work, other));
     CHECK(rc_pool_waits_for(&shared.pool, &sub->member.lane) == other);
-    rc_pool_waited(&shared.pool, worker);
+    rc_pool_waited(&shared.pool, at_work);
     CHECK(rc_pool_waits_for(&shared.pool, &sub->member.lane) == NULL);
 }
 
 static void it_is_known_which_room_a_handler_waits_for(void)
 {
-    subscription *sub;
-    set_up((shape){.topics = 2});
-    sub = subscribe_with(shared.topics[0], wait_for_the_other_topic);
-    publish_some(shared.topics[0], 1);
-    run_all();
-    CHECK_EQUAL(sub->had.handled, 1);
-    tear_down();
+    for (int is_own = 0; is_own < 2; is_own++) {
+        subscription *sub;
+        set_up((shape){.topics = 2});
+        sub = subscribe_as(shared.topics[0], RC_BLOCK, 0, is_own);
+        sub->called = wait_for_the_other_topic;
+        keep_by_topic(sub);
+        publish_some(shared.topics[0], 1);
+        run_all();
+        CHECK_EQUAL(sub->had.handled, 1);
+        tear_down();
+    }
 }
 
 /* --- close ------------------------------------------------------------------------------------ */
@@ -593,8 +621,8 @@ static uint64_t had_when_the_other_began;
 static void tick(subscription *sub)
 {
     (void)sub;
-    for (uint32_t at = 0; at < rc_u32_load(&shared.pool.used); at++)
-        atomic_fetch_or(&shared.pool.workers[at].attention, RC_TICK);
+    for (rc_worker *each = shared.pool.all; each != NULL; each = each->next)
+        atomic_fetch_or(&each->attention, RC_TICK);
 }
 
 static void see_how_much_the_other_has_had(subscription *sub)
@@ -754,6 +782,420 @@ static void a_spare_worker_takes_the_place_of_one_that_is_stuck(void)
     tear_down();
 }
 
+/* --- own workers ------------------------------------------------------------------------------ */
+
+static subscription *subscribe_own_with(rc_topic *topic, void (*called)(subscription *))
+{
+    subscription *sub = subscribe_as(topic, RC_BLOCK, 0, 1);
+    CHECK(sub != NULL);
+    sub->called = called;
+    return keep_by_topic(sub);
+}
+
+static uint32_t heat_to_have;
+
+static void be_run_by_its_own(subscription *sub)
+{
+    CHECK(at_work == sub->own);
+    CHECK_EQUAL(rc_task_now(&sub->member.lane), RC_SCHEDULED);
+    sub->member.heat = heat_to_have;
+}
+
+/* However slow it is; the others find its events, and do no more about it. */
+static void an_own_worker_alone_runs_its_member(void)
+{
+    static const uint32_t heats[] = {0, 1, RC_HOT, RC_HOTTEST};
+    for (size_t at = 0; at < sizeof heats / sizeof heats[0]; at++) {
+        subscription *sub, *beside;
+        rc_topic *topic;
+        heat_to_have = heats[at];
+        set_up((shape){.topics = 1});
+        topic = shared.topics[0];
+        sub = subscribe_own_with(topic, be_run_by_its_own);
+        beside = subscribe_with(topic, NULL);
+        for (uint64_t round = 1; round <= 3; round++) {
+            CHECK_EQUAL(rc_task_now(&sub->member.lane), RC_IDLE);
+            publish_some(topic, MANY);
+            CHECK(!step(&shared.pool, sub->own)); /* it does not look at topics */
+            CHECK(step(&shared.pool, worker));
+            CHECK_EQUAL(beside->had.handled, round * MANY);
+            CHECK_EQUAL(sub->had.handled, (round - 1) * MANY);
+            CHECK_EQUAL(rc_task_now(&sub->member.lane), RC_SCHEDULED);
+            CHECK(!step(&shared.pool, worker));
+            CHECK_EQUAL(rc_ring_gate(&topic->ring), (round - 1) * MANY);
+            CHECK(step(&shared.pool, sub->own));
+            CHECK_EQUAL(sub->had.handled, round * MANY);
+            check_nothing_stays_behind(&shared);
+            CHECK_EQUAL(rc_u32_load(&shared.pins), 0);
+        }
+        tear_down();
+    }
+}
+
+/* The last one that there was: more is found while it is called. */
+static void publish_two_more_in_the_third(subscription *sub)
+{
+    if (sub->had.handled != 3) return;
+    publish_some(sub->member.topic, 2);
+    CHECK(step(&shared.pool, worker));
+}
+
+static void an_own_worker_goes_on_with_what_comes_meanwhile(void)
+{
+    subscription *sub;
+    set_up((shape){.topics = 1});
+    sub = subscribe_own_with(shared.topics[0], publish_two_more_in_the_third);
+    publish_some(shared.topics[0], 3);
+    CHECK(step(&shared.pool, worker));
+    CHECK(step(&shared.pool, sub->own));
+    CHECK_EQUAL(sub->had.handled, 5);
+    check_nothing_stays_behind(&shared);
+    tear_down();
+}
+
+static void split_now(void)
+{
+    tick(NULL);
+    rc_pool_split_stuck(&shared.pool);
+}
+
+static void get_split(subscription *sub)
+{
+    if (sub->had.handled != 1) return;
+    split_now();
+    CHECK(step(&shared.pool, second_worker));
+}
+
+static void get_split_and_see_the_own_one_run(subscription *sub)
+{
+    if (sub->had.handled != 1) return;
+    split_now();
+    CHECK(rc_pool_short_of_workers(&shared.pool));
+    CHECK(step(&shared.pool, other->own));
+    CHECK_EQUAL(other->had.handled, 3);
+    CHECK_EQUAL(rc_task_now(&other->member.lane), RC_IDLE);
+}
+
+/* Workers that hold lanes give them up for topics that wait. An own one could not take those. */
+static void an_own_worker_does_not_yield(void)
+{
+    set_up((shape){.topics = 2});
+    second_worker = hire(&shared.pool);
+    heat_to_have = RC_HOTTEST; /* one call a turn */
+    other = subscribe_own_with(shared.topics[1], be_run_by_its_own);
+    other->member.heat = RC_HOTTEST;
+    publish_some(shared.topics[1], 3);
+    CHECK(step(&shared.pool, worker));
+    subscribe_with(shared.topics[0], get_split);
+    subscribe_with(shared.topics[0], get_split_and_see_the_own_one_run);
+    publish_some(shared.topics[0], 1);
+    CHECK(step(&shared.pool, worker));
+    CHECK_EQUAL(other->had.handled, 3);
+    run_all();
+    check_nothing_stays_behind(&shared);
+    bus_begin_close(&shared);
+    run_all();
+    CHECK(rc_pool_take(&shared.pool, second_worker) == NULL);
+    tear_down();
+}
+
+enum stage { NOT_FOUND, SCHEDULED, IN_THE_THIRD, HAD_ALL };
+static int discards;
+
+static void be_cancelled_in_the_third(subscription *sub)
+{
+    if (sub->had.handled == 3) cancel(sub, discards);
+}
+
+/* Cancels an own member that was to have 5 events. Its worker ends with it. */
+static void cancel_an_own_member(uint64_t mailbox, enum stage when, int discard)
+{
+    const uint64_t before[] = {0, 0, 3, 5};
+    tally kept = {0};
+    subscription *sub;
+    rc_topic *topic;
+    rc_worker *own;
+    set_up((shape){.topics = 1});
+    topic = shared.topics[0];
+    sub = subscribe_as(topic, mailbox != 0 ? RC_DROP_OLDEST : RC_BLOCK, mailbox, 1);
+    sub->keeps = &kept;
+    own = sub->own;
+    discards = discard;
+    if (when == IN_THE_THIRD) sub->called = be_cancelled_in_the_third;
+    keep_by_topic(sub);
+    publish_some(topic, 5);
+    if (when != NOT_FOUND) CHECK(step(&shared.pool, worker));
+    if (when >= IN_THE_THIRD) CHECK(step(&shared.pool, own));
+    if (when != IN_THE_THIRD) cancel(sub, discard);
+    /* what it has had, and nobody is at, is let go of in the cancel; the rest by its worker */
+    CHECK_EQUAL(rc_u64_load(&shared.left), when >= IN_THE_THIRD || (discard && when == NOT_FOUND));
+    publish_some(topic, 1); /* not for it */
+    run_all();
+    CHECK_EQUAL(rc_u64_load(&shared.left), 1);
+    CHECK_EQUAL(kept.handled, discard ? before[when] : 5);
+    CHECK_EQUAL(rc_ring_gate(&topic->ring), 6);
+    check_nothing_stays_behind(&shared);
+    CHECK(own->only == NULL);
+    CHECK(rc_pool_take(&shared.pool, own) == NULL);
+    CHECK_EQUAL(rc_pool_workers(&shared.pool), 1);
+    tear_down();
+}
+
+static void an_own_member_has_what_was_there_at_a_cancel(void)
+{
+    for (uint64_t mailbox = 0; mailbox <= 5; mailbox += 5)
+        for (enum stage when = NOT_FOUND; when <= HAD_ALL; when++)
+            cancel_an_own_member(mailbox, when, 0);
+}
+
+static void an_own_member_has_nothing_after_a_cancel_that_discards(void)
+{
+    for (uint64_t mailbox = 0; mailbox <= 5; mailbox += 5)
+        for (enum stage when = NOT_FOUND; when <= HAD_ALL; when++)
+            cancel_an_own_member(mailbox, when, 1);
+}
+
+/* The thread that lets go of it last ends its worker, whichever that is; the next one has it. */
+static void the_worker_of_a_member_that_has_left_is_used_again(void)
+{
+    subscription *sub;
+    rc_worker *own;
+    set_up((shape){.topics = 1});
+    sub = subscribe_as(shared.topics[0], RC_BLOCK, 0, 1);
+    own = sub->own;
+    cancel(sub, 0);
+    CHECK_EQUAL(rc_u64_load(&shared.left), 0);
+    CHECK(own->only == &sub->member.lane);
+    let_go(sub);
+    CHECK_EQUAL(rc_u64_load(&shared.left), 1);
+    CHECK(own->only == NULL);
+    CHECK(rc_pool_take(&shared.pool, own) == NULL);
+    sub = subscribe_own_with(shared.topics[0], be_run_by_its_own);
+    CHECK(sub->own == own);
+    publish_some(shared.topics[0], 2);
+    run_all();
+    CHECK_EQUAL(sub->had.handled, 2);
+    tear_down();
+}
+
+static void an_own_member_has_all_that_was_there_at_a_close(void)
+{
+    for (int found = 0; found < 2; found++) {
+        tally kept = {0};
+        set_up((shape){.topics = 1});
+        heat_to_have = 0;
+        subscribe_own_with(shared.topics[0], be_run_by_its_own)->keeps = &kept;
+        publish_some(shared.topics[0], 5);
+        if (found) CHECK(step(&shared.pool, worker));
+        tear_down();
+        CHECK_EQUAL(kept.handled, 5);
+    }
+}
+
+static void an_own_worker_empties_its_mailbox(void)
+{
+    subscription *sub;
+    rc_topic *topic;
+    set_up((shape){.topics = 1});
+    topic = shared.topics[0];
+    heat_to_have = 0;
+    sub = keep_by_topic(subscribe_as(topic, RC_DROP_OLDEST, 3, 1));
+    sub->called = be_run_by_its_own;
+    publish_some(topic, 10);
+    make_room(topic); /* the mailbox has them, the ring is empty */
+    CHECK_EQUAL(rc_ring_gate(&topic->ring), 10);
+    CHECK(step(&shared.pool, worker));
+    CHECK_EQUAL(sub->had.handled, 0);
+    CHECK(!step(&shared.pool, worker));
+    CHECK(step(&shared.pool, sub->own));
+    CHECK_EQUAL(sub->had.handled, 3);
+    CHECK_EQUAL(rc_u64_load(&sub->member.lost), 7);
+    check_nothing_stays_behind(&shared);
+    tear_down();
+}
+
+/* The same on the native pool, beside a member that any worker runs. */
+static void an_own_worker_runs_a_native_member(void)
+{
+    counted so_far = {0, 0, 0}, beside = {0, 0, 0};
+    subscription *sub;
+    rc_topic *topic;
+    rc_worker *own;
+    set_up((shape){.record_size = sizeof(uint64_t)});
+    topic = shared.topics[0];
+    sub = subscribe_natively_as(topic, &so_far, 1);
+    own = sub->own;
+    keep_by_topic(subscribe_natively(topic, &beside));
+    for (uint64_t number = 0; number < 3 * MANY; number++) {
+        publish_record(topic, number);
+        if (number % MANY != MANY - 1) continue;
+        CHECK(step(&shared.native_pool, native_worker));
+        CHECK_EQUAL(beside.records, number + 1);
+        CHECK_EQUAL(so_far.records, number + 1 - MANY);
+        CHECK(!step(&shared.native_pool, native_worker));
+        CHECK(step(&shared.native_pool, own));
+        CHECK_EQUAL(so_far.records, number + 1);
+        CHECK_EQUAL(rc_task_now(&sub->member.lane), RC_IDLE);
+        CHECK_EQUAL(rc_ring_gate(&topic->ring), number + 1);
+    }
+    publish_record(topic, 3 * MANY);
+    cancel(sub, 0);
+    let_go(sub);
+    run_all();
+    CHECK_EQUAL(so_far.records, 3 * MANY + 1);
+    CHECK_EQUAL(rc_u64_load(&shared.left), 1);
+    CHECK(rc_pool_take(&shared.native_pool, own) == NULL);
+    tear_down();
+}
+
+static void see_room_made_for_the_one_before(subscription *sub)
+{
+    uint64_t gate = rc_ring_gate(&sub->member.topic->ring);
+    be_run_by_its_own(sub);
+    if (heat_to_have != 0)
+        CHECK_EQUAL(gate, sub->had.handled - 1); /* one call a turn */
+    else
+        CHECK(sub->had.handled > 3 ? gate >= 3 : gate == 0);
+    if (sub->had.handled == 3) tick(NULL); /* which has it make room inside the turn */
+}
+
+/* Room is made while it goes on, and whoever waits for that is told. */
+static void an_own_worker_makes_room_as_it_goes(void)
+{
+    for (uint32_t heat = 0; heat <= RC_HOTTEST; heat += RC_HOTTEST) {
+        subscription *sub;
+        rc_topic *topic;
+        set_up((shape){.topics = 1});
+        topic = shared.topics[0];
+        heat_to_have = heat;
+        sub = subscribe_own_with(topic, see_room_made_for_the_one_before);
+        sub->member.heat = heat;
+        publish_some(topic, 6);
+        CHECK(step(&shared.pool, worker));
+        rc_u32_store_seq(&topic->room_waiters, 1);
+        CHECK(step(&shared.pool, sub->own));
+        CHECK(rc_u64_load(&shared.moves) >= (heat == 0 ? 2 : 6));
+        rc_u32_store_seq(&topic->room_waiters, 0);
+        CHECK_EQUAL(sub->had.handled, 6);
+        tear_down();
+    }
+}
+
+static void publish_one_more(subscription *sub)
+{
+    be_run_by_its_own(sub);
+    if (sub->had.handled <= 3) publish_some(sub->member.topic, 1);
+}
+
+/* The room would have to be made by itself. */
+static void an_own_handler_publishes_into_its_own_full_topic(void)
+{
+    for (uint32_t workers = 1; workers <= 2; workers++) {
+        subscription *sub;
+        set_up((shape){.max_queue = 3, .max_workers = workers, .parallel = workers});
+        heat_to_have = 0;
+        sub = subscribe_own_with(shared.topics[0], publish_one_more);
+        CHECK(rc_pool_current(&shared.pool) == sub->own); /* this thread, for now */
+        publish_some(shared.topics[0], 3);
+        CHECK(step(&shared.pool, worker));
+        CHECK(step(&shared.pool, sub->own));
+        run_all();
+        CHECK_EQUAL(sub->had.handled, 6);
+        CHECK_EQUAL(rc_u64_load(&shared.waits), 0);
+        CHECK(rc_u64_load(&shared.reserve_used) > 0);
+        check_nothing_stays_behind(&shared);
+        tear_down();
+    }
+}
+
+/* A subscription for which there is no memory leaves nothing behind but, where it has come so far,
+ * a worker that ends and is used again. */
+static void without_memory_there_is_no_own_worker(void)
+{
+    uint64_t failed = 0, live;
+    subscription *sub = NULL;
+    rc_worker *own = NULL;
+    set_up((shape){.topics = 1});
+    live = rc_alloc_live();
+    while (sub == NULL) {
+        rc_fail_alloc(failed, 1);
+        sub = subscribe_as(shared.topics[0], RC_BLOCK, 0, 1);
+        if (sub != NULL) break;
+        failed++;
+        if (rc_pool_workers(&shared.pool) == 1) {
+            CHECK_EQUAL(rc_alloc_live(), live);
+            continue;
+        }
+        own = rc_pool_current(&shared.pool);
+        CHECK(own->is_own && own->only == NULL);
+        CHECK(rc_pool_take(&shared.pool, own) == NULL);
+    }
+    rc_fail_alloc(0, 0);
+    CHECK(failed > 1);
+    CHECK(own != NULL && sub->own == own);
+    let_go(sub);
+    tear_down();
+}
+
+/* As in a forked child, whose own worker has no thread yet. */
+static void the_first_event_for_an_own_member_starts_the_threads(void)
+{
+    subscription *sub;
+    set_up((shape){.starts_late = 1});
+    heat_to_have = 0;
+    sub = subscribe_own_with(shared.topics[0], be_run_by_its_own);
+    publish_some(shared.topics[0], 1);
+    CHECK_EQUAL(rc_u64_load(&shared.starts), 1);
+    publish_some(shared.topics[0], 1);
+    run_all();
+    CHECK_EQUAL(sub->had.handled, 2);
+    CHECK_EQUAL(rc_u64_load(&shared.starts), 1);
+    tear_down();
+}
+
+/* An own worker that has no thread, as in a forked child: `hired` where its thread is just being
+ * started. */
+static subscription *subscribe_without_thread(int hired)
+{
+    rc_pool *pool = &shared.pool;
+    rc_topic *topic = shared.topics[0];
+    subscription *sub = subscription_new(topic);
+    sub->in_order = 1;
+    sub->member.deliver = deliver_events;
+    sub->own = rc_pool_own(pool);
+    CHECK(sub->own != NULL);
+    rc_pool_bind(pool, sub->own, &sub->member.lane);
+    if (hired) CHECK(rc_pool_hire(pool, sub->own));
+    CHECK(join(sub));
+    return keep_by_topic(sub);
+}
+
+/* Where no thread could be started for an own worker, a close does not wait for one for ever:
+ * any worker delivers what is left. */
+static void what_an_own_worker_without_a_thread_has_is_delivered_at_the_end(void)
+{
+    for (int hired = 0; hired < 2; hired++)
+        for (int found = 0; found < 2; found++) {
+            tally kept = {0};
+            subscription *sub;
+            set_up((shape){.topics = 1});
+            sub = subscribe_without_thread(hired);
+            sub->keeps = &kept;
+            publish_some(shared.topics[0], 5);
+            if (found) CHECK(step(&shared.pool, worker));
+            CHECK(!found || !step(&shared.pool, worker)); /* not before the end */
+            CHECK_EQUAL(sub->had.handled, 0);
+            bus_begin_close(&shared);
+            run_all();
+            if (hired) {
+                CHECK_EQUAL(sub->had.handled, 0); /* its thread may come */
+                rc_pool_dismiss(&shared.pool, sub->own);
+            }
+            tear_down();
+            CHECK_EQUAL(kept.handled, 5);
+        }
+}
+
 /* --- topics ----------------------------------------------------------------------------------- */
 
 static void a_topic_that_is_emptied_has_no_members(void)
@@ -876,6 +1318,20 @@ int main(void)
     RUN(a_patient_worker_looks_again);
     RUN(a_slow_member_gets_a_lane_until_it_is_quick);
     RUN(a_spare_worker_takes_the_place_of_one_that_is_stuck);
+    RUN(an_own_worker_alone_runs_its_member);
+    RUN(an_own_worker_goes_on_with_what_comes_meanwhile);
+    RUN(an_own_worker_does_not_yield);
+    RUN(an_own_member_has_what_was_there_at_a_cancel);
+    RUN(an_own_member_has_nothing_after_a_cancel_that_discards);
+    RUN(the_worker_of_a_member_that_has_left_is_used_again);
+    RUN(an_own_member_has_all_that_was_there_at_a_close);
+    RUN(an_own_worker_empties_its_mailbox);
+    RUN(an_own_worker_runs_a_native_member);
+    RUN(an_own_worker_makes_room_as_it_goes);
+    RUN(an_own_handler_publishes_into_its_own_full_topic);
+    RUN(without_memory_there_is_no_own_worker);
+    RUN(the_first_event_for_an_own_member_starts_the_threads);
+    RUN(what_an_own_worker_without_a_thread_has_is_delivered_at_the_end);
     RUN(a_topic_that_is_emptied_has_no_members);
     RUN(what_is_published_ends_where_it_was_asked_to);
     RUN(records_are_published_from_inside_a_run_on);

@@ -12,8 +12,8 @@ static const int64_t MILLISECOND = 1000000;
 /* A worker's thread, started and joined. */
 static rc_worker *hire(rc_pool *pool)
 {
-    rc_pool_hire(pool);
-    return rc_pool_join(pool);
+    rc_pool_hire(pool, NULL);
+    return rc_pool_join(pool, NULL);
 }
 
 /* --- one thread: the pool as a table of who holds what ---------------------------------------- */
@@ -438,9 +438,9 @@ static void watch_asks_for_workers_and_stops(void)
     CHECK(rc_pool_schedule(&pool, &task));
     CHECK(rc_pool_wants_worker(&pool));
     CHECK_EQUAL(rc_pool_watch(&pool), RC_WATCH_SPAWN);
-    rc_pool_hire(&pool);
+    rc_pool_hire(&pool, NULL);
     CHECK(!rc_pool_wants_worker(&pool)); /* one is coming */
-    rc_pool_dismiss(&pool);
+    rc_pool_dismiss(&pool, NULL);
     CHECK(rc_pool_wants_worker(&pool)); /* its thread could not be started */
     worker = hire(&pool);
     CHECK(rc_pool_take(&pool, worker) == &task);
@@ -460,14 +460,16 @@ static void a_hire_is_taken_back_before_or_after_its_thread_joins(void)
     rc_pool pool;
     CHECK(rc_pool_init(&pool, &no_host, NULL, 3, 0, 1, MILLISECOND, MILLISECOND) == 0);
     CHECK(!rc_pool_is_staffed(&pool));
-    rc_pool_hire(&pool);
+    rc_pool_hire(&pool, NULL);
     CHECK(rc_pool_is_staffed(&pool));
-    rc_pool_dismiss(&pool);
+    rc_pool_dismiss(&pool, NULL);
     CHECK(!rc_pool_is_staffed(&pool));
-    CHECK(rc_pool_join(&pool) == NULL); /* its thread comes all the same, and finds no place */
+    CHECK(
+        rc_pool_join(&pool, NULL) == NULL
+    ); /* its thread comes all the same, and finds no place */
     CHECK_EQUAL(rc_pool_workers(&pool), 0);
     CHECK(hire(&pool) != NULL);
-    rc_pool_dismiss(&pool); /* after the thread has joined: nothing is taken back */
+    rc_pool_dismiss(&pool, NULL); /* after the thread has joined: nothing is taken back */
     CHECK_EQUAL(rc_pool_workers(&pool), 1);
     CHECK(hire(&pool) != NULL);
     CHECK_EQUAL(rc_pool_workers(&pool), 2);
@@ -861,6 +863,571 @@ static void deciding_takes_no_time(void)
     rc_pool_destroy(&pool);
 }
 
+/* --- own workers ------------------------------------------------------------------------------ */
+
+/* An own worker, whose thread has joined. `lane`: the one that it is there for; NULL: to come. */
+static rc_worker *hire_own(rc_pool *pool, rc_task *lane)
+{
+    rc_worker *own = rc_pool_own(pool);
+    CHECK(own != NULL);
+    CHECK(rc_pool_hire(pool, own));
+    CHECK(rc_pool_join(pool, own) == own);
+    if (lane != NULL) rc_pool_bind(pool, own, lane);
+    return own;
+}
+
+static void leave_own(rc_pool *pool, rc_worker *own)
+{
+    rc_task_release(own->task, RC_IDLE);
+    rc_pool_leave(pool, own);
+}
+
+static void begin_own(stage *at, rc_worker *own, int number)
+{
+    rc_turn_begin(own, &at->lane[number], &at->ring[number], &at->cursor[number]);
+}
+
+/* The own worker takes its lane and begins a turn there. */
+static void begin_in_lane(stage *at, rc_worker *own, int number)
+{
+    push(at, &at->lane[number]);
+    CHECK(rc_pool_take_now(&at->pool, own) == &at->lane[number]);
+    begin_own(at, own, number);
+}
+
+/* Whatever else waits; and no other worker takes that lane. */
+static void an_own_worker_takes_its_lane_and_nothing_else(void)
+{
+    stage at;
+    rc_worker *own[2];
+    stage_open(&at, 2, 2);
+    own[0] = hire_own(&at.pool, NULL);
+    CHECK(rc_pool_current(&at.pool) == own[0]);
+    push(&at, &at.topic[0]);
+    CHECK(rc_pool_take_now(&at.pool, own[0]) == NULL); /* it has no lane yet */
+    rc_pool_bind(&at.pool, own[0], &at.lane[0]);
+    CHECK_EQUAL(rc_task_now(&at.lane[0]), RC_IDLE); /* not shared */
+    CHECK(at.lane[0].own == own[0]);
+    own[1] = hire_own(&at.pool, &at.lane[1]);
+    CHECK(own[0] != own[1]);
+    push(&at, &at.topic[1]);
+    push(&at, &at.lane[2]);
+    for (int each = 0; each < 2; each++) CHECK(rc_pool_take_now(&at.pool, own[each]) == NULL);
+    push(&at, &at.lane[0]);
+    CHECK(!rc_pool_schedule(&at.pool, &at.lane[0])); /* once, as any */
+    CHECK_EQUAL(rc_pool_outstanding(&at.pool), 4);
+    CHECK(rc_pool_take_now(&at.pool, own[1]) == NULL);
+    CHECK(take(&at, 0) == &at.topic[0]);
+    CHECK(take(&at, 1) == &at.topic[1]);
+    leave(&at, 0);
+    CHECK(take(&at, 0) == &at.lane[2]);
+    leave(&at, 0);
+    CHECK(take(&at, 0) == NULL);
+    CHECK(rc_pool_take(&at.pool, own[0]) == &at.lane[0]);
+    CHECK(own[0]->task == &at.lane[0]);
+    push(&at, &at.lane[1]);
+    CHECK(rc_pool_take_now(&at.pool, own[1]) == &at.lane[1]);
+    for (int each = 0; each < 2; each++) {
+        leave_own(&at.pool, own[each]);
+        CHECK(rc_pool_take_now(&at.pool, own[each]) == NULL);
+    }
+    leave(&at, 1);
+    CHECK_EQUAL(rc_pool_outstanding(&at.pool), 0);
+    stage_close(&at);
+}
+
+/* It counts with the workers that there are, and nowhere else. */
+static void an_own_worker_is_in_no_limit(void)
+{
+    stage at;
+    rc_worker *own;
+    stage_open(&at, 2, 1);
+    own = hire_own(&at.pool, &at.lane[0]);
+    CHECK_EQUAL(rc_pool_workers(&at.pool), 3);
+    CHECK_EQUAL(at.pool.alive, 2);
+    begin_in_lane(&at, own, 0);
+    CHECK_EQUAL(at.pool.on_own, 1);
+    CHECK_EQUAL(at.pool.on_lanes + at.pool.on_topics, 0);
+    /* lanes leave one worker to the topics, as many as there are without it */
+    push(&at, &at.lane[1]);
+    push(&at, &at.topic[0]);
+    push(&at, &at.topic[1]);
+    CHECK(take(&at, 0) == &at.topic[0]);
+    CHECK(take(&at, 1) == &at.lane[1]);
+    /* one waits, and one worker holds a lane that is not its own */
+    CHECK(!rc_pool_short_of_workers(&at.pool));
+    begin(&at, 0, 2);
+    split_all(&at);
+    CHECK(rc_pool_short_of_workers(&at.pool));
+    CHECK(rc_turn_end(&at.pool, at.worker[0]));
+    leave(&at, 0);
+    leave(&at, 1);
+    for (int left = 2; left > 0; left--) {
+        CHECK(take(&at, 0) != NULL);
+        CHECK(take(&at, 1) == NULL); /* in parallel with others: not */
+        leave(&at, 0);
+    }
+    CHECK(!rc_turn_end(&at.pool, own));
+    leave_own(&at.pool, own);
+    CHECK_EQUAL(at.pool.on_own + at.pool.on_lanes + at.pool.on_topics, 0);
+    CHECK_EQUAL(rc_pool_outstanding(&at.pool), 0);
+    stage_close(&at);
+}
+
+/* Nobody is wanted for its lane, and it does for nobody who is wanted for others. */
+static void an_own_worker_stands_in_no_others_place(void)
+{
+    rc_pool pool;
+    rc_task lane, topic;
+    rc_worker *own;
+    CHECK(rc_pool_init(&pool, &no_host, NULL, 1, 0, 1, MILLISECOND, MILLISECOND) == 0);
+    rc_task_init(&lane, RC_LANE, NULL);
+    rc_task_init(&topic, RC_TOPIC, NULL);
+    own = rc_pool_own(&pool);
+    CHECK(rc_pool_hire(&pool, own));
+    CHECK(!rc_pool_is_staffed(&pool)); /* nor while its thread is on its way */
+    CHECK(rc_pool_schedule(&pool, &topic));
+    CHECK(rc_pool_wants_worker(&pool));
+    CHECK(rc_pool_join(&pool, NULL) == NULL);
+    CHECK(rc_pool_join(&pool, own) == own);
+    CHECK(rc_pool_wants_worker(&pool));
+    CHECK(!rc_pool_is_staffed(&pool));
+    CHECK_EQUAL(rc_pool_watch(&pool), RC_WATCH_SPAWN);
+    CHECK(hire(&pool) != NULL);
+    CHECK(hire(&pool) == NULL); /* max_workers are there */
+    CHECK(!rc_pool_wants_worker(&pool));
+    CHECK(rc_pool_take_now(&pool, &pool.workers[0]) == &topic);
+    rc_pool_bind(&pool, own, &lane);
+    CHECK(rc_pool_schedule(&pool, &lane));
+    CHECK(!rc_pool_wants_worker(&pool));
+    CHECK(!rc_pool_others(&pool)); /* no topic waits */
+    CHECK(rc_pool_take_now(&pool, own) == &lane);
+    leave_own(&pool, own);
+    rc_task_release(&topic, RC_IDLE);
+    rc_pool_leave(&pool, &pool.workers[0]);
+    CHECK_EQUAL(rc_pool_outstanding(&pool), 0);
+    rc_pool_destroy(&pool);
+}
+
+/* What is scheduled for it pins the bus, as what is for any. */
+static void the_bus_is_pinned_for_own_workers(void)
+{
+    rc_pool pool;
+    rc_task lane;
+    rc_worker *own;
+    CHECK(rc_pool_init(&pool, &counting_host, NULL, 1, 0, 1, MILLISECOND, MILLISECOND) == 0);
+    rc_task_init(&lane, RC_LANE, NULL);
+    own = hire_own(&pool, &lane);
+    CHECK_EQUAL(pins, 0);
+    for (int detached = 0; detached < 2; detached++) {
+        CHECK(detached ? rc_pool_schedule_detached(&pool, &lane) : rc_pool_schedule(&pool, &lane));
+        CHECK_EQUAL(pins, !detached);
+        CHECK(rc_pool_take(&pool, own) == &lane);
+        rc_pool_pin(&pool);
+        CHECK_EQUAL(pins, 1);
+        leave_own(&pool, own);
+        CHECK_EQUAL(pins, 0);
+    }
+    rc_pool_destroy(&pool);
+}
+
+/* The watch calls for its attention as for any, but never finds it stuck, nor splits its turn. */
+static void an_own_worker_is_never_stuck(void)
+{
+    stage at;
+    rc_worker *own;
+    stage_open(&at, 2, 1);
+    own = hire_own(&at.pool, &at.lane[0]);
+    begin_in_lane(&at, own, 0);
+    push(&at, &at.topic[1]);
+    CHECK(take(&at, 0) == &at.topic[1]);
+    begin(&at, 0, 1);
+    CHECK_EQUAL(rc_pool_watch(&at.pool), RC_WATCH_STUCK); /* the other one */
+    CHECK_EQUAL(at.pool.stuck, 1);
+    CHECK(!own->stuck);
+    CHECK(rc_turn_attention(own));
+    rc_pool_split_stuck(&at.pool);
+    CHECK(rc_turn_end(&at.pool, at.worker[0]));
+    CHECK_EQUAL(at.pool.on_lanes, 1);
+    CHECK(own->task == &at.lane[0]);
+    CHECK_EQUAL(rc_turn_attended(own), RC_TICK);
+    CHECK(!rc_turn_end(&at.pool, own));
+    leave_own(&at.pool, own);
+    leave(&at, 0);
+    CHECK(take(&at, 0) == &at.topic[1]);
+    leave(&at, 0);
+    CHECK_EQUAL(rc_pool_outstanding(&at.pool), 0);
+    stage_close(&at);
+}
+
+static void *watch_once(void *argument)
+{
+    CHECK_EQUAL(rc_pool_watch(argument), RC_WATCH_STOP);
+    return NULL;
+}
+
+/* Also where it is the only one at work: a watch that sleeps is woken for that. */
+static void the_watch_ticks_for_an_own_worker(void)
+{
+    stage at;
+    rc_worker *own;
+    pthread_t watching;
+    stage_open(&at, 1, 1);
+    own = hire_own(&at.pool, &at.lane[0]);
+    watching = thread_start(watch_once, &at.pool);
+    for (int spins = 0; rc_u32_load_seq(&at.pool.watch.waiters) == 0; spins++) wait_a_little(spins);
+    begin_in_lane(&at, own, 0);
+    for (int spins = 0; !rc_turn_attention(own); spins++) wait_a_little(spins);
+    CHECK_EQUAL(rc_turn_attended(own), RC_TICK);
+    CHECK(!rc_turn_end(&at.pool, own));
+    rc_pool_stop(&at.pool);
+    leave_own(&at.pool, own);
+    thread_join(watching);
+    stage_close(&at);
+}
+
+/* --- own workers: waiting for room inside a handler ------------------------------------------- */
+
+/* The others can run anything still: it waits also where there is one worker only, or where all
+ * others but one wait. */
+static void an_own_worker_waits_beside_a_single_worker(void)
+{
+    for (uint32_t workers = 1; workers <= 2; workers++) {
+        stage at;
+        rc_worker *own[2];
+        stage_open(&at, workers, workers);
+        fill(&at.ring[4]);
+        for (int each = 0; each < 2; each++) {
+            own[each] = hire_own(&at.pool, &at.lane[each]);
+            CHECK(!rc_pool_may_wait(&at.pool, own[each], &at.ring[4])); /* outside a turn: no */
+            begin_in_lane(&at, own[each], each);
+            CHECK(rc_pool_waits_for(&at.pool, &at.lane[each]) == NULL);
+            CHECK(rc_pool_may_wait(&at.pool, own[each], &at.ring[4]));
+            CHECK(rc_pool_waits_for(&at.pool, &at.lane[each]) == &at.ring[4]);
+            CHECK(own[each]->task == &at.lane[each]);
+        }
+        CHECK_EQUAL(at.pool.waiting, 0);
+        /* and so the others may, as if these were not there */
+        for (uint32_t each = 0; each < workers; each++) {
+            push(&at, &at.topic[2 + each]);
+            CHECK(take(&at, (int)each) != NULL); /* this one, or what the one before was at */
+            begin(&at, (int)each, 2 + (int)each);
+            CHECK_EQUAL(
+                rc_pool_may_wait(&at.pool, at.worker[each], &at.ring[4]), each + 1 < workers
+            );
+        }
+        CHECK_EQUAL(at.pool.waiting, workers - 1);
+        for (int each = 0; each < 2; each++) {
+            rc_pool_waited(&at.pool, own[each]);
+            CHECK(rc_pool_waits_for(&at.pool, &at.lane[each]) == NULL);
+            CHECK(!rc_turn_end(&at.pool, own[each]));
+            leave_own(&at.pool, own[each]);
+        }
+        CHECK_EQUAL(at.pool.waiting, workers - 1);
+        stage_close(&at);
+    }
+}
+
+/* Not for room that its own subscription has to make, but in its own ring for what others do. */
+static void an_own_worker_may_not_wait_for_itself(void)
+{
+    stage at;
+    rc_worker *own;
+    stage_open(&at, 3, 1);
+    own = hire_own(&at.pool, &at.lane[0]);
+    begin_in_lane(&at, own, 0);
+    fill(&at.ring[0]);
+    CHECK(!rc_pool_may_wait(&at.pool, own, &at.ring[0]));
+    CHECK(rc_pool_waits_for(&at.pool, &at.lane[0]) == NULL);
+    rc_u64_store(&at.cursor[0], 3);
+    CHECK(rc_pool_may_wait(&at.pool, own, &at.ring[0]));
+    rc_pool_waited(&at.pool, own);
+    CHECK(!rc_turn_end(&at.pool, own));
+    leave_own(&at.pool, own);
+    stage_close(&at);
+}
+
+/* Each of `number` workers waits for room that the next has to make, and the last is refused.
+ * `owns`: which of them are own ones. */
+static void wait_in_a_circle(int number, int owns)
+{
+    stage at;
+    rc_worker *who[WORKERS];
+    int last = number - 1;
+    stage_open(&at, WORKERS, WORKERS);
+    for (int each = 0; each < number; each++) {
+        fill(&at.ring[each]);
+        if (owns >> each & 1) {
+            who[each] = hire_own(&at.pool, &at.lane[each]);
+            begin_in_lane(&at, who[each], each);
+            continue;
+        }
+        who[each] = at.worker[each];
+        push(&at, &at.topic[each]);
+        CHECK(take(&at, each) == &at.topic[each]);
+        begin(&at, each, each);
+    }
+    for (int each = 0; each < last; each++)
+        CHECK(rc_pool_may_wait(&at.pool, who[each], &at.ring[each + 1]));
+    CHECK(!rc_pool_may_wait(&at.pool, who[last], &at.ring[0]));
+    rc_u64_store(&at.cursor[0], 1); /* the first is not what its ring's gate waits for */
+    CHECK(rc_pool_may_wait(&at.pool, who[last], &at.ring[0]));
+    rc_pool_waited(&at.pool, who[last]);
+    rc_u64_store(&at.cursor[0], 0);
+    rc_pool_waited(&at.pool, who[0]); /* or it does not wait any more: the circle is open */
+    CHECK(rc_pool_may_wait(&at.pool, who[last], &at.ring[0]));
+    CHECK(!rc_pool_may_wait(&at.pool, who[0], &at.ring[1]));
+    stage_close(&at);
+}
+
+static void own_workers_may_not_wait_in_a_circle(void)
+{
+    for (int number = 2; number <= 3; number++)
+        for (int owns = 1; owns < 1 << number; owns++) wait_in_a_circle(number, owns);
+}
+
+/* --- own workers: their threads --------------------------------------------------------------- */
+
+/* A thread is started where one is needed, and finds its place if it is still to come. */
+static void an_own_worker_is_hired_once(void)
+{
+    rc_pool pool;
+    rc_task lane;
+    rc_worker *own, *late, *gone;
+    CHECK(rc_pool_init(&pool, &no_host, NULL, 1, 0, 1, MILLISECOND, MILLISECOND) == 0);
+    rc_task_init(&lane, RC_LANE, NULL);
+    own = rc_pool_own(&pool);
+    CHECK(rc_pool_without_thread(&pool) == NULL); /* whoever has it is just starting one */
+    CHECK(rc_pool_join(&pool, own) == NULL);      /* nobody is expected */
+    CHECK(rc_pool_hire(&pool, own));
+    CHECK(rc_pool_without_thread(&pool) == NULL);
+    CHECK(!rc_pool_hire(&pool, own)); /* it is hired */
+    rc_pool_dismiss(&pool, own);
+    CHECK(rc_pool_hire(&pool, own)); /* its thread could not be started: another one */
+    CHECK(rc_pool_join(&pool, own) == own);
+    CHECK(!rc_pool_hire(&pool, own)); /* it has its thread */
+    rc_pool_dismiss(&pool, own);      /* too late: nothing is taken back */
+    CHECK(!rc_pool_hire(&pool, own));
+    CHECK(rc_pool_join(&pool, own) == NULL); /* and it has one only */
+    CHECK_EQUAL(rc_pool_workers(&pool), 1);
+    rc_pool_bind(&pool, own, &lane);
+    CHECK(!rc_pool_hire(&pool, own));
+
+    late = rc_pool_own(&pool);
+    CHECK(rc_pool_hire(&pool, late));
+    rc_pool_dismiss(&pool, late);
+    CHECK(rc_pool_join(&pool, late) == NULL); /* its thread comes all the same: no place */
+
+    gone = rc_pool_own(&pool);
+    CHECK(rc_pool_hire(&pool, gone));
+    rc_pool_disown(&pool, gone);
+    CHECK(rc_pool_join(&pool, gone) == NULL); /* it has no lane any more */
+    CHECK(!rc_pool_hire(&pool, gone));
+    CHECK_EQUAL(rc_pool_workers(&pool), 1);
+    CHECK_EQUAL(pool.alive + pool.starting, 0); /* none of this was a place for others */
+    rc_pool_destroy(&pool);
+}
+
+/* What was an own worker is one again for another lane, but not while a thread is there, or comes.
+ */
+static void an_own_worker_is_used_again(void)
+{
+    stage at;
+    rc_worker *first, *second, *third;
+    stage_open(&at, 3, 1);
+    push(&at, &at.topic[0]);
+    take(&at, 0);
+    CHECK(rc_pool_take(&at.pool, at.worker[2]) == NULL); /* one too many; it is nobody's own */
+    first = hire_own(&at.pool, &at.lane[0]);
+    CHECK(first->is_own);
+    second = rc_pool_own(&at.pool);
+    CHECK(second != first);                 /* which has its lane */
+    CHECK(rc_pool_own(&at.pool) != second); /* which has one to come */
+    CHECK(rc_pool_hire(&at.pool, second));
+    rc_pool_disown(&at.pool, first);
+    rc_pool_disown(&at.pool, second);
+    third = rc_pool_own(&at.pool);
+    CHECK(third != first && third != second); /* a thread is there, and one is on its way */
+    CHECK(rc_pool_join(&at.pool, second) == NULL);
+    CHECK(rc_pool_own(&at.pool) == second);
+    CHECK(rc_pool_take_now(&at.pool, first) == NULL);
+    CHECK(rc_pool_own(&at.pool) != first); /* it has only found nothing */
+    CHECK(rc_pool_take(&at.pool, first) == NULL);
+    CHECK(rc_pool_current(&at.pool) == NULL);
+    CHECK(hire_own(&at.pool, &at.lane[1]) == first);
+    push(&at, &at.lane[1]);
+    CHECK(rc_pool_take(&at.pool, first) == &at.lane[1]);
+    leave_own(&at.pool, first);
+    CHECK_EQUAL(rc_pool_workers(&at.pool), 3);
+    leave(&at, 0);
+    stage_close(&at);
+}
+
+typedef struct own_thread {
+    rc_pool *pool;
+    rc_worker *own;
+    rc_u32 runs; /* how often its lane was run */
+} own_thread;
+
+static void *run_own(void *argument)
+{
+    own_thread *me = argument;
+    CHECK(rc_pool_join(me->pool, me->own) == me->own);
+    for (rc_task *task; (task = rc_pool_take(me->pool, me->own)) != NULL;) {
+        CHECK(task == me->own->only);
+        atomic_fetch_add(&me->runs, 1);
+        leave_own(me->pool, me->own);
+    }
+    return NULL;
+}
+
+static pthread_t start_own(own_thread *me, rc_pool *pool, rc_task *lane)
+{
+    me->pool = pool;
+    rc_u32_store(&me->runs, 0);
+    me->own = rc_pool_own(pool);
+    CHECK(rc_pool_hire(pool, me->own));
+    if (lane != NULL) rc_pool_bind(pool, me->own, lane);
+    return thread_start(run_own, me);
+}
+
+static void await_parked(const rc_worker *own)
+{
+    for (int spins = 0; rc_u32_load_seq(&own->waiting.waiters) == 0; spins++) wait_a_little(spins);
+}
+
+static void await_runs(own_thread *of, uint32_t runs)
+{
+    for (int spins = 0; atomic_load(&of->runs) != runs; spins++) wait_a_little(spins);
+}
+
+/* It is woken for its lane, and for no other; it is no idle worker that could come for others. */
+static void an_own_worker_is_woken_for_its_lane(void)
+{
+    stage at;
+    own_thread own[2];
+    pthread_t threads[2];
+    stage_open(&at, 1, 1);
+    at.worker[0]->alive = 0; /* there is nobody for topics */
+    at.pool.alive = 0;
+    for (int each = 0; each < 2; each++) {
+        threads[each] = start_own(&own[each], &at.pool, &at.lane[each]);
+        await_parked(own[each].own);
+    }
+    rc_mutex_lock(&at.pool.mutex);
+    CHECK_EQUAL(at.pool.idle, 0);
+    rc_mutex_unlock(&at.pool.mutex);
+    push(&at, &at.topic[0]);
+    CHECK(rc_pool_wants_worker(&at.pool));
+    CHECK((at.worker[0] = hire(&at.pool)) != NULL);
+    CHECK(take(&at, 0) == &at.topic[0]);
+    leave(&at, 0);
+    for (uint32_t run = 1; run <= 20; run++) {
+        await_parked(own[1].own);
+        CHECK(rc_pool_schedule(&at.pool, &at.lane[1]));
+        await_runs(&own[1], run);
+        while (rc_task_now(&at.lane[1]) != RC_IDLE) sched_yield();
+    }
+    CHECK_EQUAL(atomic_load(&own[0].runs), 0);
+    for (int each = 0; each < 2; each++) {
+        rc_pool_disown(&at.pool, own[each].own);
+        thread_join(threads[each]);
+    }
+    CHECK_EQUAL(rc_pool_workers(&at.pool), 1);
+    stage_close(&at);
+}
+
+/* A worker that waits for work ends with its lane, or where none has come. */
+static void an_own_worker_ends_with_its_lane(void)
+{
+    for (int bound = 0; bound < 2; bound++) {
+        stage at;
+        own_thread own;
+        pthread_t thread;
+        stage_open(&at, 1, 1);
+        thread = start_own(&own, &at.pool, bound ? &at.lane[0] : NULL);
+        await_parked(own.own);
+        CHECK_EQUAL(rc_pool_workers(&at.pool), 2);
+        rc_pool_disown(&at.pool, own.own);
+        thread_join(thread);
+        CHECK_EQUAL(rc_pool_workers(&at.pool), 1);
+        CHECK_EQUAL(at.pool.alive, 1);
+        stage_close(&at);
+    }
+}
+
+/* --- own workers: the end and the fork -------------------------------------------------------- */
+
+/* It ends when nothing is outstanding, and not before: what others are at may make work for it. */
+static void stop_keeps_own_workers_until_the_last_task(void)
+{
+    for (int busy = 0; busy < 2; busy++) {
+        stage at;
+        own_thread own;
+        pthread_t thread;
+        stage_open(&at, 1, 1);
+        thread = start_own(&own, &at.pool, &at.lane[0]);
+        if (busy) push(&at, &at.topic[0]);
+        if (busy) CHECK(take(&at, 0) == &at.topic[0]);
+        await_parked(own.own);
+        rc_pool_stop(&at.pool);
+        if (busy) {
+            for (uint32_t run = 1; run <= 10; run++) {
+                await_parked(own.own);
+                CHECK(rc_pool_schedule(&at.pool, &at.lane[0]));
+                await_runs(&own, run);
+                while (rc_task_now(&at.lane[0]) != RC_IDLE) sched_yield();
+            }
+            await_parked(own.own);
+            leave(&at, 0);
+        }
+        thread_join(thread);
+        CHECK(!rc_pool_schedule(&at.pool, &at.lane[0])); /* nobody is there for it */
+        CHECK_EQUAL(rc_task_now(&at.lane[0]), RC_IDLE);
+        CHECK_EQUAL(rc_pool_outstanding(&at.pool), 0);
+        CHECK_EQUAL(rc_pool_workers(&at.pool), 1);
+        stage_close(&at);
+    }
+}
+
+/* A stopped pool takes a task while the worker that is to run it is there, or comes; others make no
+ * difference. */
+static void after_the_end_nothing_is_scheduled_for_own_workers(void)
+{
+    stage at;
+    rc_worker *own;
+    stage_open(&at, 1, 1);
+    own = rc_pool_own(&at.pool);
+    rc_pool_bind(&at.pool, own, &at.lane[0]);
+    CHECK(rc_pool_hire(&at.pool, own));
+    rc_pool_stop(&at.pool);
+    CHECK(rc_pool_schedule(&at.pool, &at.lane[0])); /* its thread is on its way */
+    CHECK(rc_pool_join(&at.pool, own) == own);
+    CHECK(rc_pool_take(&at.pool, own) == &at.lane[0]);
+    leave_own(&at.pool, own);
+    push(&at, &at.lane[0]); /* it is there */
+    CHECK(rc_pool_take(&at.pool, own) == &at.lane[0]);
+    leave_own(&at.pool, own);
+    CHECK(rc_pool_take(&at.pool, own) == NULL);
+    CHECK(!rc_pool_schedule(&at.pool, &at.lane[0])); /* the other worker is, but is not for it */
+    CHECK_EQUAL(rc_task_now(&at.lane[0]), RC_IDLE);
+    push(&at, &at.topic[0]);
+    CHECK(take(&at, 0) == &at.topic[0]);
+    leave(&at, 0);
+    CHECK_EQUAL(rc_pool_outstanding(&at.pool), 0);
+    stage_close(&at);
+
+    stage_open(&at, 1, 1);
+    own = hire_own(&at.pool, &at.lane[0]);
+    rc_pool_stop(&at.pool);
+    CHECK(rc_pool_take(&at.pool, at.worker[0]) == NULL);
+    CHECK(!rc_pool_schedule(&at.pool, &at.topic[0])); /* the own one is, but is not for it */
+    push(&at, &at.lane[0]);
+    CHECK(rc_pool_take(&at.pool, own) == &at.lane[0]);
+    leave_own(&at.pool, own);
+    stage_close(&at);
+}
+
 /* --- fork: what is left in the child ---------------------------------------------------------- */
 
 /* Forks, as a handler does, and has the child check what it has of the pool. */
@@ -922,7 +1489,7 @@ static void a_child_begins_with_neither_tasks_nor_workers(void)
     CHECK(rc_pool_may_wait(&at.pool, at.worker[0], &at.ring[5]));
     split_all(&at);
     push(&at, &at.lane[4]);
-    rc_pool_hire(&at.pool);
+    rc_pool_hire(&at.pool, NULL);
     rc_mutex_lock(&at.pool.mutex);
     thread_join(thread_start(fork_elsewhere, &at));
     rc_mutex_unlock(&at.pool.mutex);
@@ -985,6 +1552,128 @@ static void a_worker_that_forks_keeps_its_lane(void)
     CHECK(rc_pool_may_wait(&at.pool, at.worker[2], &at.ring[1]));
     fork_and(it_has_its_lane, &at);
     stage_close(&at);
+}
+
+/* Of the parent: in a turn, waiting; scheduled; still to come; without a lane, and without one and
+ * a thread to come. */
+static rc_worker *owns[5];
+
+static void its_own_workers_have_no_threads(stage *at)
+{
+    CHECK_EQUAL(rc_pool_workers(&at->pool), 0);
+    CHECK_EQUAL(rc_pool_outstanding(&at->pool), 0);
+    CHECK_EQUAL(at->pool.on_own + at->pool.on_lanes + at->pool.waiting, 0);
+    CHECK(rc_pool_waits_for(&at->pool, &at->lane[0]) == NULL);
+    for (int number = 0; number < 3; number++) {
+        rc_worker *own = rc_pool_without_thread(&at->pool);
+        CHECK(own == owns[number]);
+        CHECK(own->task == NULL && !rc_turn_running(own) && own->waits_for == NULL);
+        CHECK(rc_pool_hire(&at->pool, own));
+    }
+    CHECK(rc_pool_without_thread(&at->pool) == NULL);
+    for (int number = 0; number < 3; number++) {
+        CHECK(rc_pool_join(&at->pool, owns[number]) == owns[number]);
+        rc_task_release(&at->lane[number], RC_IDLE); /* as the host does */
+        push(at, &at->lane[number]);
+        CHECK(rc_pool_take(&at->pool, owns[number]) == &at->lane[number]);
+        begin_own(at, owns[number], number);
+        CHECK(!rc_turn_end(&at->pool, owns[number]));
+        leave_own(&at->pool, owns[number]);
+    }
+    /* those without a lane stay for whoever is to bind them: it may be the thread that has forked
+     */
+    CHECK(rc_pool_without_thread(&at->pool) == NULL);
+    rc_pool_bind(&at->pool, owns[3], &at->lane[3]);
+    CHECK(rc_pool_without_thread(&at->pool) == owns[3]);
+    rc_pool_disown(&at->pool, owns[3]);
+    CHECK(rc_pool_own(&at->pool) == owns[3]);
+    CHECK((at->worker[0] = hire(&at->pool)) == &at->pool.workers[0]);
+    push(at, &at->topic[0]);
+    CHECK(take(at, 0) == &at->topic[0]);
+    leave(at, 0);
+    CHECK_EQUAL(rc_pool_outstanding(&at->pool), 0);
+    rc_pool_stop(&at->pool);
+    for (int number = 0; number < 3; number++) CHECK(rc_pool_take(&at->pool, owns[number]) == NULL);
+}
+
+static void *fork_beside_own_workers(void *at)
+{
+    fork_and(its_own_workers_have_no_threads, at);
+    return NULL;
+}
+
+/* Own workers are there in the child, each with its lane, and have no threads. */
+static void a_child_has_own_workers_without_threads(void)
+{
+    static stage at; /* where the leak check of the child finds it */
+    stage_open(&at, 3, 3);
+    fill(&at.ring[5]);
+    owns[0] = hire_own(&at.pool, &at.lane[0]);
+    begin_in_lane(&at, owns[0], 0);
+    CHECK(rc_pool_may_wait(&at.pool, owns[0], &at.ring[5]));
+    owns[1] = hire_own(&at.pool, &at.lane[1]);
+    push(&at, &at.lane[1]);
+    owns[2] = rc_pool_own(&at.pool);
+    rc_pool_bind(&at.pool, owns[2], &at.lane[2]);
+    CHECK(rc_pool_hire(&at.pool, owns[2]));
+    owns[3] = hire_own(&at.pool, NULL);
+    owns[4] = rc_pool_own(&at.pool);
+    CHECK(rc_pool_hire(&at.pool, owns[4]));
+    rc_mutex_lock(&at.pool.mutex);
+    thread_join(thread_start(fork_beside_own_workers, &at));
+    rc_mutex_unlock(&at.pool.mutex);
+    CHECK(rc_pool_without_thread(&at.pool) == NULL); /* nothing has changed here */
+    stage_close(&at);
+}
+
+static void it_is_its_own_worker(stage *at)
+{
+    rc_worker *me = owns[0];
+    int waits = me->waits_for != NULL;
+    CHECK(rc_pool_current(&at->pool) == me);
+    CHECK(me->is_own && me->only == &at->lane[0] && me->task == &at->lane[0]);
+    CHECK_EQUAL(rc_pool_outstanding(&at->pool), 1);
+    CHECK_EQUAL(rc_pool_workers(&at->pool), 1);
+    CHECK_EQUAL(at->pool.alive, 0);
+    CHECK_EQUAL(at->pool.on_own, 1);
+    CHECK_EQUAL(at->pool.on_topics + at->pool.on_lanes + at->pool.waiting, 0);
+    CHECK(rc_pool_without_thread(&at->pool) == owns[1]); /* this one has its thread */
+    CHECK(!rc_pool_hire(&at->pool, me));
+    if (waits) rc_pool_waited(&at->pool, me);
+    CHECK_EQUAL(at->pool.waiting, 0);
+    CHECK(rc_turn_attended(me) == RC_CANCEL); /* its events are the parent's */
+    CHECK(!rc_turn_end(&at->pool, me));
+    leave_own(&at->pool, me);
+    CHECK_EQUAL(at->pool.on_own, 0);
+    CHECK_EQUAL(rc_pool_outstanding(&at->pool), 0);
+    push(at, &at->lane[0]);
+    CHECK(rc_pool_take(&at->pool, me) == &at->lane[0]);
+    leave_own(&at->pool, me);
+    rc_pool_disown(&at->pool, me);
+    CHECK(rc_pool_take(&at->pool, me) == NULL);
+    CHECK_EQUAL(rc_pool_workers(&at->pool), 0);
+    CHECK(rc_pool_own(&at->pool) == me);
+}
+
+/* An own worker whose handler forks goes on in the child with its lane; also one that waits. */
+static void an_own_worker_that_forks_keeps_its_lane(void)
+{
+    for (int waits = 0; waits < 2; waits++) {
+        static stage at;
+        stage_open(&at, 3, 3);
+        fill(&at.ring[5]);
+        push(&at, &at.topic[1]);
+        take(&at, 1);
+        begin(&at, 1, 1);
+        CHECK(rc_pool_may_wait(&at.pool, at.worker[1], &at.ring[5]));
+        owns[1] = hire_own(&at.pool, &at.lane[3]);
+        owns[0] = hire_own(&at.pool, &at.lane[0]);
+        begin_in_lane(&at, owns[0], 0);
+        if (waits) CHECK(rc_pool_may_wait(&at.pool, owns[0], &at.ring[5]));
+        fork_and(it_is_its_own_worker, &at);
+        CHECK_EQUAL(rc_pool_workers(&at.pool), 5);
+        stage_close(&at);
+    }
 }
 
 /* --- interleavings: what two threads at once may and may not see ------------------------------ */
@@ -1175,9 +1864,26 @@ int main(void)
     RUN(may_not_wait_outside_a_turn);
     RUN(waiting_leaves_workers_to_the_lanes);
     RUN(deciding_takes_no_time);
+    RUN(an_own_worker_takes_its_lane_and_nothing_else);
+    RUN(an_own_worker_is_in_no_limit);
+    RUN(an_own_worker_stands_in_no_others_place);
+    RUN(the_bus_is_pinned_for_own_workers);
+    RUN(an_own_worker_is_never_stuck);
+    RUN(the_watch_ticks_for_an_own_worker);
+    RUN(an_own_worker_waits_beside_a_single_worker);
+    RUN(an_own_worker_may_not_wait_for_itself);
+    RUN(own_workers_may_not_wait_in_a_circle);
+    RUN(an_own_worker_is_hired_once);
+    RUN(an_own_worker_is_used_again);
+    RUN(an_own_worker_is_woken_for_its_lane);
+    RUN(an_own_worker_ends_with_its_lane);
+    RUN(stop_keeps_own_workers_until_the_last_task);
+    RUN(after_the_end_nothing_is_scheduled_for_own_workers);
     RUN(a_child_begins_with_neither_tasks_nor_workers);
     RUN(a_worker_that_forks_keeps_its_topic);
     RUN(a_worker_that_forks_keeps_its_lane);
+    RUN(a_child_has_own_workers_without_threads);
+    RUN(an_own_worker_that_forks_keeps_its_lane);
     RUN(cancel_beside_the_beginning_of_a_turn);
     RUN(cancel_beside_given_attention);
     RUN(split_beside_the_end_of_a_turn);

@@ -84,8 +84,8 @@ static void set_up_for(size_t record_size, void (*called)(stage *))
     at->member.deliver = deliver;
     CHECK(rc_topic_join(at->topic, &at->member) == 0);
     at->called = called;
-    rc_pool_hire(&at->pool);
-    at->worker = rc_pool_join(&at->pool);
+    rc_pool_hire(&at->pool, NULL);
+    at->worker = rc_pool_join(&at->pool, NULL);
     CHECK(rc_pool_schedule(&at->pool, &at->topic->task));
     CHECK(rc_pool_take(&at->pool, at->worker) == &at->topic->task);
 }

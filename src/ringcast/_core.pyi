@@ -39,6 +39,7 @@ class Options:
         with_context: bool = False,
         priority: int = 0,
         batch: int = 0,
+        own_thread: bool = False,
     ) -> None: ...
 
 @final

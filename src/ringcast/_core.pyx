@@ -27,6 +27,7 @@ count is declared without `nogil`, so that Cython lets only attached threads com
 it. core/types.pxi says how objects stay whole.
 """
 import contextvars
+import functools
 import sys
 import threading
 import time
@@ -274,6 +275,7 @@ include "core/consumer.pxi"
 include "core/classes.pxi"
 include "core/route.pxi"
 include "core/pool.pxi"
+include "core/subscribe.pxi"
 include "core/room.pxi"
 include "core/waiting.pxi"
 include "core/close.pxi"

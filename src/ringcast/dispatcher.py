@@ -174,6 +174,7 @@ class Dispatcher(Core):
             TypeIdError: the class states a bad id, or its instances compute it (then use `subscribe_to`).
             OptionError: an option is unknown, has a bad value, or does not go with the others.
             ClosedError: the dispatcher is closed.
+            StartError: with `own_thread`, no thread can be started.
         """
         return subscribing.subscribe(self, arguments, sys._getframe(1), options)
 
@@ -216,6 +217,7 @@ class Dispatcher(Core):
             EventClassError: the id belongs to another class than the handler's.
             OptionError: an option is unknown, has a bad value, or does not go with the others.
             ClosedError: the dispatcher is closed.
+            StartError: with `own_thread`, no thread can be started.
         """
         if others:
             raise subscribing.too_many_for_subscribe_to(type_id, handler, others)
@@ -230,6 +232,7 @@ class Dispatcher(Core):
         *,
         max_queue: int | None = None,
         policy: Policy | None = None,
+        own_thread: bool = False,
     ) -> Subscription[E]:
         """Has a C function called with all records of a type that are published from now on, in order and without the
         GIL:
@@ -249,6 +252,7 @@ class Dispatcher(Core):
                 and locked until the subscription ends, or None for a null pointer.
             max_queue: as in `HandlerOptions`.
             policy: "block" or "raise".
+            own_thread: as in `HandlerOptions`.
 
         Returns:
             The Subscription. Until it is cancelled, or the dispatcher closed, the dispatcher stays alive.
@@ -256,11 +260,11 @@ class Dispatcher(Core):
         Raises:
             RecordError: `record_type` is no record type, or there are several.
             HandlerTypeError: there is no address in `handler`.
-            OptionError: `userdata`, `max_queue` or `policy` is not as above.
+            OptionError: `userdata`, `max_queue`, `policy` or `own_thread` is not as above.
             ClosedError: the dispatcher is closed.
             StartError: no thread can be started.
         """
-        return subscribing.subscribe_native(self, record_type, handler, userdata, max_queue, policy)
+        return subscribing.subscribe_native(self, record_type, handler, userdata, max_queue, policy, own_thread)
 
     @overload
     def on(self, event_class: Two[A, B], /, **options: Unpack[HandlerOptions[A | B]]) -> Decorator[A | B]: ...

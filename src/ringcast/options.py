@@ -32,6 +32,7 @@ __all__ = [
     "check_hook",
     "check_max_queue",
     "check_policy",
+    "flag",
     "resolve",
     "whole",
 ]
@@ -83,6 +84,11 @@ class HandlerOptions(TypedDict, Generic[E], total=False):
     """The event loop of an "asyncio" handler; by default the one that is running."""
     concurrency: int
     """How many calls of an "asyncio" handler may be under way at once; 1, the default, keeps the order."""
+    own_thread: bool
+    """All calls of a "queued" handler are in one thread, which is there for this subscription only and ends with it:
+    for what must stay in the thread that made it (sqlite3 connections, COM, GUI toolkits, CUDA contexts). By default a
+    handler's thread may be another one at each turn. It costs a thread, and a further switch between threads when an
+    event finds the handler idle. In a forked child it is another thread."""
     replace: bool
     """Ends what a notebook's cell, or a module, left when it ran the last time: the subscriptions of earlier functions
     of the same module and name, and those of this very function to the same class or type id. They still handle what
@@ -193,6 +199,10 @@ def resolve(
         _refuse(options, "a direct handler runs in the publisher's context anyway", "context")
     else:
         _refuse(options, "only direct handlers have priorities", "priority")
+    own_thread = _flag(options, "own_thread")
+    if own_thread and mode != "queued":
+        runs = "inside publish, in the publisher's thread" if mode == "direct" else "in the thread of its event loop"
+        raise OptionError(f'own_thread= is for mode="queued": this handler runs {runs}')
     if mode != "asyncio":
         _refuse(options, 'it is for mode="asyncio"', "loop", "concurrency")
     key, where = options.get("key"), options.get("where")
@@ -229,6 +239,7 @@ def resolve(
         with_context=context is not None,
         priority=whole("priority", options.get("priority", 0), -(2**62), 2**62),
         batch=batch or 0,
+        own_thread=own_thread,
     )
 
 
@@ -276,11 +287,15 @@ def _refuse(options: Mapping[str, Any], why: str, *names: str) -> None:
             raise OptionError(f"{name}= does not go with this subscription: {why}")
 
 
-def _flag(options: Mapping[str, Any], name: str) -> bool:
-    value = options.get(name, False)
+def flag(name: str, value: object) -> bool:
+    """Return the value of an option, a bool, or raise OptionError."""
     if not isinstance(value, bool):
         raise OptionError(f"{name} must be True or False, not {brief(value)}")
     return value
+
+
+def _flag(options: Mapping[str, Any], name: str) -> bool:
+    return flag(name, options.get(name, False))
 
 
 def check_concurrency(options: Mapping[str, Any]) -> int:

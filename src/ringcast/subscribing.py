@@ -35,7 +35,7 @@ from ringcast.handlers import (
     option_hint,
     sole_class,
 )
-from ringcast.options import Policy, check_concurrency, check_max_queue, check_policy
+from ringcast.options import Policy, check_concurrency, check_max_queue, check_policy, flag
 
 if TYPE_CHECKING:
     from ringcast.aio import Feed, Stream
@@ -174,6 +174,7 @@ def subscribe_native(
     userdata: object,
     max_queue: int | None,
     policy: Policy | None,
+    own_thread: bool,
 ) -> Subscription[E]:
     """See Dispatcher.subscribe_native."""
     _check_dispatcher(dispatcher, "subscribe_native")
@@ -187,7 +188,8 @@ def subscribe_native(
     if resolved not in ("block", "raise"):
         raise OptionError(f'the policy of a native handler is "block" or "raise", not {resolved!r}')
     most = dispatcher.max_queue if max_queue is None else check_max_queue(max_queue, dispatcher.max_queue)
-    return dispatcher._subscribe_native(record_type, handler, userdata, Options("native", resolved, most))
+    resolved_options = Options("native", resolved, most, own_thread=flag("own_thread", own_thread))
+    return dispatcher._subscribe_native(record_type, handler, userdata, resolved_options)
 
 
 def on(dispatcher: Dispatcher, target: Any, frame: FrameType, options: Any) -> Any:

@@ -1,7 +1,7 @@
 # Dispatchers: what Dispatcher has in C, and the face of it.
 #
 # The work is done elsewhere: core/classes.pxi finds the topic of an event, core/fanout.pxi publishes in it,
-# core/room.pxi waits for room, core/many.pxi publishes many events, core/subscription.pxi subscribes, core/close.pxi
+# core/room.pxi waits for room, core/many.pxi publishes many events, core/subscribe.pxi subscribes, core/close.pxi
 # ends.
 
 @cython.no_gc_clear
@@ -235,49 +235,28 @@ cdef class Core:
     # --- subscribe: the checks of the handler are Dispatcher's ---
 
     def _subscribe_class(self, event_class, handler, Options options):
-        """`event_class`: a class, or a tuple of several, each once. `options.bases`: those whose subclasses count."""
-        cdef Scope scope
-        cdef Topic found
-        if type(event_class) is tuple or options.bases:
-            scope = scope_of(self, event_class if type(event_class) is tuple else (event_class,), options.bases)
-            while True:
-                found = wide_topic(self, scope)
-                with self.lock:
-                    self.check_open()
-                    if found in self.wide:   # else its last subscription has just left
-                        return self.join(found, handler, event_class, options)
-        found = own_topic(self, event_class)
-        with self.lock:
-            check_own(self, found, event_class)
-            return self.join(found, handler, event_class, options)
+        """See subscribe_class."""
+        options.start_own_thread(self)
+        try:
+            return subscribe_class(self, event_class, handler, options)
+        finally:
+            options.end_own_thread()
 
     def _subscribe_id(self, type_id, event_class, handler, Options options):
-        cdef Topic topic
-        cdef uint32_t checked = check_type_id(type_id)
-        layout = None if event_class is None else layout_of(event_class)
-        with self.lock:
-            self.check_open()
-            topic = topic_of_id(self, checked, False, <Layout>layout)
-            if event_class is not None:
-                bind_class(self, topic, event_class)
-            return self.join(topic, handler, event_class, options)
+        """See subscribe_id."""
+        options.start_own_thread(self)
+        try:
+            return subscribe_id(self, type_id, event_class, handler, options)
+        finally:
+            options.end_own_thread()
 
     def _subscribe_native(self, record_type, handler, userdata, Options options):
-        cdef Topic topic
-        cdef uintptr_t address = address_of(handler)
-        data = Userdata.__new__(Userdata, userdata)
-        topic = record_topic(self, record_type)
-        start_pool(self, self.native_pool)   # without the lock: the caller waits until the thread runs
-        with self.lock:
-            self.check_open()
-            if self.natives == 0:
-                native_dispatchers.add(self)
-            self.natives += 1
-            try:
-                return self.join(topic, handler, record_type, options, address, data)
-            except BaseException:
-                native_left(self)
-                raise
+        """See subscribe_native."""
+        options.start_own_thread(self)
+        try:
+            return subscribe_native(self, record_type, handler, userdata, options)
+        finally:
+            options.end_own_thread()
 
     cdef uint32_t outstanding(self) noexcept:
         return rc_pool_outstanding(&self.pool.c) + rc_pool_outstanding(&self.native_pool.c)
@@ -289,20 +268,6 @@ cdef class Core:
             is_waited_for(&self.pool.c) or rc_pool_current(&self.native_pool.c) != NULL
             or is_delivering(<PyObject *>self)
         )
-
-    cdef Subscription join(self, Topic topic, handler, event_class, Options options, uintptr_t native=0, data=None):
-        cdef Subscription sub
-        if options.with_context:
-            topic = context_topic_of(self, topic)
-        try:
-            sub = new_subscription(self, topic, handler, event_class, options, native, data)
-        except BaseException:
-            if topic.passing:
-                drop_deserted(self, topic)
-            raise
-        self.subscribed += 1
-        sub.number = self.subscribed
-        return sub
 
     def _class_of(self, type_id):
         """The class that a type id belongs to, or None."""

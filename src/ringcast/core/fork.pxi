@@ -100,7 +100,8 @@ cdef disown_topic(Topic topic, rc_worker *worker):
     rc_u32_store(&c.room_waiters, 0)
     for sub in topic.members():
         if worker == NULL or worker.task != &sub.c.lane:
-            rc_task_release(&sub.c.lane, RC_IDLE if sub.c.mode == RC_LOOP else RC_SHARED)
+            is_shared = sub.c.mode != RC_LOOP and sub.own_thread is None
+            rc_task_release(&sub.c.lane, RC_SHARED if is_shared else RC_IDLE)
         if sub is not here and rc_member_is_over(&sub.c):
             sub.retire()
     rc_mutex_lock(&c.lock)

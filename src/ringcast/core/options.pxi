@@ -81,10 +81,12 @@ cdef class Options:
     cdef readonly tuple bases      # the classes whose subclasses' events come too
     cdef readonly bint with_context
     cdef readonly int64_t priority
+    cdef readonly bint wants_own_thread
+    cdef OwnThread own_thread      # started for the subscription, which takes it; else None
 
     def __cinit__(
         self, str mode, str policy, max_queue, *, key=None, where=None, bint once=False, bint weak=False,
-        tuple bases=(), bint with_context=False, priority=0, batch=0,
+        tuple bases=(), bint with_context=False, priority=0, batch=0, bint own_thread=False,
     ):
         self.mode = MODES.index(mode)
         self.policy = POLICIES.index(policy)
@@ -97,3 +99,16 @@ cdef class Options:
         self.bases = bases
         self.with_context = with_context
         self.priority = priority
+        self.wants_own_thread = own_thread
+
+    cdef start_own_thread(self, Core core):
+        """Starts the thread that `own_thread` asks for. Not under core.lock: see start_pool."""
+        if self.wants_own_thread:
+            core.check_open()
+            self.own_thread = new_own_thread(core.native_pool if self.mode == RC_NATIVE else core.pool)
+
+    cdef void end_own_thread(self) noexcept:
+        """Ends it where no subscription has taken it: not only with these options, which a traceback may keep."""
+        if self.own_thread is not None:
+            self.own_thread.end()
+            self.own_thread = None

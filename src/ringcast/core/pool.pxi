@@ -89,25 +89,32 @@ cdef class Pool:
                 self.listeners.remove(listener)
 
     cdef start(self):
-        """Starts the watch and a first worker; after an interrupted call, what is not there yet."""
+        """Starts the watch and a first worker; after an interrupted call, what is not there yet. In a forked child
+        own workers, too."""
+        cdef rc_worker *own = rc_pool_without_thread(&self.c)
         if not rc_pool_is_staffed(&self.c):
-            self.start_worker()
+            self.start_worker(NULL)
+        while own != NULL:
+            self.start_worker(own)
+            own = rc_pool_without_thread(&self.c)
         if not rc_u32_load(&self.watched):
             start_thread(self.threads, ringcast_watch, self.watch, f"{self.name}-watch")
 
-    cdef start_worker(self):
+    cdef start_worker(self, rc_worker *own):
+        """Starts the thread of an own worker, unless it is there; or of one more for all (NULL)."""
+        if not rc_pool_hire(&self.c, own):
+            return
         self.number += 1
         name = f"{self.name}-worker-{self.number}" if self.main is None else f"{self.name}-{self.number}"
-        rc_pool_hire(&self.c)
         try:
-            start_thread(self.threads, ringcast_worker, self.work, name)
+            start_thread(self.threads, ringcast_worker, functools.partial(self.work, <uintptr_t>own), name)
         except BaseException:
-            rc_pool_dismiss(&self.c)
+            rc_pool_dismiss(&self.c, own)
             raise
 
-    def work(self):
-        """A worker's thread: runs what the queue gives it."""
-        cdef rc_worker *worker = rc_pool_join(&self.c)
+    def work(self, uintptr_t own=0):
+        """A worker's thread: runs what the queue gives it, or an own worker's lane."""
+        cdef rc_worker *worker = rc_pool_join(&self.c, <rc_worker *>own)
         name_thread()
         if worker != NULL and self.main is None:
             self.run_tasks(worker)
@@ -145,10 +152,10 @@ cdef class Pool:
                 rc_pool_split_stuck(&self.c)
             while rc_pool_wants_worker(&self.c):
                 try:
-                    self.start_worker()
+                    self.start_worker(NULL)
                 except StartError:   # no more threads: those there are go on; try again in a while
                     if self.c.stopping:   # at the end of a program there will be none: this one helps out
-                        rc_pool_hire(&self.c)
+                        rc_pool_hire(&self.c, NULL)
                         self.work()
                         return
                     with nogil:
@@ -187,6 +194,33 @@ cdef class Pool:
             return is_run_here(core)
         ring = rc_pool_waits_for(&self.c, &sub.c.lane)   # a ring is the first field of its topic
         return ring != NULL and stops_its_loop(core, <Topic>(<rc_topic *>ring).host)
+
+
+@cython.final
+@cython.no_gc_clear
+cdef class OwnThread:
+    """A thread that runs one subscription and nothing else, and ends with it."""
+    cdef Pool pool
+    cdef rc_worker *worker
+
+    def __dealloc__(self):
+        self.end()
+
+    cdef void end(self) noexcept:
+        if self.worker != NULL:
+            rc_pool_disown(&self.pool.c, self.worker)
+            self.worker = NULL
+
+
+cdef OwnThread new_own_thread(Pool pool):
+    """Starts it. Not under core.lock: see start_pool."""
+    cdef OwnThread own = OwnThread.__new__(OwnThread)
+    own.pool = pool
+    own.worker = rc_pool_own(&pool.c)
+    if own.worker == NULL:
+        raise MemoryError
+    pool.start_worker(own.worker)
+    return own
 
 
 cdef inline void tell_of_progress(Core core) noexcept:
@@ -368,6 +402,8 @@ cdef void on_left(rc_member *member) noexcept with gil:
     cdef Subscription sub = <Subscription>member.host   # kept until pop has unlocked the dictionary
     sub.topic.owned.pop(sub, None)
     sub.context = None   # which keeps what its variables have
+    if sub.own_thread is not None:
+        sub.own_thread.end()
     if sub.topic.passing:
         sub.leave_deserted()
 

@@ -33,6 +33,7 @@ cdef class Subscription:
     cdef object keeps          # what else is kept for a native one
     cdef object context        # of a queued one: a copy of the one in which it was subscribed. See deliver_in_context
     cdef rc_deliver deliver    # the same: what is called in the context
+    cdef OwnThread own_thread  # the one that runs it; None: any worker does
     cdef object waker          # tells the consumer of a RC_LOOP subscription that there is something; guarded by c.lock
     cdef object _loop          # its event loop, or None; the same
     cdef bint orphaned         # the event loop is that of the process which forked this one
@@ -462,6 +463,9 @@ cdef Subscription new_subscription(
             sub.deliver = deliver_batch
         else:
             sub.deliver = deliver_events if topic.layout is None else deliver_records
+    if options.own_thread is not None:
+        sub.own_thread, options.own_thread = options.own_thread, None
+        rc_pool_bind(&sub.own_thread.pool.c, sub.own_thread.worker, &sub.c.lane)
     if options.weak:
         watch_owner(sub)
     if options.mode != RC_LOOP:
