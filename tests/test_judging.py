@@ -269,7 +269,7 @@ def test_a_ctrl_c_in_a_pick_is_raised_also_where_the_call_raises_nothing(make_bu
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signal that os.kill sends to this thread")
 @pytest.mark.parametrize("policy", ["drop_newest", "drop_oldest", "latest"])
 @pytest.mark.parametrize("call", ["bus.publish(Tick())", "subscription.pending", "bus.stats()"])
-def test_ctrl_c_ends_a_wait_for_another_thread_that_picks(run_until_done, policy, call):
+def test_ctrl_c_ends_a_wait_for_another_thread_that_judges(run_until_done, policy, call):
     run_until_done(f"""
 import os, signal, threading, time
 from ringcast import Dispatcher

@@ -679,3 +679,78 @@ def test_a_class_under_an_id_of_nobody_is_published(bus):
     assert bus.publish_to(9, Tick) == 1
     assert bus.wait_idle(DEADLINE)
     assert got == [Tick]
+
+
+# --- where an exception comes from ---
+
+
+class Undecided:
+    def __bool__(self):
+        raise ValueError("neither")
+
+
+def divide(tick):
+    return 1 / 0
+
+
+OPTIONS = {
+    "queued": {"where": divide},
+    "direct": {"where": divide, "mode": "direct"},
+    "batches": {"where": divide, "batch": 3},
+    "an answer that is neither": {"where": lambda tick: Undecided()},
+    "a policy that drops": {"where": divide, "policy": "drop_oldest"},
+    "an answer that is neither, judged": {"where": lambda tick: Undecided(), "policy": "drop_newest"},
+    "key": {"key": divide, "policy": "latest"},
+    "a key with no hash": {"key": lambda tick: [], "policy": "latest"},
+}
+
+
+@pytest.mark.parametrize("kind", OPTIONS)
+def test_the_traceback_says_that_an_option_has_raised_and_not_the_handler(make_bus, caplog, kind):
+    options = OPTIONS[kind]
+    option, function = ("key", options["key"]) if "key" in options else ("where", options["where"])
+    bus = make_bus()
+    bus.subscribe(Tick, lambda tick: None, **options)
+    bus.publish(Tick())
+    assert bus.wait_idle(DEADLINE)
+    assert len(caplog.records) == 1
+    text = logging.Formatter().format(caplog.records[0])
+    assert text.endswith(
+        f"raised by {option}={function.__module__}.{function.__qualname__}, before the handler was called"
+    )
+
+
+def test_it_is_said_once_of_an_exception_that_is_raised_again_and_again(bus, failures):
+    known = ValueError("known")
+
+    def where(tick: Tick) -> bool:
+        raise known
+
+    bus.subscribe(Tick, lambda tick: None, where=where)
+    bus.publish_many([Tick()] * 5)
+    assert bus.wait_idle(DEADLINE)
+    assert len(failures) == 5
+    assert len(known.__notes__) == 1
+
+
+@pytest.mark.parametrize("hostile", ["add_note", "__notes__"])
+def test_an_exception_that_takes_no_note_is_reported_as_it_is(bus, failures, hostile):
+    def fail(*_):
+        raise RuntimeError("no")
+
+    error = type("Error", (Exception,), {hostile: fail if hostile == "add_note" else property(fail)})()
+
+    def where(tick: Tick) -> bool:
+        raise error
+
+    bus.subscribe(Tick, lambda tick: None, where=where)
+    bus.publish(Tick())
+    assert bus.wait_idle(DEADLINE)
+    assert [failure.exception for failure in failures] == [error]
+
+
+def test_what_a_handler_raises_has_no_note(bus, failures):
+    bus.subscribe(Tick, divide, where=lambda tick: True)
+    bus.publish(Tick())
+    assert bus.wait_idle(DEADLINE)
+    assert not hasattr(failures[0].exception, "__notes__")

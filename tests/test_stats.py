@@ -1,5 +1,6 @@
 """Dispatcher.stats(): the numbers of a dispatcher, its topics and its subscriptions."""
 
+import asyncio
 import dataclasses
 import gc
 import pickle
@@ -306,10 +307,8 @@ def test_stats_keep_neither_the_dispatcher_nor_handlers_alive(make_bus):
 
 
 def test_collect_takes_the_numbers_as_the_core_has_them():
-    def handle(tick: Tick) -> None: ...
-
     sub = SimpleNamespace(
-        handler=handle,
+        _name=lambda: "module.handle",
         mode="queued",
         policy="latest",
         active=True,
@@ -322,9 +321,17 @@ def test_collect_takes_the_numbers_as_the_core_has_them():
         handler_seconds=0.25,
     )
     core = SimpleNamespace(name="fake", closed=False, _stats=lambda: (3, [(9, Tick, 10, 11, 12, [sub])]))
-    name = f"{__name__}.test_collect_takes_the_numbers_as_the_core_has_them.<locals>.handle"
-    expected = SubscriptionStats(name, "queued", "latest", True, 1, 2, 3, 4, 5, 6, 0.25)
+    expected = SubscriptionStats("module.handle", "queued", "latest", True, 1, 2, 3, 4, 5, 6, 0.25)
     assert collect(core) == DispatcherStats("fake", False, 3, (TopicStats(9, Tick, 10, 11, 12, (expected,)),))
+
+
+def test_a_stream_is_called_by_what_it_is_of(bus):
+    async def main():
+        async with bus.stream((Tick, int)), bus.stream(Tick):
+            return [sub.handler for topic in bus.stats().topics for sub in topic.subscriptions]
+
+    name = f"stream of {__name__}.Tick"
+    assert sorted(asyncio.run(main())) == [name, f"{name} | int"]
 
 
 @pytest.mark.parametrize("timing", [1, None, "yes", NotImplemented])

@@ -51,7 +51,9 @@ from ringcast.errors import (
     TypeIdError,
 )
 from ringcast._threads import Thread, ringcast_watch, ringcast_worker
-from ringcast.events import check_type_id, class_mro, class_name, identify, is_defined_again, joined_names, short, shown
+from ringcast.events import (
+    check_type_id, class_mro, class_name, class_names, identify, is_defined_again, joined_names, short, shown,
+)
 from ringcast.handlers import handler_name
 
 cimport cython

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ringcast._core import Subscription, is_interrupt, nanoseconds, seconds_to_leave, seconds_to_wait
-from ringcast.callables import handler_name
 from ringcast.errors import CloseTimeoutError, LoopBlockedError
-from ringcast.events import class_names, short
+from ringcast.events import short
 
 if TYPE_CHECKING:
     from ringcast.dispatcher import Dispatcher
@@ -116,6 +115,4 @@ def still_at_work(dispatcher: Dispatcher, timeout: float | None) -> str:
 
 def _reader_name(subscription: Subscription[Any], kind: str = "") -> str:
     """Return the name of a handler, after what messages call it; or what a stream, which has no name, is of."""
-    if subscription._is_stream():
-        return f"stream of {class_names(subscription.event_class)}"  # type: ignore[arg-type]  # never to a bare id
-    return kind + short(handler_name(subscription.handler))
+    return ("" if subscription._is_stream() else kind) + short(subscription._name())

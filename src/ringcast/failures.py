@@ -43,7 +43,7 @@ def log_failure(failure: HandlerFailure) -> None:
     `sys.stderr`, by `logging.lastResort`: the former would be called with it, and may fail for ever; and what is logged
     in the course of the latter is ignored by `logging` (since Python 3.13.4).
     """
-    name = short(handler_name(failure.subscription.handler))
+    name = short(failure.subscription._name())
     _log_error(failure.event, failure.exception, "handler %s failed on %s", name, brief(failure.event))
 
 
@@ -133,6 +133,6 @@ def report_failure(on_error: Callable[[HandlerFailure], object], failure: Handle
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
             _thread.interrupt_main()  # raised by the main thread as soon as it can be
-        names = short(handler_name(on_error)), short(handler_name(failure.subscription.handler))
+        names = short(handler_name(on_error)), short(failure.subscription._name())
         why = brief(failure.exception)
         _log_error(failure.event, error, "on_error %s failed on a failure of handler %s: %s", *names, why)

@@ -10,7 +10,6 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ringcast.callables import handler_name
 from ringcast.events import class_names
 
 if TYPE_CHECKING:
@@ -184,7 +183,7 @@ def _topic(
 
 def _subscription(sub: Subscription[Any]) -> SubscriptionStats:
     return SubscriptionStats(
-        handler=handler_name(sub.handler),
+        handler=sub._name(),
         mode=sub.mode,
         policy=sub.policy,
         active=sub.active,

@@ -24,7 +24,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ringcast.callables import handler_name
 from ringcast.dispatcher import Dispatcher
 from ringcast.errors import CloseTimeoutError
 from ringcast.events import brief, short
@@ -101,7 +100,7 @@ class CheckedDispatcher(Dispatcher):
             return
         failures = list(self.failures)
         lines = [
-            f"{short(handler_name(failure.subscription.handler))} on {brief(failure.event)}: {brief(failure.exception)}"
+            f"{short(failure.subscription._name())} on {brief(failure.event)}: {brief(failure.exception)}"
             for failure in failures[:SHOWN]
         ]
         if len(failures) > SHOWN:

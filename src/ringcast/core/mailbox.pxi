@@ -206,11 +206,13 @@ cdef bint judge_next(Subscription sub, Core core, list raised):
         return True
     event = <object>raw
     Py_DECREF(raw)
+    option, function = "where", sub.where   # what is asked
     dropped = None   # kept to the end: its finalizer runs when the event is in the mailbox, and no more in hand
     try:
         if sub.where is not None and not ask(sub.where, unwrapped(event), "where"):
             rc_u64_count(&member.filtered_early, 1)
         elif member.by_key:
+            option, function = "key", sub.key
             dropped = put_by_key(sub, ask(sub.key, unwrapped(event), "key"), event)
         else:
             share_reference(raw)
@@ -225,6 +227,7 @@ cdef bint judge_next(Subscription sub, Core core, list raised):
     except BaseException as exception:
         rc_u64_count(&member.lost, 1)
         rc_u64_count(&member.failures, 1)
+        note_option(exception, option, function)
         if raised is not None and is_publishers(exception):
             raised.append(exception)
         else:

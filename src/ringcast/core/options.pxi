@@ -46,6 +46,18 @@ def ask(function, event, str option):
     return answer
 
 
+cdef note_option(exception, str option, function):
+    """Says in the traceback that the exception comes from an option, and not from the handler."""
+    if not isinstance(exception, Exception):   # Ctrl-C, which has nothing to do with it
+        return
+    note = f"raised by {option}={short(handler_name(function))}, before the handler was called"
+    try:   # all of this may be code of its class
+        if note not in getattr(exception, "__notes__", ()):   # one exception may be raised again and again
+            exception.add_note(note)
+    except Exception:
+        pass
+
+
 cdef inline object unwrapped(event):
     return (<Envelope>event).event if type(event) is Envelope else event
 

@@ -100,8 +100,9 @@ cdef class Subscription:
         if self.where is not None and self.c.mail == NULL:
             try:
                 wanted = bool(ask(self.where, unwrapped(event), "where"))
-            except BaseException:
+            except BaseException as exception:
                 rc_u64_count(&self.c.abandoned, 1)
+                note_option(exception, "where", self.where)
                 raise
             if not wanted:
                 rc_u64_count(&self.c.filtered, 1)
@@ -260,6 +261,13 @@ cdef class Subscription:
         if not is_interrupt(exception):
             await aio.leave(self, exception)
 
+    def _name(self):
+        """What messages and numbers call its handler, a str. A stream has no name, but what it is of."""
+        if self._is_stream():
+            return f"stream of {class_names(self.event_class)}"
+        handler = self.handler
+        return "a method of an object that is gone" if handler is None else handler_name(handler)
+
     def _dispatcher(self):
         """Its dispatcher, or None where that is gone."""
         return self.core_reference()
@@ -366,10 +374,8 @@ cdef class Subscription:
 
     def __repr__(self):
         state = "active" if self.active else "cancelled"
-        handler = self.handler
-        name = "a method of an object that is gone" if handler is None else handler_name(handler)
         return (
-            f"<Subscription of {name} to {describe(self.event_class, self.topic)}, "
+            f"<Subscription of {self._name()} to {describe(self.event_class, self.topic)}, "
             f"{self.mode}, {self.policy}: "
             f"{state}, {self.pending} pending, {self.delivered} delivered, {self.dropped} dropped, "
             f"{self.errors} errors>"
