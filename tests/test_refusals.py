@@ -12,6 +12,7 @@ from unittest.mock import AsyncMock, MagicMock, Mock, create_autospec
 import pytest
 from limits import DEADLINE
 
+import ringcast
 from ringcast import Dispatcher, EventClassError, HandlerTypeError, OptionError, RingcastError, TypeIdError
 
 T = TypeVar("T")
@@ -213,6 +214,16 @@ NO_HANDLERS = {
         lambda bus: bus.subscribe_to(5, Tick, on_tick),
         HandlerTypeError,
         r"\(3 given\); the class is that of the handler's annotation: subscribe_to\(5, [\w.]*on_tick\)$",
+    ),
+    "an event's class for its id": (
+        lambda bus: bus.publish_to(Tick, Tick()),
+        TypeIdError,
+        r"publish_to takes a type id, not the class [\w.]*Tick: publish\(event\) finds the id",
+    ),
+    "a class to decorate for": (
+        lambda bus: ringcast.on_type(Tick),
+        TypeIdError,
+        r"not class [\w.]*Tick: a class is subscribed to with subscribe\([\w.]*Tick, handler\)$",
     ),
     "a class for an id": (
         lambda bus: bus.subscribe_to(Tick, on_tick),

@@ -741,6 +741,27 @@ def test_a_protocol_that_cannot_tell_is_refused(bus):
         bus.subscribe((Deposit, Unchecked), anything)
 
 
+@pytest.mark.parametrize("error", [TypeError, ValueError, AttributeError])
+def test_a_metaclass_that_cannot_tell_is_refused_and_is_no_concern_of_a_publisher(bus, error):
+    class Meta(type):
+        fails = True
+
+        def __subclasscheck__(cls, other):
+            if Meta.fails:
+                raise error("ask somebody else")
+            return False
+
+    class Unsure(metaclass=Meta):
+        pass
+
+    with pytest.raises(OptionError, match="Unsure cannot tell its subclasses: ask somebody else"):
+        bus.subscribe((Deposit, Unsure), anything, subclasses=True)
+    Meta.fails = False
+    bus.subscribe(Unsure, anything, subclasses=True)
+    Meta.fails = True
+    assert bus.publish(Deposit(1)) == 0
+
+
 def test_type_ids_are_subscribed_to_one_by_one(bus):
     def handler(event: Deposit | Withdrawal) -> None: ...
 

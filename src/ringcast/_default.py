@@ -9,7 +9,7 @@ from typing import Any, Unpack, overload
 from ringcast._core import RecordBatch, Subscription
 from ringcast.dispatcher import Dispatcher
 from ringcast.options import HandlerOptions
-from ringcast.subscribing import E, H, subscribe_id
+from ringcast.subscribing import E, H, check_subscribed_id, subscribe_id
 
 default = Dispatcher()
 """The dispatcher of `on`, `on_type`, `off` and `emit`. Has no threads before the first event, and is closed at exit."""
@@ -55,8 +55,10 @@ def on_type(type_id: int, handler: Any = None, /, **options: Any) -> Any:
     if handler is not None:
         return subscribe_id(default, type_id, handler, sys._getframe(1), options)
 
+    checked = check_subscribed_id(type_id)  # at this call, not at that of the decorator
+
     def decorate(handler: H) -> H:
-        subscribe_id(default, type_id, handler, sys._getframe(1), options)
+        subscribe_id(default, checked, handler, sys._getframe(1), options)
         return handler
 
     return decorate

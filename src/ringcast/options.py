@@ -271,7 +271,7 @@ def _bases(classes: tuple[type, ...], options: Mapping[str, Any]) -> tuple[type,
     for each in bases:
         try:
             issubclass(int, each)
-        except TypeError as error:
+        except Exception as error:
             hint = "; a protocol must be runtime_checkable, and have methods only" if is_protocol(each) else ""
             raise OptionError(f"{class_name(each)} cannot tell its subclasses: {error_says(error)}{hint}") from None
     return bases

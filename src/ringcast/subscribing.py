@@ -45,6 +45,7 @@ __all__ = [
     "BatchDecorator",
     "Decorator",
     "Handler",
+    "check_subscribed_id",
     "count",
     "find",
     "off",
@@ -134,13 +135,7 @@ def subscribe_id(
     """See Dispatcher.subscribe_to. `frame` is that of its caller."""
     _check_dispatcher(dispatcher, "subscribe_to")
     accepts = inspect_handler(handler, frame, batch=options.get("batch") is not None)
-    try:
-        type_id = check_type_id(type_id)
-    except TypeIdError as error:
-        if name := _classes_text(type_id):
-            call = f"subscribe({name}, {handler_name(handler)})"
-            raise TypeIdError(f"{error}: a class is subscribed to with {call}") from None
-        raise
+    type_id = check_subscribed_id(type_id, handler_name(handler))
     known = dispatcher._class_of(type_id)
     if known is not None:
         check_accepts(accepts, known, type_id)
@@ -149,6 +144,16 @@ def subscribe_id(
     resolved = dispatcher._resolve(accepts, handler, (), options)
     start = _consumer(resolved, options)
     return _replacing(dispatcher, start(dispatcher._subscribe_id(type_id, known, handler, resolved)), options)
+
+
+def check_subscribed_id(type_id: object, handler: str = "handler") -> int:
+    """Return the type id that is subscribed to, or raise TypeIdError. `handler`: its name, for messages."""
+    try:
+        return check_type_id(type_id)
+    except TypeIdError as error:
+        if name := _classes_text(type_id):
+            raise TypeIdError(f"{error}: a class is subscribed to with subscribe({name}, {handler})") from None
+        raise
 
 
 def _replacing(dispatcher: Dispatcher, subscription: Subscription[E], options: Any) -> Subscription[E]:

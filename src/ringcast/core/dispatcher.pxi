@@ -160,9 +160,15 @@ cdef class Core:
         Raises:
             The same as `publish`.
         """
-        cdef rc_topic *c = find_event_id(self, type_id, event)
+        cdef rc_topic *c
         cdef rc_topic *by_class
         cdef tuple wide = ()
+        if PyType_Check(<PyObject *>type_id):
+            raise TypeIdError(
+                f"publish_to takes a type id, not the class {class_name(type_id)}: publish(event) finds the id by the "
+                "class of the event"
+            )
+        c = find_event_id(self, type_id, event)
         if self.wide:
             by_class = find_class(self, type(event))
             if by_class.kind == RC_ROUTE:

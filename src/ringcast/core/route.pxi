@@ -94,10 +94,11 @@ cdef class Route:
 
 
 def is_subclass(event_class, base):
-    """issubclass, but False where a Protocol or metaclass cannot tell."""
+    """issubclass, but False where a Protocol or metaclass cannot tell. Whoever publishes is not to be told of that: it
+    has to do with a subscription of others."""
     try:
         return issubclass(event_class, base)
-    except TypeError:
+    except Exception:
         return False
 
 
