@@ -944,7 +944,9 @@ EXAMPLES: dict[str, dict[str, list[Wrong]]] = {
             Wrong(
                 "a class in place of an id",
                 {"publish(Started)": "publish_to(Started, Started())"},
-                raised(TypeIdError, f"{NO_ID}class __main__.Started"),
+                raised(
+                    TypeIdError, rf"{NO_ID}class __main__.Started: publish\(event\) finds the id by the event's class"
+                ),
             ),
             Wrong(
                 "an event of another class",

@@ -1,4 +1,4 @@
-"""own_thread=True: all calls of a handler are in one thread. It runs no other handler and ends with the subscription."""
+"""own_thread=True: all calls of a handler are in one thread, which runs no other one and ends with the subscription."""
 
 import ctypes
 import gc

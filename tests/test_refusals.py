@@ -218,7 +218,7 @@ NO_HANDLERS = {
     "an event's class for its id": (
         lambda bus: bus.publish_to(Tick, Tick()),
         TypeIdError,
-        r"publish_to takes a type id, not the class [\w.]*Tick: publish\(event\) finds the id",
+        r"not class [\w.]*Tick: publish\(event\) finds the id by the event's class$",
     ),
     "a class to decorate for": (
         lambda bus: ringcast.on_type(Tick),

@@ -164,10 +164,10 @@ cdef class Core:
         cdef rc_topic *by_class
         cdef tuple wide = ()
         if PyType_Check(<PyObject *>type_id):
-            raise TypeIdError(
-                f"publish_to takes a type id, not the class {class_name(type_id)}: publish(event) finds the id by the "
-                "class of the event"
-            )
+            try:
+                check_type_id(type_id)
+            except TypeIdError as error:
+                raise TypeIdError(f"{error}: publish(event) finds the id by the event's class") from None
         c = find_event_id(self, type_id, event)
         if self.wide:
             by_class = find_class(self, type(event))
