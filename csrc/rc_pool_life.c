@@ -190,9 +190,13 @@ void rc_pool_after_fork(rc_pool *pool)
     pool->on_topics = held != NULL && held->kind == RC_TOPIC;
     pool->on_lanes = held != NULL && held->kind == RC_LANE && !me->is_own;
     pool->waiting = me != NULL && me->waits_for != NULL && !me->is_own;
+    pool->used = 0;
     for (rc_worker *worker = pool->all; worker != NULL; worker = worker->next) {
         if (worker != me) forget(worker);
-        if (worker->is_own) rc_park_init(&worker->waiting);
+        if (worker->is_own)
+            rc_park_init(&worker->waiting);
+        else
+            pool->used++; /* counted anew: a thread that joined may have been half way */
     }
     if (me != NULL) {
         me->stuck = 0;

@@ -804,6 +804,34 @@ def test_native_delivery_goes_on_in_a_forked_child(bus, client, eventually, dead
     assert seen[COUNT] == 2
 
 
+@pytest.mark.forks
+@pytest.mark.parametrize("own_thread", [False, True])
+@pytest.mark.parametrize("is_native", [False, True])
+@pytest.mark.parametrize("by_threads", [0, 1])
+def test_what_is_published_in_c_in_a_forked_child_is_delivered(
+    bus, client, deadline, own_thread, is_native, by_threads
+):
+    if not hasattr(os, "fork"):
+        pytest.skip("no fork here")
+    seen = counters()
+    if is_native:
+        subscription = bus.subscribe_native(Item, client.observe, seen, own_thread=own_thread)
+    else:
+        subscription = bus.subscribe(Item, lambda item: None, own_thread=own_thread)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # a fork with threads, which is what is tested
+        child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            client.publish(bus, Item, by_threads, 3, 1, -1)
+            bus.close(deadline)
+            code = 0 if subscription.delivered == 3 else 2
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
 def test_threads_of_the_native_pool_have_names(bus, client):
     bus.subscribe_native(Item, client.observe, counters())
     names = {thread.name for thread in threading.enumerate()}

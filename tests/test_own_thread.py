@@ -5,6 +5,7 @@ import gc
 import itertools
 import os
 import sqlite3
+import sys
 import threading
 import time
 import weakref
@@ -336,6 +337,15 @@ def test_other_modes_are_refused_with_where_they_run(bus, mode, runs):
     assert bus.count(Tick) == 0
 
 
+def test_a_subscription_says_that_it_has_one(bus):
+    subscription = bus.subscribe(Tick, lambda tick: None, own_thread=True)
+    assert subscription.own_thread is True
+    assert "queued in a thread of its own, block" in repr(subscription)
+    subscription.cancel()
+    assert subscription.own_thread is True
+    assert bus.subscribe(Tick, lambda tick: None).own_thread is False
+
+
 @pytest.mark.parametrize("value", [None, 1, "yes", threading.current_thread()])
 def test_it_is_true_or_false(bus, value):
     with pytest.raises(OptionError, match="own_thread must be True or False, not "):
@@ -367,6 +377,29 @@ def test_where_no_thread_can_be_started_nothing_is_subscribed(bus, recorder, mon
     assert bus.publish(Reading(1)) == 1
     assert bus.wait_idle(DEADLINE)
     assert subscription.delivered == 1
+
+
+def test_an_interrupt_in_subscribe_leaves_no_thread_also_where_its_traceback_is_kept(
+    make_bus, recorder, eventually, monkeypatch
+):
+    class Owner:
+        def handle(self, tick: Tick) -> None:
+            pass
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    bus, owner, kept = make_bus(name=next(names)), Owner(), []
+    with monkeypatch.context() as patch:
+        patch.setattr(weakref, "WeakMethod", interrupted)  # when the thread is that of the subscription already
+        for _ in range(5):
+            with pytest.raises(KeyboardInterrupt) as raised:
+                bus.subscribe(owner.handle, own_thread=True, weak=True)
+            kept.append(raised.value)
+    eventually(lambda: workers_of(bus) == [])
+    bus.subscribe(Tick, recorder, own_thread=True)
+    assert bus.publish(Tick(0)) == 1
+    recorder.wait_for(1)
 
 
 def test_a_subscription_that_is_refused_leaves_no_thread(make_bus, eventually):
@@ -417,6 +450,24 @@ def test_it_may_be_subscribed_and_cancelled_by_many_threads_while_others_publish
         stop.set()
     for publishing in publishers:
         publishing.result(DEADLINE)
+
+
+@pytest.mark.thread_unsafe(reason="the switch interval is that of all threads")
+def test_threads_that_subscribe_at_once_do_not_disturb_each_other(make_bus, spawn):
+    bus = make_bus()
+    interval = sys.getswitchinterval()
+
+    def churn():
+        for _ in range(300):
+            bus.subscribe(Tick, lambda tick: None, own_thread=True).cancel()
+
+    sys.setswitchinterval(1e-4)
+    try:
+        for churning in [spawn(churn) for _ in range(4)]:
+            churning.result(4 * DEADLINE)
+    finally:
+        sys.setswitchinterval(interval)
+    assert bus.publish(Tick(0)) == 0
 
 
 @pytest.mark.forks

@@ -147,6 +147,7 @@ cdef extern from "rc_pool.h" nogil:
         rc_task *task
         rc_task *lane
         const rc_ring *ring
+        int is_own
     ctypedef struct rc_pool:
         rc_park watch
         rc_park *progress

@@ -51,6 +51,8 @@ def after_fork_in_child(Core core, bint locked):
         core.pool.listeners_lock = threading.RLock()
         rc_u32_store(&core.pool.listening, 0)
         core.native_pool.threads = []
+        core.native_pool.threads_lock = threading.RLock()
+        core.pool.threads_lock = threading.RLock()
         rc_u32_store(&core.native_pool.watched, 0)
         rc_u32_store(&core.pool.watched, 0)
         worker = rc_pool_current(&core.pool.c)
@@ -100,7 +102,7 @@ cdef disown_topic(Topic topic, rc_worker *worker):
     rc_u32_store(&c.room_waiters, 0)
     for sub in topic.members():
         if worker == NULL or worker.task != &sub.c.lane:
-            is_shared = sub.c.mode != RC_LOOP and sub.own_thread is None
+            is_shared = sub.c.mode != RC_LOOP and sub.runs_in is None
             rc_task_release(&sub.c.lane, RC_SHARED if is_shared else RC_IDLE)
         if sub is not here and rc_member_is_over(&sub.c):
             sub.retire()

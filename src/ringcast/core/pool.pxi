@@ -8,31 +8,33 @@
 native_dispatchers = set()   # Cores that have native subscriptions, or a native task after these
 
 
-cdef start_thread(list threads, target, loop, str name):
-    """Starts a thread, adds it to the list and takes out those that have ended. Where it raises anything but a
-    StartError or MemoryError (what a signal's handler has raised), the thread may be started all the same."""
+cdef start_thread(Pool pool, target, loop, str name):
+    """Starts a thread, adds it to those of the pool and takes out those that have ended. Any number of threads may be
+    here. Where it raises anything but a StartError or MemoryError (what a signal's handler has raised), the thread may
+    be started all the same."""
     if threading.get_ident() != PyThread_get_thread_ident():
         raise StartError(
             f"{name} cannot be started: gevent or eventlet has patched `threading`, and a greenlet would stop the "
             "thread that it runs in. Leave threads unpatched, by gevent.monkey.patch_all(thread=False) or "
             "eventlet.monkey_patch(thread=False); or subscribe with mode='direct', which needs no threads"
         )
-    for old in list(threads):
-        if not old.is_there():
-            threads.remove(old)
+    with pool.threads_lock:
+        for old in list(pool.threads):
+            if not old.is_there() and old in pool.threads:   # a finalizer that has come in here may have taken it out
+                pool.threads.remove(old)
     # daemon: a handler that never returns must not keep the interpreter; Dispatcher closes at exit
     thread = Thread(target=target, args=(loop,), name=name, daemon=True)
-    threads.append(thread)   # first: an interrupt may come in as soon as it runs
+    pool.threads.append(thread)   # first: an interrupt may come in as soon as it runs
     try:
         thread.start()
     except RuntimeError as error:   # "can't start new thread", or "... at interpreter shutdown"
         if error.__context__ is not None:   # a signal's handler has raised inside a `with` that cannot end therefore
             thread.start_was_interrupted()
             raise error.__context__
-        threads.remove(thread)
+        pool.threads.remove(thread)
         raise StartError(f"{name} cannot be started: {error}") from error
     except MemoryError:
-        threads.remove(thread)
+        pool.threads.remove(thread)
         raise
     except BaseException:
         thread.start_was_interrupted()
@@ -50,6 +52,7 @@ cdef class Pool:
     cdef rc_u32 is_left       # of the native pool: its last subscription has gone
     cdef str name
     cdef list threads
+    cdef object threads_lock     # held while ended ones are taken out; re-entrant, as the next one
     cdef int number
     cdef list listeners          # called once when there is progress: for event loops, which cannot wait in a park
     cdef object listeners_lock   # re-entrant, because finalizers may come in anywhere
@@ -68,6 +71,7 @@ cdef class Pool:
         self.main = main
         self.name = name
         self.threads = []
+        self.threads_lock = threading.RLock()
         self.listeners = []
         self.listeners_lock = threading.RLock()
 
@@ -94,20 +98,20 @@ cdef class Pool:
         cdef rc_worker *own = rc_pool_without_thread(&self.c)
         if not rc_pool_is_staffed(&self.c):
             self.start_worker(NULL)
-        while own != NULL:
+        while own != NULL and not self.c.stopping:
             self.start_worker(own)
             own = rc_pool_without_thread(&self.c)
         if not rc_u32_load(&self.watched):
-            start_thread(self.threads, ringcast_watch, self.watch, f"{self.name}-watch")
+            start_thread(self, ringcast_watch, self.watch, f"{self.name}-watch")
 
     cdef start_worker(self, rc_worker *own):
         """Starts the thread of an own worker, unless it is there; or of one more for all (NULL)."""
         if not rc_pool_hire(&self.c, own):
             return
-        self.number += 1
-        name = f"{self.name}-worker-{self.number}" if self.main is None else f"{self.name}-{self.number}"
         try:
-            start_thread(self.threads, ringcast_worker, functools.partial(self.work, <uintptr_t>own), name)
+            self.number += 1
+            name = f"{self.name}-worker-{self.number}" if self.main is None else f"{self.name}-{self.number}"
+            start_thread(self, ringcast_worker, functools.partial(self.work, <uintptr_t>own), name)
         except BaseException:
             rc_pool_dismiss(&self.c, own)
             raise
@@ -242,7 +246,7 @@ cdef void end_tasks(rc_pool *pool) noexcept nogil:
     cdef rc_worker *worker = rc_pool_current(pool)
     cdef rc_task *task
     cdef uint32_t ticket
-    while worker != NULL:
+    while worker != NULL and not worker.is_own:   # which runs nothing else: it leaves that to the others
         task = rc_pool_take_now(pool, worker)
         if task == NULL:
             return
@@ -402,8 +406,8 @@ cdef void on_left(rc_member *member) noexcept with gil:
     cdef Subscription sub = <Subscription>member.host   # kept until pop has unlocked the dictionary
     sub.topic.owned.pop(sub, None)
     sub.context = None   # which keeps what its variables have
-    if sub.own_thread is not None:
-        sub.own_thread.end()
+    if sub.runs_in is not None:
+        sub.runs_in.end()
     if sub.topic.passing:
         sub.leave_deserted()
 

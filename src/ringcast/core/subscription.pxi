@@ -33,7 +33,8 @@ cdef class Subscription:
     cdef object keeps          # what else is kept for a native one
     cdef object context        # of a queued one: a copy of the one in which it was subscribed. See deliver_in_context
     cdef rc_deliver deliver    # the same: what is called in the context
-    cdef OwnThread own_thread  # the one that runs it; None: any worker does
+    cdef OwnThread runs_in     # the thread that it has for itself; None: any worker runs it
+    cdef bint has_own_thread   # or had, until its end
     cdef object waker          # tells the consumer of a RC_LOOP subscription that there is something; guarded by c.lock
     cdef object _loop          # its event loop, or None; the same
     cdef bint orphaned         # the event loop is that of the process which forked this one
@@ -309,6 +310,11 @@ cdef class Subscription:
         return self.c.batch or None
 
     @property
+    def own_thread(self):
+        """Whether its handler runs in a thread of its own, a bool."""
+        return self.has_own_thread
+
+    @property
     def active(self):
         """Whether events that are published now reach it: until it is cancelled or the dispatcher closed."""
         return rc_u64_load(&self.c.end) == RC_NEVER and self.core_reference() is not None
@@ -376,7 +382,7 @@ cdef class Subscription:
         state = "active" if self.active else "cancelled"
         return (
             f"<Subscription of {self._name()} to {describe(self.event_class, self.topic)}, "
-            f"{self.mode}, {self.policy}: "
+            f"{self.mode}{' in a thread of its own' if self.has_own_thread else ''}, {self.policy}: "
             f"{state}, {self.pending} pending, {self.delivered} delivered, {self.dropped} dropped, "
             f"{self.errors} errors>"
         )
@@ -470,8 +476,9 @@ cdef Subscription new_subscription(
         else:
             sub.deliver = deliver_events if topic.layout is None else deliver_records
     if options.own_thread is not None:
-        sub.own_thread, options.own_thread = options.own_thread, None
-        rc_pool_bind(&sub.own_thread.pool.c, sub.own_thread.worker, &sub.c.lane)
+        sub.runs_in, options.own_thread = options.own_thread, None
+        sub.has_own_thread = True
+        rc_pool_bind(&sub.runs_in.pool.c, sub.runs_in.worker, &sub.c.lane)
     if options.weak:
         watch_owner(sub)
     if options.mode != RC_LOOP:
