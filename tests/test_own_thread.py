@@ -117,6 +117,8 @@ def test_a_connection_of_sqlite3_may_be_kept_by_a_handler_that_is_slow_at_times(
             connections[0].execute("create table ticks (number)")
         connections[0].execute("insert into ticks values (?)", (tick.number,))
         slow_at_times(tick)
+        if tick.number == TURNS - 1:
+            connections[0].close()
 
     bus.subscribe(store, own_thread=True)
     bus.subscribe(Tick, lambda tick: None)  # else nobody is held up, and its thread would not change anyway

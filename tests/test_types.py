@@ -86,6 +86,7 @@ def alive():
             bus.subscribe(object, owner.handle),
             bus.subscribe(Trade, batches.append, batch=10),
             bus.subscribe_native(Trade, _add_up.add_up, totals),
+            bus.subscribe(Tick, print, where=lambda tick: False, own_thread=True),
         ]
         in_loop, in_stream = loop.run_until_complete(subscribe_in_loop())
         for each in (in_loop, in_stream):

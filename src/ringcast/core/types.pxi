@@ -39,7 +39,8 @@ cdef int clear_topic(PyObject *topic) noexcept:
 
 
 for made_here in (
-    ClassEntry, Envelope, Latest, Pool, RecordBatch, RecordColumn, Route, Scope, Subscription, Topic, Userdata,
+    ClassEntry, Envelope, Latest, OwnThread, Pool, RecordBatch, RecordColumn, Route, Scope, Subscription, Topic,
+    Userdata,
 ):
     seal_type(made_here)
 del made_here
