@@ -7,6 +7,7 @@ test_record_arrays.py.
 from __future__ import annotations
 
 import asyncio
+import collections.abc
 import copy
 import ctypes
 import gc
@@ -750,6 +751,23 @@ def test_a_batch_is_a_sequence_of_records(bus, gate, recorder):
         hash(batch)
     with pytest.raises(TypeError):
         batch[0] = Number(1)
+    assert isinstance(batch, collections.abc.Sequence)
+    assert batch.index(Number(5)) == batch.index(Number(5), -97, 50) == 5
+    assert (batch.count(Number(5)), batch.count(Number(100)), batch.count(5)) == (1, 0, 0)
+    assert list(reversed(batch)) == numbers(100)[::-1]
+    match batch:
+        case [first, *_, last]:
+            assert (first, last) == (Number(0), Number(99))
+        case _:
+            raise AssertionError("it matches no sequence")
+    for missing in (Number(100), 5):
+        with pytest.raises(ValueError, match="not in list"):
+            batch.index(missing)
+    with pytest.raises(ValueError, match="not in list"):
+        batch.index(Number(5), 6)
+    for way in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError, match=r"a RecordBatch .* not copied or pickled; list\(batch\) and batch.array"):
+            way(batch)
     with pytest.raises(TypeError):
         RecordBatch()
 

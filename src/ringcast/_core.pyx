@@ -32,6 +32,7 @@ import sys
 import threading
 import time
 import weakref
+from collections.abc import Sequence
 from itertools import count as count_from
 from operator import index
 from types import GenericAlias

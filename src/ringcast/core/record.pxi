@@ -349,6 +349,7 @@ cdef fill_buffer(
 
 @cython.final
 @cython.no_gc_clear
+@cython.collection_type("sequence")   # for match statements
 cdef class RecordBatch:
     """Records side by side in memory: what a handler of batches is given of a record class. Read-only, for good.
 
@@ -360,7 +361,7 @@ cdef class RecordBatch:
     cdef Layout layout
     cdef rc_record_page *page    # held
     cdef const char *data
-    cdef Py_ssize_t count
+    cdef Py_ssize_t length
 
     __class_getitem__ = classmethod(GenericAlias)   # RecordBatch[Trade]: for annotations
 
@@ -368,8 +369,12 @@ cdef class RecordBatch:
         if self.page != NULL:
             rc_record_page_drop(self.page)
 
+    def __reduce__(self):
+        raise TypeError("a RecordBatch is a view of the queue's memory: it is not copied or pickled; list(batch) and "
+                        "batch.array.copy() are")
+
     def __len__(self):
-        return self.count
+        return self.length
 
     def __getitem__(self, item):
         cdef Py_ssize_t at, start, stop, step
@@ -380,21 +385,21 @@ cdef class RecordBatch:
                     return memoryview(new_column(self, field))
             raise KeyError(item)
         if isinstance(item, slice):
-            start, stop, step = item.indices(self.count)
+            start, stop, step = item.indices(self.length)
             if step != 1:
                 raise ValueError("slices of a batch have step 1; batch.array takes any")
             return new_batch(self.layout, self.page, self.data + start * self.layout.size, max(stop - start, 0))
         at = PyNumber_AsSsize_t(item, IndexError)
         if at < 0:
-            at += self.count
-        if not 0 <= at < self.count:
+            at += self.length
+        if not 0 <= at < self.length:
             raise IndexError("there are no so many records in this batch")
         return new_record(self.layout, self.data + at * self.layout.size)
 
     def __getbuffer__(self, Py_buffer *buffer, int flags):
         cdef Py_ssize_t size = self.layout.size
         fill_buffer(
-            buffer, flags, self, self.data, self.count * size, size, self.layout.format, &self.count, &self.layout.size
+            buffer, flags, self, self.data, self.length * size, size, self.layout.format, &self.length, &self.layout.size
         )
 
     @property
@@ -421,11 +426,30 @@ cdef class RecordBatch:
 
     def __iter__(self):
         cdef Py_ssize_t at
-        for at in range(self.count):
+        for at in range(self.length):
             yield new_record(self.layout, self.data + at * self.layout.size)
 
+    def count(self, record):
+        """How many of the records are equal to this one, an int."""
+        return list(self).count(record)
+
+    def index(self, record, start=0, stop=sys.maxsize):
+        """The place of the first record that is equal to this one, an int.
+
+        Args:
+            record: any object.
+            start, stop: where to look, as in a slice.
+
+        Raises:
+            ValueError: there is none.
+        """
+        return list(self).index(record, start, stop)
+
     def __repr__(self):
-        return f"<RecordBatch of {self.count} {self.layout.record_class.__qualname__}>"
+        return f"<RecordBatch of {self.length} {self.layout.record_class.__qualname__}>"
+
+
+Sequence.register(RecordBatch)
 
 
 cdef RecordBatch new_batch(Layout layout, rc_record_page *page, const char *data, Py_ssize_t count):
@@ -434,7 +458,7 @@ cdef RecordBatch new_batch(Layout layout, rc_record_page *page, const char *data
     rc_record_page_hold(page)
     batch.page = page
     batch.data = data
-    batch.count = count
+    batch.length = count
     return batch
 
 
@@ -466,8 +490,8 @@ cdef class RecordColumn:
     def __getbuffer__(self, Py_buffer *buffer, int flags):
         cdef RecordBatch batch = self.batch
         fill_buffer(
-            buffer, flags, self, batch.data + self.field.offset, batch.count * self.field.size, self.field.size,
-            self.format, &batch.count, &batch.layout.size,
+            buffer, flags, self, batch.data + self.field.offset, batch.length * self.field.size, self.field.size,
+            self.format, &batch.length, &batch.layout.size,
         )
 
 
