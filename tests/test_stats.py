@@ -7,12 +7,12 @@ import pickle
 import threading
 import weakref
 from dataclasses import dataclass
-from types import SimpleNamespace
 
 import pytest
+from limits import DEADLINE
 
 from ringcast import Dispatcher
-from ringcast.stats import DispatcherStats, SubscriptionStats, TopicStats, collect, event_name
+from ringcast.stats import DispatcherStats, SubscriptionStats, collect, event_name
 
 
 @dataclass
@@ -306,23 +306,65 @@ def test_stats_keep_neither_the_dispatcher_nor_handlers_alive(make_bus):
     assert stats.topics[0].subscriptions[0].handler.endswith("Handler")
 
 
-def test_collect_takes_the_numbers_as_the_core_has_them():
-    sub = SimpleNamespace(
-        _name=lambda: "module.handle",
+def test_stats_are_the_numbers_of_the_subscription(bus, gate):
+    """Each number is another one here, so that none can stand in the place of another."""
+
+    def handle(tick: Tick) -> None:
+        gate.hold()
+        if tick.price == 1:
+            raise ValueError
+
+    sub = bus.subscribe(handle, policy="drop_newest", max_queue=4, where=lambda tick: tick.price >= 0)
+    bus.publish(Tick(0))
+    gate.wait_until_held()
+    for price in (1, 2, 3, 4, -1, -2, -3, 5, 6):
+        bus.publish(Tick(price))
+    gate.open()
+    assert bus.wait_idle(DEADLINE)
+    expected = SubscriptionStats(
+        handler=f"{handle.__module__}.{handle.__qualname__}",
         mode="queued",
-        policy="latest",
+        policy="drop_newest",
         active=True,
-        delivered=1,
+        delivered=5,
         dropped=2,
         filtered=3,
-        errors=4,
-        pending=5,
-        high_water=6,
-        handler_seconds=0.25,
+        errors=1,
+        pending=0,
+        high_water=4,
+        handler_seconds=sub.handler_seconds,
     )
-    core = SimpleNamespace(name="fake", closed=False, _stats=lambda: (3, [(9, Tick, 10, 11, 12, [sub])]))
-    expected = SubscriptionStats("module.handle", "queued", "latest", True, 1, 2, 3, 4, 5, 6, 0.25)
-    assert collect(core) == DispatcherStats("fake", False, 3, (TopicStats(9, Tick, 10, 11, 12, (expected,)),))
+    stats = bus.stats()
+    assert stats == collect(bus)
+    assert stats.topics[0].subscriptions == (expected,)
+    assert (stats.topics[0].published, stats.topics[0].event_class) == (10, Tick)
+    assert sub.handler_seconds > 0
+
+
+@pytest.mark.parametrize("batch", [None, 2])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"policy": "block"},
+        {"policy": "raise"},
+        {"policy": "drop_newest"},
+        {"policy": "drop_oldest"},
+        {"policy": "drop_oldest", "where": lambda tick: True},
+        {"policy": "latest", "key": lambda tick: tick.price},
+    ],
+    ids=lambda options: " ".join(map(str, [options["policy"], *options][:3:2])),
+)
+def test_the_high_water_mark_is_what_has_waited_under_every_policy(bus, gate, options, batch):
+    sub = bus.subscribe(Tick, lambda events: gate.hold(), max_queue=10, batch=batch, **options)
+    bus.publish(Tick(0))
+    gate.wait_until_held()
+    for price in range(1, 6):
+        bus.publish(Tick(price))
+    gate.open()
+    assert bus.wait_idle(DEADLINE)
+    bus.publish(Tick(6))  # where it waits in the ring, the mark is taken when a turn begins
+    assert bus.wait_idle(DEADLINE)
+    assert 5 <= sub.high_water <= 6
 
 
 def test_a_stream_is_called_by_what_it_is_of(bus):

@@ -105,13 +105,16 @@ cdef PyObject *take_mail(rc_member *member) noexcept:
     """The next event for the handler, with a reference, or NULL. For whoever runs the subscription. It counts as taken
     before it leaves the mailbox: see rc_member_pending."""
     cdef PyObject *event
-    cdef uint64_t missed = 0
+    cdef uint64_t waiting, missed = 0
     absorb(member)
     if member.by_key:
         return take_by_key(member)
     rc_mutex_lock(&member.mail.mutex)
-    if rc_mail_size(member.mail) != 0:
+    waiting = rc_mail_size(member.mail)   # the most since the last one was taken
+    if waiting != 0:
         rc_u64_count(&member.handed_out, 1)
+    if waiting > rc_u64_load(&member.high_water):
+        rc_u64_store(&member.high_water, waiting)
     event = <PyObject *>rc_mail_take(member.mail, &missed)
     rc_mutex_unlock(&member.mail.mutex)
     if event != NULL:
