@@ -98,6 +98,60 @@ def test_the_report_says_what_to_do(bus, failures):
     )
 
 
+REMEDIES = {"a coroutine": "await it in the handler"}
+
+
+@pytest.mark.thread_unsafe(reason="looks at all warnings of the process")
+@pytest.mark.parametrize(
+    "options", [{}, {"once": True}, {"policy": "latest"}, {"batch": 10}, {"concurrency": 3}], ids=str
+)
+@pytest.mark.parametrize("function", UNRUN, ids=lambda function: function.__name__)
+def test_an_async_handler_that_returns_code_which_nobody_runs_has_failed(bus, failures, no_warning, function, options):
+    async def forgetful(events):
+        return function(events)
+
+    async def main():
+        subscription = bus.subscribe(Tick, forgetful, **options)
+        bus.publish(Tick())
+        await bus.aclose(DEADLINE)
+        return subscription
+
+    subscription = asyncio.run(main())
+    (failure,) = failures
+    assert type(failure.exception) is HandlerTypeError
+    what = UNRUN[function]
+    remedy = REMEDIES.get(what, "go through it in the handler")
+    name = f"{forgetful.__module__}.{forgetful.__qualname__}"
+    assert str(failure.exception) == f"handler {name} has returned {what}, which nobody runs: {remedy}"
+    assert (subscription.delivered, subscription.errors) == (1, 1)
+
+
+def test_a_task_that_an_async_handler_returns_is_let_be(bus, failures):
+    ran = []
+
+    async def work(number):
+        ran.append(number)
+
+    async def begin(tick: Tick):
+        kept.append(work(tick.number))
+        return kept[-1]
+
+    async def begin_task(tick: Tick):
+        return asyncio.create_task(work(tick.number))
+
+    async def main():
+        bus.subscribe(begin)
+        bus.subscribe(begin_task)
+        bus.publish(Tick(1))
+        await bus.aclose(DEADLINE)
+        await kept[0]
+
+    kept: list = []
+    asyncio.run(main())
+    assert ran == [1, 1]
+    assert failures == []
+
+
 @pytest.mark.parametrize("mode", ["queued", "direct"])
 def test_code_that_somebody_else_runs_is_let_be(bus, failures, mode):
     loop, ran = asyncio.new_event_loop(), []
@@ -731,6 +785,20 @@ def test_it_is_said_once_of_an_exception_that_is_raised_again_and_again(bus, fai
     assert bus.wait_idle(DEADLINE)
     assert len(failures) == 5
     assert len(known.__notes__) == 1
+
+
+@pytest.mark.parametrize("exception", [asyncio.CancelledError, GeneratorExit, Fatal, SystemExit])
+@pytest.mark.parametrize("options", [{}, {"policy": "drop_oldest"}, {"batch": 3}], ids=str)
+def test_it_is_said_of_whatever_an_option_raises(bus, failures, exception, options):
+    def where(tick: Tick) -> bool:
+        raise exception
+
+    bus.subscribe(Tick, lambda events: None, where=where, **options)
+    bus.publish(Tick())
+    assert bus.wait_idle(DEADLINE)
+    (failure,) = failures
+    assert type(failure.exception) is exception
+    assert failure.exception.__notes__[0].startswith("raised by where=")
 
 
 @pytest.mark.parametrize("hostile", ["add_note", "__notes__"])

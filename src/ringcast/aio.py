@@ -175,7 +175,7 @@ class Runner:
         try:
             handler: Any = self._subscription.handler
             if handler is not None:  # None: a weak one, gone just now
-                await handler(event)
+                self._subscription._check_answer(await handler(event))
         except (KeyboardInterrupt, SystemExit) as error:
             return error
         finally:

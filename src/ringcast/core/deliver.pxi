@@ -112,7 +112,10 @@ cdef PyObject *checked(rc_member *member, PyObject *result) noexcept:
     if result == NULL or not is_unrun(result):
         return result
     try:
-        refuse_unrun(<object>result, f"handler {handler_name((<Subscription>member.host).handler)}")
+        remedy = "a plain function is needed"
+        if hasattr(<object>result, "cr_code"):
+            remedy = "subscribe the async def function itself, or make what wraps it async def as well"
+        refuse_unrun(<object>result, f"handler {handler_name((<Subscription>member.host).handler)}", remedy)
     except BaseException as exception:
         kind = type(exception)
         PyErr_SetObject(<PyObject *>kind, <PyObject *>exception)
@@ -120,13 +123,10 @@ cdef PyObject *checked(rc_member *member, PyObject *result) noexcept:
     return NULL
 
 
-cdef refuse_unrun(result, str name):
+cdef refuse_unrun(result, str name, str remedy):
     """Raises HandlerTypeError for a coroutine or generator that `name` has returned (is_unrun)."""
-    remedy = "a plain function is needed"
     if hasattr(result, "cr_code"):
         what = "a coroutine"
-        if name.startswith("handler "):
-            remedy = "subscribe the async def function itself, or make what wraps it async def as well"
     else:
         what = "an asynchronous generator" if hasattr(result, "ag_code") else "a generator"
     if hasattr(result, "close"):   # else Python warns that it was never awaited, and does not say by whom

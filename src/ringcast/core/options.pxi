@@ -42,13 +42,13 @@ def ask(function, event, str option):
     """
     answer = function(event)
     if is_unrun(<PyObject *>answer):
-        refuse_unrun(answer, f"{option}={handler_name(function)}")
+        refuse_unrun(answer, f"{option}={handler_name(function)}", "a plain function is needed")
     return answer
 
 
 cdef note_option(exception, str option, function):
     """Says in the traceback that the exception comes from an option, and not from the handler."""
-    if not isinstance(exception, Exception):   # Ctrl-C, which has nothing to do with it
+    if isinstance(exception, KeyboardInterrupt):   # Ctrl-C, which has nothing to do with it
         return
     note = f"raised by {option}={short(handler_name(function))}, before the handler was called"
     try:   # all of this may be code of its class

@@ -138,6 +138,17 @@ cdef class Subscription:
     def _next(self):
         """See next_for_consumer."""
         return next_for_consumer(self)
+    @cython.always_allow_keywords(False)   # else Cython takes a reference for the time of the call
+    def _check_answer(self, answer, /):
+        """Checks what a call of its `async def` handler has returned. The caller keeps no reference to that.
+
+        Raises:
+            HandlerTypeError: it is code that nobody would run.
+        """
+        if is_unrun(<PyObject *>answer):
+            remedy = "await it in the handler" if hasattr(answer, "cr_code") else "go through it in the handler"
+            refuse_unrun(answer, f"handler {handler_name(self.handler)}", remedy)
+
 
     def _done(self, uint64_t events):
         """See event_done."""
