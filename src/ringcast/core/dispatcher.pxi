@@ -240,8 +240,8 @@ cdef class Core:
 
     # --- subscribe: the checks of the handler are Dispatcher's ---
 
-    def _subscribe_class(self, event_class, handler, Options options):
-        """See subscribe_class."""
+    cdef subscribe_by(self, subscribe, tuple arguments, Options options):
+        """`subscribe(core, *arguments, options)`, with the thread of its own that the options may ask for."""
         options.start_own_thread(self)
         try:
             return subscribe_class(self, event_class, handler, options)
@@ -250,19 +250,15 @@ cdef class Core:
 
     def _subscribe_id(self, type_id, event_class, handler, Options options):
         """See subscribe_id."""
-        options.start_own_thread(self)
-        try:
-            return subscribe_id(self, type_id, event_class, handler, options)
-        finally:
-            options.end_own_thread()
+        return self.subscribe_by(subscribe_id, (type_id, event_class, handler), options)
+    def _subscribe_class(self, event_class, handler, Options options):
+        """See subscribe_class."""
+        return self.subscribe_by(subscribe_class, (event_class, handler), options)
+
 
     def _subscribe_native(self, record_type, handler, userdata, Options options):
         """See subscribe_native."""
-        options.start_own_thread(self)
-        try:
-            return subscribe_native(self, record_type, handler, userdata, options)
-        finally:
-            options.end_own_thread()
+        return self.subscribe_by(subscribe_native, (record_type, handler, userdata), options)
 
     cdef uint32_t outstanding(self) noexcept:
         return rc_pool_outstanding(&self.pool.c) + rc_pool_outstanding(&self.native_pool.c)

@@ -1,6 +1,6 @@
 # Subscribe: what Dispatcher has checked becomes a Subscription in the topic of its class, id or classes.
 
-cdef Subscription subscribe_class(Core core, event_class, handler, Options options):
+def subscribe_class(Core core, event_class, handler, Options options):
     """`event_class`: a class, or a tuple of several, each once. `options.bases`: those whose subclasses count."""
     cdef Scope scope
     cdef Topic found
@@ -18,7 +18,7 @@ cdef Subscription subscribe_class(Core core, event_class, handler, Options optio
         return join(core, found, handler, event_class, options)
 
 
-cdef Subscription subscribe_id(Core core, type_id, event_class, handler, Options options):
+def subscribe_id(Core core, type_id, event_class, handler, Options options):
     cdef Topic topic
     cdef uint32_t checked = check_type_id(type_id)
     layout = None if event_class is None else layout_of(event_class)
@@ -30,7 +30,7 @@ cdef Subscription subscribe_id(Core core, type_id, event_class, handler, Options
         return join(core, topic, handler, event_class, options)
 
 
-cdef Subscription subscribe_native(Core core, record_type, handler, userdata, Options options):
+def subscribe_native(Core core, record_type, handler, userdata, Options options):
     cdef Topic topic
     cdef uintptr_t address = address_of(handler)
     data = Userdata.__new__(Userdata, userdata)

@@ -33,8 +33,7 @@ cdef class Subscription:
     cdef object keeps          # what else is kept for a native one
     cdef object context        # of a queued one: a copy of the one in which it was subscribed. See deliver_in_context
     cdef rc_deliver deliver    # the same: what is called in the context
-    cdef OwnThread runs_in     # the thread that it has for itself; None: any worker runs it
-    cdef bint has_own_thread   # or had, until its end
+    cdef OwnThread runs_in     # the thread that it has, or had until its end, for itself; None: any worker runs it
     cdef object waker          # tells the consumer of a RC_LOOP subscription that there is something; guarded by c.lock
     cdef object _loop          # its event loop, or None; the same
     cdef bint orphaned         # the event loop is that of the process which forked this one
@@ -323,7 +322,7 @@ cdef class Subscription:
     @property
     def own_thread(self):
         """Whether its handler runs in a thread of its own, a bool."""
-        return self.has_own_thread
+        return self.runs_in is not None
 
     @property
     def active(self):
@@ -393,7 +392,7 @@ cdef class Subscription:
         state = "active" if self.active else "cancelled"
         return (
             f"<Subscription of {self._name()} to {describe(self.event_class, self.topic)}, "
-            f"{self.mode}{' in a thread of its own' if self.has_own_thread else ''}, {self.policy}: "
+            f"{self.mode}{' in a thread of its own' if self.own_thread else ''}, {self.policy}: "
             f"{state}, {self.pending} pending, {self.delivered} delivered, {self.dropped} dropped, "
             f"{self.errors} errors>"
         )
@@ -488,7 +487,6 @@ cdef Subscription new_subscription(
             sub.deliver = deliver_events if topic.layout is None else deliver_records
     if options.own_thread is not None:
         sub.runs_in, options.own_thread = options.own_thread, None
-        sub.has_own_thread = True
         rc_pool_bind(&sub.runs_in.pool.c, sub.runs_in.worker, &sub.c.lane)
     if options.weak:
         watch_owner(sub)
