@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import inspect
+import pydoc
 import threading
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ from ringcast import (
     RingcastError,
     StartError,
     TypeIdError,
+    _core,
 )
 
 
@@ -103,6 +105,14 @@ def test_everything_public_is_documented():
         for name in dir(public):
             if not name.startswith("_") and callable(getattr(public, name)):
                 assert getattr(public, name).__doc__, f"{public.__name__}.{name}"
+
+
+def test_help_shows_nothing_that_is_for_the_compiler():
+    for value in vars(_core).values():
+        if isinstance(value, type):
+            assert not [name for name in vars(value) if name.startswith("__pyx")], value
+    text = pydoc.render_doc(Dispatcher) + pydoc.render_doc(ringcast.Subscription)
+    assert "__pyx" not in text
 
 
 def public_callables():

@@ -1,5 +1,6 @@
 """Bad input: whatever is passed, the call works or raises an exception that is documented; nothing crashes."""
 
+import asyncio
 import collections
 import contextlib
 import functools
@@ -16,6 +17,11 @@ import ringcast
 from ringcast import ClosedError, Dispatcher, EventClassError, RingcastError
 
 SETTINGS = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@ringcast.record
+class Row:
+    number: int
 
 
 class Hostile:
@@ -581,9 +587,15 @@ def test_a_dispatcher_whose_class_forgot_to_initialise_it_is_a_closed_one():
         lambda: dispatcher.publish(Ordinary()),
         lambda: dispatcher.publish_to(5, Ordinary()),
         lambda: dispatcher.subscribe(Ordinary, lambda event: None),
+        lambda: dispatcher.publish_many([Ordinary()]),
         lambda: dispatcher.subscribe_to(5, lambda event: None),
+        lambda: dispatcher.subscribe_native(Row, 5),
+        lambda: dispatcher.on(Ordinary)(lambda event: None),
+        lambda: asyncio.run(dispatcher.apublish(Ordinary())),
+        lambda: asyncio.run(dispatcher.wait_for(Ordinary)),
+        lambda: dispatcher.__enter__(),
     ):
-        with pytest.raises((ClosedError, AttributeError)):
+        with pytest.raises(ClosedError, match=r"Forgetful.__init__ is to call super\(\).__init__\(\)"):
             refused()
     assert dispatcher.count(Ordinary) == 0
     assert dispatcher.wait_idle()

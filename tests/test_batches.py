@@ -113,6 +113,12 @@ def test_publish_many_takes_a_list_as_it_is_at_the_call(bus, recorder):
     assert recorder.wait_for(100) == ticks(100)
 
 
+@pytest.mark.parametrize("events", ["abc", int | str, list[int | None] | None])
+def test_publish_many_takes_no_text_and_no_hint(bus, events):
+    with pytest.raises(EventClassError, match="publish_many takes an iterable of events, not "):
+        bus.publish_many(events)
+
+
 @pytest.mark.parametrize("events", [None, 1, Tick(1)])
 def test_publish_many_wants_an_iterable(bus, events):
     with pytest.raises(EventClassError, match=r"takes an iterable of events, not .*: publish takes one$"):

@@ -545,7 +545,7 @@ EXAMPLES: dict[str, dict[str, list[Wrong]]] = {
             Wrong(
                 "closed twice is no mistake, a block of a closed one is",
                 {"print(done)": "bus.close()\nwith bus: pass"},
-                raised(ClosedError, "dispatcher 'ringcast' is closed: nothing can be done in this block"),
+                raised(ClosedError, "dispatcher 'ringcast' is closed: it takes no events and no subscriptions"),
             ),
         ],
         "Raise": [

@@ -4,9 +4,8 @@ import asyncio
 import copy
 import functools
 import pickle
-from decimal import Decimal
-from fractions import Fraction
-from typing import Generic, TypeVar
+from dataclasses import dataclass
+from typing import Generic, Optional, TypeVar
 from unittest.mock import AsyncMock, MagicMock, Mock, create_autospec
 
 import pytest
@@ -30,6 +29,9 @@ def on_tick(tick: Tick) -> None: ...
 
 
 async def on_tick_async(tick: Tick) -> None: ...
+
+
+def on_tuple(event: tuple[Tick, Session]) -> None: ...
 
 
 # --- what Ringcast calls and does not await ---
@@ -64,6 +66,9 @@ NO_HOOKS = {
     "two arguments": lambda one, two: True,
     "no argument": lambda: True,
     "a keyword without a default": lambda one, *, two: True,
+    "a partial that no call fits": functools.partial(on_tick, 1, 2),
+    "an exception class": ValueError,
+    "a partial of one": functools.partial(ValueError, 1),
     "no callable": 5,
     "a word": "raised",
 }
@@ -104,6 +109,53 @@ def test_a_hook_of_a_stream_that_could_not_be_called_is_refused(bus, hook):
 def test_whatever_can_be_called_with_one_argument_is_a_hook(bus, hook):
     bus.subscribe(Tick, on_tick, where=hook)
     Dispatcher(on_error=hook).close()
+
+
+class Plain:
+    def __init__(self, event): ...
+
+
+class Measured(Plain):
+    def __len__(self):
+        return 0
+
+
+class Made:
+    def __new__(cls, event):
+        return event.saved_in
+
+
+class MetaCall(type):
+    def __call__(cls, event):
+        return event.saved_in
+
+
+class Called(metaclass=MetaCall): ...
+
+
+@dataclass
+class Compared:
+    event: Tick
+
+
+@pytest.mark.parametrize("cls", [Plain, object, list, dict, frozenset, bool, Measured, Made, Called, Compared])
+def test_a_class_is_a_hook_only_where_its_instances_can_differ(bus, cls):
+    """An instance of a class that does not say how true it is, or what it is equal to, says nothing about the event."""
+    differ_in_truth = cls in (list, dict, frozenset, bool, Measured, Made, Called)
+    differ_in_equality = cls in (list, dict, frozenset, bool, Made, Called, Compared)
+    for differ, options in (
+        (differ_in_truth, {"where": cls}),
+        (differ_in_equality, {"policy": "latest", "key": cls}),
+    ):
+        if differ or cls is object:  # object takes no argument
+            continue
+        with pytest.raises(OptionError, match="is a class, whose instances are all"):
+            bus.subscribe(Tick, on_tick, **options)
+    assert not bus.subscriptions()
+    if differ_in_truth:
+        bus.subscribe(Tick, on_tick, where=cls)
+    if differ_in_equality:
+        bus.subscribe(Tick, on_tick, policy="latest", key=cls)
 
 
 def test_the_message_names_the_hook_and_what_is_wrong(bus):
@@ -237,6 +289,41 @@ NO_HANDLERS = {
         r"^off\(\) takes an event class or",
     ),
     "a name for what is found": (lambda bus: bus.subscriptions("Tick"), TypeIdError, r"^subscriptions\(\) takes an ev"),
+    "a partial that no call fits": (
+        lambda bus: bus.subscribe(Tick, functools.partial(on_tick, 1, 2)),
+        HandlerTypeError,
+        "on_tick, a partial, cannot be called at all: too many positional arguments",
+    ),
+    "a partial of an argument that there is not": (
+        lambda bus: bus.on(Tick)(functools.partial(on_tick, scale=2)),
+        HandlerTypeError,
+        "a partial, cannot be called at all: got an unexpected keyword argument 'scale'",
+    ),
+    "an exception class": (
+        lambda bus: bus.subscribe(Tick, ValueError),
+        HandlerTypeError,
+        "ValueError is an exception class: a call makes an exception, which nobody raises",
+    ),
+    "a hint for a handler": (
+        lambda bus: bus.subscribe(Tick, Optional[Tick]),  # noqa: UP045
+        HandlerTypeError,
+        "a handler is called with events, and .* is a type hint",
+    ),
+    "a list of a class for a handler": (
+        lambda bus: bus.subscribe_to(5, list[Tick]),
+        HandlerTypeError,
+        "a handler is called with events, and .* is a type hint",
+    ),
+    "a union for a handler": (
+        lambda bus: bus.subscribe_to(5, Tick | None),
+        HandlerTypeError,
+        "a handler is a callable, not",
+    ),
+    "a tuple of classes in an annotation": (
+        lambda bus: bus.subscribe(on_tuple),
+        HandlerTypeError,
+        "which is one tuple: several classes are annotated as a union, First | Second",
+    ),
     "an event for its class": (
         lambda bus: bus.count(Tick()),
         TypeIdError,
@@ -274,6 +361,26 @@ def test_an_id_of_another_class_than_those_of_a_wrapped_function_is_refused(bus)
 
 def test_arguments_that_are_passed_on_are_no_parameter_of_that_name(bus):
     assert bus.subscribe(first_of).event_class is Tick
+
+
+def test_tuples_can_be_events(bus):
+    got = []
+    assert bus.subscribe(tuple, got.append).event_class is tuple
+    assert bus.subscribe(tuple, on_tuple).event_class is tuple
+    bus.publish((Tick(), Session()))
+    assert bus.wait_idle(DEADLINE)
+    assert len(got) == 1
+
+
+def test_a_class_in_the_place_of_a_handler_says_so_when_it_is_called(bus):
+    @bus.on
+    class Show:
+        def __call__(self, tick: Tick) -> None: ...
+
+    for call in (lambda: Show(), lambda: Show(1, 2), lambda: Show(on_tick, level=1)):
+        with pytest.raises(HandlerTypeError, match=r"on\([\w.<>]*Show\) decorates one handler .* with subscribe"):
+            call()
+    assert not bus.subscriptions()
 
 
 def test_lists_can_be_events(bus):
@@ -318,6 +425,13 @@ OF_THE_CLASS = {
     "off": lambda: Dispatcher.off(on_tick, Tick),
     "subscriptions": lambda: Dispatcher.subscriptions(Tick),
     "count": lambda: Dispatcher.count(Tick, Tick),
+    "close": lambda: Dispatcher.close(5),
+    "wait_idle": lambda: Dispatcher.wait_idle(5),
+    "stats": lambda: Dispatcher.stats(5),
+    "stream": lambda: Dispatcher.stream(Tick, Tick),
+    "wait_for": lambda: asyncio.run(Dispatcher.wait_for(Tick, Tick)),
+    "apublish": lambda: asyncio.run(Dispatcher.apublish(Tick, Tick())),
+    "aclose": lambda: asyncio.run(Dispatcher.aclose(5)),
 }
 
 
@@ -404,56 +518,3 @@ def test_a_mock_of_an_async_function_is_an_asyncio_handler(which):
 def test_a_mock_with_another_signature_is_refused(bus):
     with pytest.raises(HandlerTypeError, match="needs 2 arguments"):
         bus.subscribe(Tick, create_autospec(lambda one, two: None))
-
-
-# --- numbers and times ---
-
-NO_TIMES = ["1", b"1", -1, float("nan"), [], object, 10**400]
-WAITS = {
-    "publish": lambda bus, timeout: bus.publish(Tick(), timeout=timeout),
-    "publish_to": lambda bus, timeout: bus.publish_to(1, Tick(), timeout=timeout),
-    "publish_many": lambda bus, timeout: bus.publish_many([Tick()], timeout=timeout),
-    "apublish": lambda bus, timeout: asyncio.run(bus.apublish(Tick(), timeout=timeout)),
-    "wait_for": lambda bus, timeout: asyncio.run(bus.wait_for(Tick, timeout=timeout)),
-    "wait_idle": lambda bus, timeout: bus.wait_idle(timeout),
-    "close": lambda bus, timeout: bus.close(timeout),
-    "aclose": lambda bus, timeout: asyncio.run(bus.aclose(timeout)),
-    "exit_timeout": lambda bus, timeout: Dispatcher(exit_timeout=timeout),
-}
-
-
-@pytest.mark.parametrize("timeout", NO_TIMES, ids=repr)
-@pytest.mark.parametrize("wait", WAITS.values(), ids=WAITS)
-def test_what_is_no_time_is_refused_everywhere(bus, wait, timeout):
-    with pytest.raises(OptionError, match="timeout must be None or"):
-        wait(bus, timeout)
-    assert not bus.closed
-
-
-@pytest.mark.parametrize("timeout", [0, 0.5, True, Decimal("0.5"), Fraction(1, 2), None])
-@pytest.mark.parametrize("wait", ["publish", "publish_to", "publish_many", "wait_idle", "close"])
-def test_every_number_is_a_time(bus, wait, timeout):
-    WAITS[wait](bus, timeout)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        ({"max_queue": 0}, "max_queue must be from 1"),
-        ({"max_queue": "5"}, "max_queue must be an int, not str"),
-        ({"max_workers": 0}, "max_workers must be from 1"),
-        ({"max_workers": 1.5}, "max_workers must be an int, not float"),
-        ({"name": 5}, "name must be a str"),
-        ({"timing": 1}, "timing must be True or False"),
-        ({"on_error": "rise"}, 'on_error must be callable, "raise" or None'),
-        ({"policy": "latter"}, "policy must be one of"),
-    ],
-)
-def test_what_a_dispatcher_is_given_is_checked(arguments, words):
-    with pytest.raises(OptionError, match=words):
-        Dispatcher(**arguments)
-
-
-def test_a_queue_that_is_too_long_names_the_dispatchers(bus):
-    with pytest.raises(OptionError, match="from 1 to 50000, the max_queue of the dispatcher"):
-        bus.subscribe(Tick, on_tick, max_queue=50_001)

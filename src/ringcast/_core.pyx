@@ -53,9 +53,11 @@ from ringcast.errors import (
 )
 from ringcast._threads import Thread, ringcast_watch, ringcast_worker
 from ringcast.events import (
-    check_type_id, class_mro, class_name, class_names, identify, is_defined_again, joined_names, short, shown,
+    brief, check_type_id, class_mro, class_name, class_names, defines, identify, is_defined_again, joined_names, short,
+    shown,
 )
 from ringcast.handlers import handler_name
+from ringcast.values import flag
 
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals, PyErr_Occurred, PyErr_SetInterrupt, PyErr_SetString

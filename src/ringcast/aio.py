@@ -18,7 +18,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar
 
-from ringcast._core import EMPTY, Core, Envelope, Subscription, begin_wait, end_wait, seconds_to_leave
+from ringcast._core import EMPTY, Core, Envelope, Subscription, begin_wait, end_wait, nanoseconds, seconds_to_leave
 from ringcast.closing import still_at_work
 from ringcast.errors import ClosedError, CloseTimeoutError, OptionError, PublishTimeoutError, WaitTimeoutError
 from ringcast.events import brief, class_names
@@ -291,6 +291,16 @@ class Stream(Generic[E]):
         return f"<Stream: {self.subscription!r}>"
 
 
+def seconds(timeout: object) -> float | None:
+    """Return a timeout as asyncio takes it: a float, or None for no limit.
+
+    Raises:
+        OptionError: it is no time.
+    """
+    limit = nanoseconds(timeout)
+    return None if limit < 0 else limit / 1e9
+
+
 async def wait_for(
     dispatcher: Dispatcher, event_class: type[E] | tuple[type[E], ...], stream: Stream[E], timeout: float | None
 ) -> E:
@@ -304,7 +314,7 @@ async def wait_for(
             raise
         declined = stream.subscription.filtered
         but = f": where= is false for the {declined} that came" if declined else ""
-        raise WaitTimeoutError(f"no {class_names(event_class)} came within {timeout} s{but}") from None
+        raise WaitTimeoutError(f"no {class_names(event_class)} came within {timeout:g} s{but}") from None
     finally:
         stream.cancel()
     raise ClosedError(f"dispatcher {dispatcher.name!r} was closed before there was such an event")
@@ -356,14 +366,14 @@ def _resolve(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-async def aclose(dispatcher: Dispatcher, timeout: float | None, nanoseconds: int, discard: bool) -> None:
-    """See Dispatcher.aclose."""
+async def aclose(dispatcher: Dispatcher, timeout: float | None, discard: bool) -> None:
+    """See Dispatcher.aclose. `timeout`: from `seconds`."""
     dispatcher._begin_close(discard)
     if in_handler() or dispatcher._is_in_handler():  # it would wait for itself
         return
     naming = asyncio.get_running_loop().call_later(NAME_AFTER, _name_unread_streams, dispatcher)
     try:
-        await _closed(dispatcher, timeout, nanoseconds)
+        await _closed(dispatcher, timeout)
     finally:
         naming.cancel()
 
@@ -379,8 +389,8 @@ def _name_unread_streams(dispatcher: Dispatcher) -> None:
             )
 
 
-async def _closed(dispatcher: Dispatcher, timeout: float | None, nanoseconds: int) -> None:
-    if not await _until(dispatcher, dispatcher._has_ended, None if timeout is None else nanoseconds / 1e9):
+async def _closed(dispatcher: Dispatcher, timeout: float | None) -> None:
+    if not await _until(dispatcher, dispatcher._has_ended, timeout):
         raise CloseTimeoutError(still_at_work(dispatcher, timeout))
 
 

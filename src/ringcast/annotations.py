@@ -126,6 +126,8 @@ def _unfit(annotation: object) -> str:
         if is_a(annotation, tuple):
             return "is a tuple: several classes are annotated as a union, First | Second"
         annotation = type(None) if annotation is None else typing.get_origin(annotation)
+        if annotation is tuple:
+            return "is one tuple: several classes are annotated as a union, First | Second"
     if not is_class(annotation):
         return "is not a class"
     if _is_typed_dict(annotation):

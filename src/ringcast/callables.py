@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeGuard, TypeVar
 
 from ringcast._modules import imported
 from ringcast.errors import HandlerTypeError
-from ringcast.events import class_mro, class_name, class_namespace, is_class
+from ringcast.events import class_mro, class_name, class_namespace, error_says, is_class
 
 # Importing `inspect` takes half as long as importing Ringcast: it waits for the first handler to be looked at.
 if TYPE_CHECKING:
@@ -90,9 +90,11 @@ def is_asynchronous(handler: object, name: str) -> bool:
         name: what messages call it, such as "handler app.save".
 
     Raises:
-        HandlerTypeError: it is a generator function, plain or asynchronous.
+        HandlerTypeError: it is a generator function, plain or asynchronous, or an exception class.
     """
     for layer in _layers(handler):
+        if is_class(layer) and any(base is BaseException for base in class_mro(layer)):
+            raise HandlerTypeError(f"{name} is an exception class: a call makes an exception, which nobody raises")
         flags = _code_flags(layer)
         if flags & _CO_COROUTINE or _is_marked_as_coroutine(layer):
             return True
@@ -161,11 +163,24 @@ def full_signature(handler: Callable[..., Any]) -> inspect.Signature:
     return inspect.signature(handler)
 
 
-def call_signature(handler: Callable[..., Any]) -> inspect.Signature | None:
-    """Return the signature of the handler itself, or of what it wraps when it is compiled and shows none."""
+def call_signature(handler: Callable[..., Any], name: str) -> inspect.Signature | None:
+    """Return the signature of the handler itself, or of what it wraps when it is compiled and shows none.
+
+    Args:
+        handler: any callable.
+        name: as for `is_asynchronous`.
+
+    Raises:
+        HandlerTypeError: it is a `functools.partial`, and what that fills does not fit what it calls.
+    """
     for signature in (_bare_signature, full_signature):
         with contextlib.suppress(Exception):  # a __signature__ may be computed, and fail in any way
             return signature(handler)
+    if is_a(handler, functools.partial) and (called := call_signature(handler.func, name)) is not None:
+        try:
+            called.bind_partial(*handler.args, **handler.keywords)
+        except TypeError as error:
+            raise HandlerTypeError(f"{name}, a partial, cannot be called at all: {error_says(error)}") from None
     return None
 
 

@@ -7,18 +7,33 @@ from typing import TYPE_CHECKING, Any
 from ringcast._core import Subscription, is_interrupt, nanoseconds, seconds_to_leave, seconds_to_wait
 from ringcast.errors import CloseTimeoutError, LoopBlockedError
 from ringcast.events import short
+from ringcast.subscribing import check_dispatcher
+from ringcast.values import flag
 
 if TYPE_CHECKING:
     from ringcast.dispatcher import Dispatcher
 
-__all__ = ["aleave", "close", "leave", "name_pending", "still_at_work"]
+__all__ = ["aleave", "close", "leave", "name_pending", "still_at_work", "wait_idle"]
 
 LEFT_BY_EXCEPTION = "the block was left by an exception"
 
 
+def wait_idle(dispatcher: Dispatcher, timeout: float | None) -> bool:
+    """See Dispatcher.wait_idle."""
+    check_dispatcher(dispatcher, "wait_idle")
+    limit = nanoseconds(timeout)
+    if limit != 0 and dispatcher._is_run_here():
+        raise LoopBlockedError(
+            "wait_idle() would stop the event loop that has events to handle: await asyncio.to_thread(wait_idle)"
+        )
+    return dispatcher._await_idle(limit)
+
+
 def close(dispatcher: Dispatcher, timeout: float | None, *, discard: bool) -> None:
     """See Dispatcher.close."""
+    check_dispatcher(dispatcher, "close")
     limit = nanoseconds(timeout)
+    flag("discard", discard)
     if dispatcher._is_run_here():
         from ringcast import aio
 
@@ -30,18 +45,20 @@ def close(dispatcher: Dispatcher, timeout: float | None, *, discard: bool) -> No
         return
     dispatcher._begin_close(discard)
     patience = seconds_to_wait(dispatcher, dispatcher._exit_timeout)
-    if patience is None or (timeout is not None and timeout <= patience):
+    if patience is None or 0 <= limit <= nanoseconds(patience):
         if not dispatcher._await_close(limit):
-            raise CloseTimeoutError(still_at_work(dispatcher, timeout))
+            raise CloseTimeoutError(still_at_work(dispatcher, limit / 1e9))
     elif not dispatcher._await_close(nanoseconds(patience)):
         from ringcast import aio
 
         aio.tell_of_lost_patience(dispatcher)
 
 
-def leave(dispatcher: Dispatcher, exception: BaseException) -> None:
-    """Close at the end of a `with` block that an exception has ended."""
-    if (
+def leave(dispatcher: Dispatcher, exception: BaseException | None) -> None:
+    """Close at the end of a `with` block, which an exception has ended, or none."""
+    if exception is None:
+        dispatcher.close()
+    elif (
         _begins_to_leave(dispatcher, exception)
         and not dispatcher._is_run_here()  # the loop goes on with them
         and not dispatcher._await_close(nanoseconds(seconds_to_leave(exception, dispatcher._exit_timeout)))
@@ -49,9 +66,11 @@ def leave(dispatcher: Dispatcher, exception: BaseException) -> None:
         _give_up(dispatcher, LEFT_BY_EXCEPTION, stuck=True)
 
 
-async def aleave(dispatcher: Dispatcher, exception: BaseException) -> None:
-    """Close at the end of an `async with` block that an exception has ended."""
-    if _begins_to_leave(dispatcher, exception):
+async def aleave(dispatcher: Dispatcher, exception: BaseException | None) -> None:
+    """Close at the end of an `async with` block, which an exception has ended, or none."""
+    if exception is None:
+        await dispatcher.aclose()
+    elif _begins_to_leave(dispatcher, exception):
         try:
             await dispatcher.aclose(seconds_to_leave(exception, dispatcher._exit_timeout))
         except CloseTimeoutError:
@@ -105,12 +124,12 @@ def _name_undelivered(dispatcher: Dispatcher, subscription: Subscription[Any], e
         )
 
 
-def still_at_work(dispatcher: Dispatcher, timeout: float | None) -> str:
+def still_at_work(dispatcher: Dispatcher, timeout: float) -> str:
     """Return the message of a close that ran out of `timeout`, in seconds: it names the handlers with events left."""
     stuck = [sub for sub in dispatcher._subscriptions() if sub.pending]
     names = ", ".join(f"{_reader_name(sub)} ({sub.pending} pending)" for sub in stuck[:5])
     more = f" and {len(stuck) - 5} more" if len(stuck) > 5 else ""
-    return f"not all was delivered within {timeout} s; still at work: {names}{more}"
+    return f"not all was delivered within {timeout:g} s; still at work: {names}{more}"
 
 
 def _reader_name(subscription: Subscription[Any], kind: str = "") -> str:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
 from ringcast import closing, subscribing
 from ringcast._core import Core, Options, RecordBatch, Subscription, nanoseconds
-from ringcast.errors import ClosedError, LoopBlockedError
 from ringcast.exit_and_fork import register
 from ringcast.failures import HandlerFailure, log_failure, report_failure
 from ringcast.handlers import Accepts
 from ringcast.options import HandlerOptions, Policy, StreamOptions, WaitOptions, check_policy, resolve
 from ringcast.settings import check_settings
 from ringcast.subscribing import A, B, BatchDecorator, C, Classes, Decorator, E, H, Handler, Three, Two
+from ringcast.values import flag
 
 if TYPE_CHECKING:
     from ringcast.aio import Stream
@@ -50,6 +50,10 @@ class Dispatcher(Core):
             an `async def` handler has begun, waits for the deliveries, in seconds; None: as long as they take. What is
             left then is named in the logger `ringcast`.
 
+    Attributes:
+        max_queue, max_workers, name: as above, each with its default filled in. They do not change.
+        closed: whether it takes nothing more, as `close` was called.
+
     Raises:
         OptionError: an argument is not as above.
 
@@ -66,7 +70,9 @@ class Dispatcher(Core):
         101.5
     """
 
-    _exit_timeout: float | None = EXIT_TIMEOUT  # for a subclass that forgot to call __init__: such a one is closed
+    # for a subclass that forgot to call __init__: such a one is closed
+    _policy: Policy = "block"
+    _exit_timeout: float | None = EXIT_TIMEOUT
 
     def __init__(
         self,
@@ -80,7 +86,7 @@ class Dispatcher(Core):
         exit_timeout: float | None = EXIT_TIMEOUT,
     ) -> None:
         settings = check_settings(max_queue, max_workers, on_error, name, timing)
-        self._policy: Policy = check_policy(policy)
+        self._policy = check_policy(policy)
         nanoseconds(exit_timeout, "exit_timeout")
         self._exit_timeout = exit_timeout
         self._named = False
@@ -179,6 +185,7 @@ class Dispatcher(Core):
         return subscribing.subscribe(self, arguments, sys._getframe(1), options)
 
     def _resolve(self, accepts: Accepts, handler: Any, classes: tuple[type, ...], options: Any) -> Options:
+        self._check_open()
         return resolve(accepts, handler, classes, self._policy, self.max_queue, options)
 
     @overload
@@ -296,10 +303,12 @@ class Dispatcher(Core):
         """Subscribes the decorated function: `@bus.on` by its annotation, `@bus.on(Tick)` to that class,
         `@bus.on((Deposit, Withdrawal))` to several; all with options: `@bus.on(mode="direct")`.
 
-        A class, or a tuple of classes, is taken as what is subscribed to, any other callable as the handler.
+        A class, or a tuple of classes, is taken as what is subscribed to, any other callable as the handler. (So to
+        decorate a class whose instances can be called subscribes none of them: `subscribe` the instance.)
 
         Returns:
-            The function itself, so that it can still be called and decorated again.
+            The function itself, so that it can still be called and decorated again; with a class or options, what
+            decorates it.
 
         Raises:
             The same as `subscribe`.
@@ -337,7 +346,7 @@ class Dispatcher(Core):
     def subscriptions(
         self, event_class_or_id: type | tuple[type[Any], ...] | int | None = None, /
     ) -> list[Subscription[Any]]:
-        """The subscriptions that are active now, those of streams among them, in no certain order.
+        """The subscriptions that are active now, those of streams among them, in no certain order: a new list.
 
         Args:
             event_class_or_id: only those to this class, or to this type id; those to base classes, or to several
@@ -350,8 +359,11 @@ class Dispatcher(Core):
         return subscribing.find(self, event_class_or_id)
 
     def count(self, event_class_or_id: type | int, /) -> int:
-        """How many subscriptions an event of that class, or under that type id, reaches now. (Subscriptions to several
+        """How many subscriptions an event of that class, or under that type id, reaches now, an int. (Those to several
         classes count for each of them. Those to base classes count for a class, not for an id.)
+
+        Args:
+            event_class_or_id: one class, or a type id from 0 to 2**32 - 1.
 
         Raises:
             EventClassError: several classes.
@@ -435,7 +447,7 @@ class Dispatcher(Core):
         timeout: float | None = None,
         subclasses: bool = False,
     ) -> Any:
-        """The next event of a class, or of several, that is published.
+        """Returns the next event of a class, or of several, that is published.
 
         Args:
             event_class: as for `subscribe`.
@@ -444,17 +456,19 @@ class Dispatcher(Core):
             subclasses: also an event of a subclass.
 
         Raises:
+            OptionError: a timeout that is no time, or no event loop is running.
             WaitTimeoutError: there was none in time.
             ClosedError: the dispatcher is closed, or was closed first.
             The same as `subscribe` otherwise.
         """
         from ringcast import aio
 
-        nanoseconds(timeout)
+        subscribing.check_dispatcher(self, "wait_for")
+        limit = aio.seconds(timeout)
         # the next event, not the newest: a policy that drops the older for the newer would lose it
         policy: Policy | None = "drop_newest" if self._policy in ("drop_oldest", "latest") else None
         stream = self.stream(event_class, policy=policy, where=where, subclasses=subclasses)
-        return await aio.wait_for(self, event_class, stream, timeout)
+        return await aio.wait_for(self, event_class, stream, limit)
 
     async def apublish(self, event: object, /, *, timeout: float | None = None) -> int:
         """The same as `publish`, but waits for room without blocking the event loop. An `apublish` that is cancelled
@@ -473,8 +487,8 @@ class Dispatcher(Core):
         """
         from ringcast import aio
 
-        nanoseconds(timeout)
-        return await aio.apublish(self, event, timeout)
+        subscribing.check_dispatcher(self, "apublish")
+        return await aio.apublish(self, event, aio.seconds(timeout))
 
     async def aclose(self, timeout: float | None = None, *, discard: bool = False) -> None:
         """The same as `close`, but waits without blocking the event loop, and without a thread. From inside a handler
@@ -491,9 +505,11 @@ class Dispatcher(Core):
         """
         from ringcast import aio
 
-        await aio.aclose(self, timeout, nanoseconds(timeout), discard)
+        subscribing.check_dispatcher(self, "aclose")
+        await aio.aclose(self, aio.seconds(timeout), flag("discard", discard))
 
     async def __aenter__(self) -> Self:
+        """The same as the beginning of a `with` block."""
         return self.__enter__()
 
     async def __aexit__(
@@ -503,17 +519,15 @@ class Dispatcher(Core):
         traceback: TracebackType | None,
     ) -> None:
         """Closes the dispatcher, as the end of a `with` block does, without blocking the event loop."""
-        if exception is None:
-            await self.aclose()
-        else:
-            await closing.aleave(self, exception)
+        await closing.aleave(self, exception)
 
     # --- insight, waiting and closing ---
 
     def stats(self) -> DispatcherStats:
-        """The numbers of the dispatcher, its topics and its subscriptions, as plain values."""
+        """The numbers of the dispatcher, its topics and its subscriptions now: plain values, which do not change."""
         from ringcast.stats import collect
 
+        subscribing.check_dispatcher(self, "stats")
         return collect(self)
 
     def wait_idle(self, timeout: float | None = None) -> bool:
@@ -529,12 +543,7 @@ class Dispatcher(Core):
             OptionError: a timeout that is no time.
             LoopBlockedError: events wait for the event loop that runs here: use `asyncio.to_thread`.
         """
-        limit = nanoseconds(timeout)
-        if limit != 0 and self._is_run_here():
-            raise LoopBlockedError(
-                "wait_idle() would stop the event loop that has events to handle: await asyncio.to_thread(wait_idle)"
-            )
-        return self._await_idle(limit)
+        return closing.wait_idle(self, timeout)
 
     def close(self, timeout: float | None = None, *, discard: bool = False) -> None:
         """Accepts nothing more, delivers what was accepted, and ends the worker threads. May be called again.
@@ -553,13 +562,13 @@ class Dispatcher(Core):
             KeyboardInterrupt: Ctrl-C ended the wait.
             LoopBlockedError: events wait for the event loop that runs here: use `aclose`. Nothing is closed, unless
                 that came out only while this waited.
-            OptionError: a timeout that is no time.
+            OptionError: a timeout that is no time, or `discard` is no bool.
         """
         closing.close(self, timeout, discard=discard)
 
     def __enter__(self) -> Self:
-        if self.closed:
-            raise ClosedError(f"dispatcher {self.name!r} is closed: nothing can be done in this block")
+        """The dispatcher itself, or ClosedError where it is closed."""
+        self._check_open()
         return self
 
     def __exit__(
@@ -576,20 +585,14 @@ class Dispatcher(Core):
         nothing is waited for. GeneratorExit is no failure: the generator whose block it ends waits as if it returned,
         but not for streams.
         """
-        if exception is None:
-            self.close()
-        else:
-            closing.leave(self, exception)
+        closing.leave(self, exception)
 
     def _report_failure(self, exception: BaseException, event: Any, subscription: Subscription[Any]) -> None:
         """Called by the core."""
         report_failure(self._on_error, HandlerFailure(exception, event, subscription))
 
     def __repr__(self) -> str:
-        state = "closed" if self.closed else "open"
-        subscriptions = self._subscriptions()
-        pending = max((sub.pending for sub in subscriptions), default=0)
-        return (
-            f"<{type(self).__name__} {self.name!r}: {state}, {len(subscriptions)} subscriptions, "
-            f"at most {pending} of {self.max_queue} events pending>"
-        )
+        pending = [subscription.pending for subscription in self._subscriptions()]
+        state = f"{'closed' if self.closed else 'open'}, {len(pending)} subscriptions"
+        most = f"at most {max(pending, default=0)} of {self.max_queue} events pending"
+        return f"<{type(self).__name__} {self.name!r}: {state}, {most}>"

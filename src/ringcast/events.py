@@ -38,6 +38,7 @@ __all__ = [
     "class_name",
     "class_names",
     "class_namespace",
+    "defines",
     "error_says",
     "error_text",
     "event_classes",
@@ -48,6 +49,7 @@ __all__ = [
     "is_union",
     "joined_names",
     "no_class_hint",
+    "plain_int",
     "short",
     "shown",
     "type_id",
@@ -154,7 +156,7 @@ def identify(event_class: type) -> Identity:
         namespace = class_namespace(cls)
         if _ATTRIBUTE in namespace:
             stated = namespace[_ATTRIBUTE]
-            if _defines(type(stated), "__get__"):
+            if defines(type(stated), "__get__"):
                 return Identity(None, cls)
             try:
                 return Identity(check_type_id(stated), cls)
@@ -276,22 +278,27 @@ def check_type_id(value: object) -> int:
     Raises:
         TypeIdError: `value` is anything else.
     """
+    number = plain_int(value)
+    if number is None or not 0 <= number <= _MAX_TYPE_ID:
+        raise TypeIdError(f"a type id is an integer from 0 to 0xFFFFFFFF, not {shown(value)}")
+    return number
+
+
+def plain_int(value: object) -> int | None:
+    """Return an integer of any class, as one of NumPy, as a plain int.
+
+    Returns:
+        None for a bool, which in the place of a number is a mistake, and for what is no integer, or fails to be one.
+    """
     if type(value) is int:
-        number = value
-    elif isinstance(value, bool) or not _defines(type(value), "__index__"):
-        raise TypeIdError(_WANTED + shown(value))
-    else:
-        try:
-            # int.__int__, because what comes out may be a subclass of int with comparisons of its own.
-            number = int.__int__(operator.index(value))  # type: ignore[arg-type]
-        except TypeError as error:
-            raise TypeIdError(_WANTED + shown(value)) from error
-    if 0 <= number <= _MAX_TYPE_ID:
-        return number
-    raise TypeIdError(_WANTED + shown(value))
-
-
-_WANTED: Final = "a type id is an integer from 0 to 0xFFFFFFFF, not "
+        return value
+    if type(value) is bool or not defines(type(value), "__index__"):
+        return None
+    try:
+        # int.__int__, because what comes out may be a subclass of int with comparisons of its own
+        return int.__int__(operator.index(value))  # type: ignore[arg-type]
+    except Exception:  # of its __index__
+        return None
 
 
 def short(text: str, most: int = _NAME) -> str:
@@ -337,7 +344,7 @@ def error_text(error: BaseException) -> str:
     return f"{name}: {text}" if text else name
 
 
-def _defines(cls: type, name: str) -> bool:
+def defines(cls: type, name: str) -> bool:
     """Tell whether `cls` or a base of it has `name` in its own dictionary."""
     return any(name in class_namespace(base) for base in class_mro(cls))
 

@@ -26,7 +26,8 @@ from ringcast.callables import (
     plain,
 )
 from ringcast.errors import EventClassError, HandlerTypeError
-from ringcast.events import class_mro, class_name, is_class, is_defined_again, shown
+from ringcast.events import class_mro, class_name, is_class, is_defined_again, is_union, shown
+from ringcast.values import plain_str
 
 if TYPE_CHECKING:
     import inspect
@@ -82,19 +83,29 @@ def inspect_handler(handler: object, frame: FrameType | None = None, *, batch: b
         What the handler takes.
 
     Raises:
-        HandlerTypeError: the handler is not callable; cannot be called with exactly one positional
-            argument; or is a generator or an asynchronous one, which a call would not run.
+        HandlerTypeError: the handler is not callable, or only a type hint; cannot be called with exactly one positional
+            argument; or is a generator or an asynchronous one, which a call would not run, or an exception class.
     """
     handler = plain(handler)
     name = handler_name(handler)
     if not callable(handler):
         raise HandlerTypeError(f"a handler is a callable, not {shown(handler)}{hint_at(handler)}")
+    if _is_hint(handler):
+        raise HandlerTypeError(f"a handler is called with events, and {shown(handler)} is a type hint")
     asynchronous = is_asynchronous(handler, f"handler {name}")
-    signature = call_signature(handler)
+    signature = call_signature(handler, f"handler {name}")
     if signature is None:
         return Accepts(name, "", "", None, f"handler {name} does not tell its signature; {_REMEDY}", asynchronous)
     accepts = _read(handler, name, event_parameter(signature, f"handler {name}"), frame, batch)
     return accepts._replace(asynchronous=asynchronous)
+
+
+def _is_hint(value: object) -> bool:
+    """Tell whether it is `Tick | None`, `list[Tick]` or the like, which are no handlers, though Python calls some."""
+    try:
+        return is_union(value) or typing.get_origin(value) is not None
+    except Exception:  # of a proxy
+        return False
 
 
 def hint_at(value: object) -> str:
@@ -111,7 +122,7 @@ def option_hint(value: object) -> str:
     """Say which option a word is for; or nothing."""
     from ringcast._core import MODES, POLICIES  # which needs this module
 
-    word = str.__str__(value) if is_a(value, str) else None  # a subclass of str may compare as it likes
+    word = plain_str(value)
     for option, words in (("mode", MODES), ("policy", POLICIES)):
         if word in words:
             return f': {option}="{word}"'

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypedDict, TypeVar
 
 from ringcast._core import MODES, POLICIES, Options
 from ringcast.annotations import is_protocol
 from ringcast.callables import (
     attribute,
     call_signature,
+    class_attribute,
     event_parameter,
     handler_name,
     has_name_of_its_own,
     is_asynchronous,
 )
 from ringcast.errors import HandlerTypeError, OptionError
-from ringcast.events import brief, class_name, error_says, shown
+from ringcast.events import brief, class_name, error_says, is_class, plain_int, shown
 from ringcast.handlers import Accepts
+from ringcast.values import flag, plain_str, whole
 
 if TYPE_CHECKING:
     import asyncio
@@ -32,9 +34,7 @@ __all__ = [
     "check_hook",
     "check_max_queue",
     "check_policy",
-    "flag",
     "resolve",
-    "whole",
 ]
 
 Mode = Literal["queued", "direct", "asyncio"]
@@ -112,18 +112,9 @@ class WaitOptions(TypedDict, Generic[E], total=False):
     subclasses: bool
 
 
-def whole(name: str, value: object, least: int, most: int) -> int:
-    """Return the value of an option, an int from `least` to `most`, or raise OptionError."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise OptionError(f"{name} must be an int, not {type(value).__name__}")
-    if not least <= value <= most:
-        raise OptionError(f"{name} must be from {least} to {most}, not {value}")
-    return value
-
-
 def check_policy(policy: object) -> Policy:
     """Return the policy, or raise OptionError."""
-    word = _word(policy)
+    word = plain_str(policy)
     if word not in POLICIES:
         raise OptionError(f"policy must be one of {', '.join(map(repr, POLICIES))}, not {brief(policy)}")
     return word  # type: ignore[return-value]
@@ -131,8 +122,9 @@ def check_policy(policy: object) -> Policy:
 
 def check_max_queue(value: object, most: int) -> int:
     """Return the value, an int from 1 to `most`, the dispatcher's, or raise OptionError."""
-    if type(value) is int and value > most:
-        raise OptionError(f"max_queue must be from 1 to {most}, the max_queue of the dispatcher, not {value}")
+    number = plain_int(value)
+    if number is not None and number > most:
+        raise OptionError(f"max_queue must be from 1 to {most}, the max_queue of the dispatcher, not {brief(number)}")
     return whole("max_queue", value, 1, most)
 
 
@@ -145,19 +137,36 @@ def check_hook(option: str, value: object, given: str = "the event") -> None:
         given: what it is called with, for messages.
 
     Raises:
-        OptionError: it is not callable, is `async def` or a generator, or cannot be called with one argument.
+        OptionError: it is not callable, is `async def`, a generator, or an exception class, or cannot be called with
+            one argument; or is a class whose instances say nothing as `where` or `key`.
     """
     if not callable(value):
         raise OptionError(f"{option} must be callable, not {shown(value)}")
     name = f"{option}={handler_name(value)}"
     try:
         asynchronous = is_asynchronous(value, name)
-        if (signature := call_signature(value)) is not None:
+        if (signature := call_signature(value, name)) is not None:
             event_parameter(signature, name, given)
     except HandlerTypeError as error:
         raise OptionError(str(error)) from None
     if asynchronous:
         raise OptionError(f"{name} is an async def function, which nobody would await: {option} must be a plain one")
+    if option in _SAY_NOTHING and is_class(value) and _inherits(type(value), type, "__call__"):
+        names, why = _SAY_NOTHING[option]
+        if all(_inherits(value, object, each) for each in names):
+            raise OptionError(f"{name} is a class, whose instances {why}: {option} must tell the events apart")
+
+
+# of an instance of a class that defines none of these methods itself
+_SAY_NOTHING: Final = {
+    "where": (("__new__", "__bool__", "__len__"), "are all true"),
+    "key": (("__new__", "__eq__"), "are all different"),
+}
+
+
+def _inherits(cls: type, base: type, name: str) -> bool:
+    """Tell whether a class has an attribute from this base, or neither has one."""
+    return class_attribute(cls, name) is class_attribute(base, name)
 
 
 def resolve(
@@ -216,7 +225,7 @@ def resolve(
         whole("batch", batch, 1, MAX_BATCH)
         _refuse(options, "the events of a batch come from several contexts", "context")
     context = options.get("context")
-    if context is not None and _word(context) != "publisher":
+    if context is not None and plain_str(context) != "publisher":
         raise OptionError(f'context must be None or "publisher", not {brief(context)}')
     weak = _flag(options, "weak")
     if weak and not _is_bound_method(handler):
@@ -243,15 +252,10 @@ def resolve(
     )
 
 
-def _word(value: object) -> str | None:
-    """Return the text of a str, also of a subclass, else None: it is not asked what it is equal to."""
-    return str.__str__(value) if issubclass(type(value), str) else None
-
-
 def _mode(accepts: Accepts, options: Mapping[str, Any]) -> str:
     if options.get("mode") is None:
         return "asyncio" if accepts.asynchronous else "queued"
-    mode = _word(options["mode"])
+    mode = plain_str(options["mode"])
     if mode == "native":
         raise OptionError("native handlers are subscribed with subscribe_native")
     if mode not in MODES:
@@ -285,13 +289,6 @@ def _refuse(options: Mapping[str, Any], why: str, *names: str) -> None:
     for name in names:
         if options.get(name) is not None:
             raise OptionError(f"{name}= does not go with this subscription: {why}")
-
-
-def flag(name: str, value: object) -> bool:
-    """Return the value of an option, a bool, or raise OptionError."""
-    if not isinstance(value, bool):
-        raise OptionError(f"{name} must be True or False, not {brief(value)}")
-    return value
 
 
 def _flag(options: Mapping[str, Any], name: str) -> bool:

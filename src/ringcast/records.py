@@ -259,14 +259,17 @@ def _from_class(declaration: type, frame: FrameType) -> type[Record]:
 
 def _scalar(declaration: type, name: str, hint: Any) -> tuple[Scalar, int]:
     """What a field is annotated as, and its size."""
-    if hint in _PLAIN:
-        scalar = _PLAIN[hint]
-        return scalar, struct.calcsize(scalar.code)
+    for plain, scalar in _PLAIN.items():
+        if hint is plain:  # not `in`: any object may stand there
+            return scalar, struct.calcsize(scalar.code)
     if get_origin(hint) is Annotated:
         base, mark = hint.__origin__, hint.__metadata__[0]
         if isinstance(mark, Scalar):
             return mark, struct.calcsize(mark.code)
         if base is bytes and type(mark) is int and mark > 0:
+            if mark > MAX_RECORD_SIZE:
+                where = f"{class_name(declaration)}.{name}"
+                raise RecordError(f"{where} is of {brief(mark)} bytes; {MAX_RECORD_SIZE} is the most for a record")
             return Scalar("s"), mark
     if is_class(hint) and hint.__module__ == "numpy":
         import numpy

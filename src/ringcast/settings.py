@@ -7,8 +7,9 @@ import sys
 from typing import NamedTuple
 
 from ringcast.errors import OptionError
-from ringcast.events import brief
-from ringcast.options import check_hook, whole
+from ringcast.events import brief, class_name, short
+from ringcast.options import check_hook
+from ringcast.values import flag, plain_str, whole
 
 __all__ = ["Settings", "check_settings"]
 
@@ -52,18 +53,17 @@ def check_settings(max_queue: object, max_workers: object, on_error: object, nam
     cpus = _cpu_count()
     workers = min(32, cpus + 4) if max_workers is None else whole("max_workers", max_workers, 1, 2**16)
     spare = SPARE_WORKERS if max_workers is None else 0
-    raises = on_error == "raise" if isinstance(on_error, str) else False
-    if isinstance(on_error, str) and not raises:
+    word, prefix = plain_str(on_error), plain_str(name)
+    if word not in (None, "raise"):
         raise OptionError(f'on_error must be callable, "raise" or None, not {brief(on_error)}')
-    if on_error is not None and not raises:
+    if on_error is not None and word is None:
         check_hook("on_error", on_error, "the failure")
-    if name is not None and not isinstance(name, str):
-        raise OptionError(f"name must be a str or None, not {type(name).__name__}")
-    if not isinstance(timing, bool):
-        raise OptionError(f"timing must be True or False, not {type(timing).__name__}")
+    if name is not None and prefix is None:
+        raise OptionError(f"name must be a str or None, not {short(class_name(type(name)))}")
     parallel = 1 if _gil_enabled() else min(cpus, workers)
     queue = whole("max_queue", max_queue, 1, MAX_QUEUE_LIMIT)
-    return Settings(queue, workers, spare, parallel, cpus, name or "ringcast", raises, timing, FIRST_POSITION)
+    raises, timed = word == "raise", flag("timing", timing)
+    return Settings(queue, workers, spare, parallel, cpus, prefix or "ringcast", raises, timed, FIRST_POSITION)
 
 
 def _cpu_count() -> int:

@@ -35,7 +35,8 @@ from ringcast.handlers import (
     option_hint,
     sole_class,
 )
-from ringcast.options import Policy, check_concurrency, check_max_queue, check_policy, flag
+from ringcast.options import Policy, check_concurrency, check_max_queue, check_policy
+from ringcast.values import flag
 
 if TYPE_CHECKING:
     from ringcast.aio import Feed, Stream
@@ -45,6 +46,7 @@ __all__ = [
     "BatchDecorator",
     "Decorator",
     "Handler",
+    "check_dispatcher",
     "check_subscribed_id",
     "count",
     "find",
@@ -90,7 +92,7 @@ class BatchDecorator(Protocol[E]):
 
 def subscribe(dispatcher: Dispatcher, arguments: tuple[Any, ...], frame: FrameType, options: Any) -> Subscription[Any]:
     """See Dispatcher.subscribe. `frame` is that of its caller."""
-    _check_dispatcher(dispatcher, "subscribe")
+    check_dispatcher(dispatcher, "subscribe")
     batch = options.get("batch") is not None
     if len(arguments) == 1:
         (handler,) = arguments
@@ -133,7 +135,7 @@ def subscribe_id(
     dispatcher: Dispatcher, type_id: int, handler: Callable[[E], object], frame: FrameType, options: Any
 ) -> Subscription[E]:
     """See Dispatcher.subscribe_to. `frame` is that of its caller."""
-    _check_dispatcher(dispatcher, "subscribe_to")
+    check_dispatcher(dispatcher, "subscribe_to")
     accepts = inspect_handler(handler, frame, batch=options.get("batch") is not None)
     type_id = check_subscribed_id(type_id, handler_name(handler))
     known = dispatcher._class_of(type_id)
@@ -182,13 +184,14 @@ def subscribe_native(
     own_thread: bool,
 ) -> Subscription[E]:
     """See Dispatcher.subscribe_native."""
-    _check_dispatcher(dispatcher, "subscribe_native")
+    check_dispatcher(dispatcher, "subscribe_native")
     if is_a(record_type, tuple) or is_several(record_type):
         raise RecordError(
             "a native handler is given the records of one type, side by side in memory: several types are several "
             f"subscriptions, not {shown(record_type)}"
         )
     check_event_class(record_type)
+    dispatcher._check_open()
     resolved: Policy = dispatcher._policy if policy is None else check_policy(policy)
     if resolved not in ("block", "raise"):
         raise OptionError(f'the policy of a native handler is "block" or "raise", not {resolved!r}')
@@ -199,7 +202,7 @@ def subscribe_native(
 
 def on(dispatcher: Dispatcher, target: Any, frame: FrameType, options: Any) -> Any:
     """See Dispatcher.on. `frame` is that of its caller; without a target it is an ellipsis."""
-    _check_dispatcher(dispatcher, "on")
+    check_dispatcher(dispatcher, "on")
     are_several = is_a(target, tuple) or is_several(target)
     if target is not ... and not is_class(target) and not are_several:
         if not callable(plain(target)):
@@ -211,7 +214,13 @@ def on(dispatcher: Dispatcher, target: Any, frame: FrameType, options: Any) -> A
     if are_several:
         event_classes(target)  # at this call, not at that of the decorator
 
-    def decorate(handler: H) -> H:
+    def decorate(*handlers: Any, **named: object) -> Any:
+        if len(handlers) != 1 or named:  # it stands in the place of a class that was meant to be a handler
+            raise HandlerTypeError(
+                f"on({'' if target is ... else _classes_text(target)}) decorates one handler ({len(handlers)} given). "
+                "It takes a class as what is subscribed to: an instance that can be called is subscribed with subscribe"
+            )
+        (handler,) = handlers
         accepts = inspect_handler(handler, sys._getframe(1), batch=options.get("batch") is not None)
         _subscribe_classes(dispatcher, accepts, named_classes(accepts) if target is ... else target, handler, options)
         return handler
@@ -221,6 +230,7 @@ def on(dispatcher: Dispatcher, target: Any, frame: FrameType, options: Any) -> A
 
 def stream(dispatcher: Dispatcher, event_class: Any, **options: Any) -> Stream[Any]:
     """See Dispatcher.stream."""
+    check_dispatcher(dispatcher, "stream")
     from ringcast import aio
 
     loop = aio.choose_loop(None)
@@ -241,7 +251,7 @@ def stream(dispatcher: Dispatcher, event_class: Any, **options: Any) -> Stream[A
 
 def off(dispatcher: Dispatcher, handler: Any, event_class_or_id: Any) -> int:
     """See Dispatcher.off."""
-    _check_dispatcher(dispatcher, "off")
+    check_dispatcher(dispatcher, "off")
     if _are_swapped(handler, event_class_or_id):
         call = f"off({handler_name(event_class_or_id)}, {_classes_text(handler)})"
         raise HandlerTypeError(f"the handler comes first: {call}")
@@ -256,7 +266,7 @@ def off(dispatcher: Dispatcher, handler: Any, event_class_or_id: Any) -> int:
 
 def find(dispatcher: Dispatcher, event_class_or_id: Any, method: str = "subscriptions") -> list[Subscription[Any]]:
     """See Dispatcher.subscriptions. `method` is what was called, for messages."""
-    _check_dispatcher(dispatcher, method)
+    check_dispatcher(dispatcher, method)
     active = [one for one in dispatcher._subscriptions() if one.active]
     if event_class_or_id is None:
         return active
@@ -275,7 +285,7 @@ def find(dispatcher: Dispatcher, event_class_or_id: Any, method: str = "subscrip
 
 def count(dispatcher: Dispatcher, event_class_or_id: Any) -> int:
     """See Dispatcher.count."""
-    _check_dispatcher(dispatcher, "count")
+    check_dispatcher(dispatcher, "count")
     if is_class(event_class_or_id):
         return dispatcher._count(type_id(event_class_or_id), event_class_or_id)
     check_one_class(event_class_or_id, "what an event reaches")
@@ -285,8 +295,12 @@ def count(dispatcher: Dispatcher, event_class_or_id: Any) -> int:
 # --- what is refused, and what may have been meant ---
 
 
-def _check_dispatcher(value: object, method: str) -> None:
-    """Refuse a method that is called on the class: the first argument then stands in the place of the dispatcher."""
+def check_dispatcher(value: object, method: str) -> None:
+    """Refuse a method that is called on the class: the first argument then stands in the place of the dispatcher.
+
+    Raises:
+        HandlerTypeError: that is so.
+    """
     if not is_a(value, Core):
         raise HandlerTypeError(
             f"{method} is called on a dispatcher, not on its class, and {shown(value)} is none: bus = Dispatcher(), "

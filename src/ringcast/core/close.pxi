@@ -22,7 +22,7 @@ cdef begin_close(Core core, bint discard):
         rc_bus_settle(topic.c)
         tell_of_room(core, topic.c)
         for sub in topic.all_members():
-            sub.cancel(discard=discard)
+            sub.cancel_for(discard)
     rc_pool_stop(&core.pool.c)
     rc_pool_stop(&core.native_pool.c)
     with core.lock:

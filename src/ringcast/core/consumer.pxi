@@ -216,7 +216,7 @@ cdef abandon(Subscription sub, exception):
             rc_u64_count(&sub.c.abandoned, given)
             rc_u64_count(&sub.c.calls, given)
         rc_mutex_unlock(&sub.c.topic.lock)
-    sub.cancel(discard=True)
+    sub.cancel_for(True)
     for _ in range(in_hand):
         finish_hold(sub)
     if core is not None and pending:

@@ -213,7 +213,7 @@ cdef class Core:
         records = check_batch(events, record_type)
         if records is not None:
             return publish_buffer(self, records[0], records[1], deadline)
-        iterator = iter(events)
+        iterator = iterator_of(events)
         while True:
             some, failure = take_some(iterator)
             done = publish_events(self, some, done, deadline)
@@ -236,7 +236,14 @@ cdef class Core:
 
     cdef check_open(self):
         if rc_u32_load(&self.closing):
+            if self.native_pool is None:
+                name = class_name(type(self))
+                raise closed_error(f"this dispatcher is not made: {name}.__init__ is to call super().__init__()")
             raise closed_error(f"dispatcher {self.name!r} is closed: it takes no events and no subscriptions")
+
+    def _check_open(self):
+        """Raises ClosedError where it is closed, or was never made."""
+        self.check_open()
 
     # --- subscribe: the checks of the handler are Dispatcher's ---
 
@@ -244,17 +251,17 @@ cdef class Core:
         """`subscribe(core, *arguments, options)`, with the thread of its own that the options may ask for."""
         options.start_own_thread(self)
         try:
-            return subscribe_class(self, event_class, handler, options)
+            return subscribe(self, *arguments, options)
         finally:
             options.end_own_thread()
 
-    def _subscribe_id(self, type_id, event_class, handler, Options options):
-        """See subscribe_id."""
-        return self.subscribe_by(subscribe_id, (type_id, event_class, handler), options)
     def _subscribe_class(self, event_class, handler, Options options):
         """See subscribe_class."""
         return self.subscribe_by(subscribe_class, (event_class, handler), options)
 
+    def _subscribe_id(self, type_id, event_class, handler, Options options):
+        """See subscribe_id."""
+        return self.subscribe_by(subscribe_id, (type_id, event_class, handler), options)
 
     def _subscribe_native(self, record_type, handler, userdata, Options options):
         """See subscribe_native."""
@@ -291,6 +298,7 @@ cdef class Core:
 
     @property
     def closed(self):
+        """Whether it takes nothing more: `close` was called, a bool."""
         return rc_u32_load(&self.closing) != 0
 
     cdef list all_topics(self):

@@ -119,7 +119,7 @@ cdef disown_direct(Topic topic, bint here):
     cdef uint64_t in_hands, tail = rc_ring_tail(&topic.c.ring)
     for sub in topic.direct_members():
         if rc_u32_load(&sub.c.once_used):   # whoever was to cancel it may not be here any more
-            sub.cancel(discard=True)
+            sub.cancel_for(True)
     for sub in topic.direct_members() + topic.ending_members():
         in_hands = rc_member_unfinished(&sub.c)
         if here:

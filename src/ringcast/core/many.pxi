@@ -89,6 +89,21 @@ cdef uint64_t publish_events(Core core, tuple events, uint64_t before, int64_t d
     return before + count
 
 
+cdef iterator_of(events):
+    """What publish_many goes through.
+
+    Raises:
+        EventClassError: it has no iterator, or is a text or bytes, of which each letter would be an event.
+    """
+    if isinstance(events, (str, bytes, bytearray)):
+        hint = "" if isinstance(events, str) else ": the bytes of records are published with their record type"
+        raise EventClassError(f"publish_many takes an iterable of events, not {shown(events)}{hint}")
+    try:
+        return iter(events)
+    except TypeError as error:
+        raise EventClassError(f"publish_many takes an iterable of events, not {shown(events)}") from error
+
+
 cdef tuple take_some(iterator):
     """Up to BATCH more of an iterator, a tuple, and what it has raised after these, or None."""
     cdef list some = []

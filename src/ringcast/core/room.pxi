@@ -181,14 +181,16 @@ cpdef int64_t nanoseconds(timeout, str name="timeout") except -2:
     """-1 for None, else the time in ns."""
     if timeout is None:
         return -1
-    if not hasattr(timeout, "__float__") and not hasattr(timeout, "__index__"):   # a str has neither
-        raise OptionError(f"{name} must be None or a number of seconds, not {timeout!r}")
+    if not defines(type(timeout), "__float__") and not defines(type(timeout), "__index__"):   # a str has neither
+        raise OptionError(f"{name} must be None or a number of seconds, not {shown(timeout)}")
     try:
         seconds = float(timeout)
     except OverflowError:
-        seconds = -1.0
+        raise OptionError(f"{name} must be None or a number of seconds that a float can be, not {brief(timeout)}")
+    except Exception as error:   # of its class
+        raise OptionError(f"{name} must be None or a number of seconds, not {shown(timeout)}") from error
     if not seconds >= 0:   # also what is not a number
-        raise OptionError(f"{name} must be None or at least 0 seconds, not {timeout!r}")
+        raise OptionError(f"{name} must be None or at least 0 seconds, not {brief(timeout)}")
     return <int64_t>(min(seconds, 1e9) * 1e9)
 
 

@@ -112,7 +112,7 @@ cdef class Subscription:
             rc_u64_count(&self.c.abandoned, 1)
             return None
         if self.once:
-            self.cancel(discard=True)
+            self.cancel_for(True)
         return handler
 
     cdef uint64_t waiting(self) noexcept:
@@ -137,6 +137,7 @@ cdef class Subscription:
     def _next(self):
         """See next_for_consumer."""
         return next_for_consumer(self)
+
     @cython.always_allow_keywords(False)   # else Cython takes a reference for the time of the call
     def _check_answer(self, answer, /):
         """Checks what a call of its `async def` handler has returned. The caller keeps no reference to that.
@@ -147,7 +148,6 @@ cdef class Subscription:
         if is_unrun(<PyObject *>answer):
             remedy = "await it in the handler" if hasattr(answer, "cr_code") else "go through it in the handler"
             refuse_unrun(answer, f"handler {handler_name(self.handler)}", remedy)
-
 
     def _done(self, uint64_t events):
         """See event_done."""
@@ -175,7 +175,7 @@ cdef class Subscription:
 
     # --- for everybody ---
 
-    def cancel(self, *, bint discard=False):
+    def cancel(self, *, discard=False):
         """Ends the subscription: what is published from now on does not reach it. Idempotent; does not wait.
 
         Args:
@@ -183,8 +183,13 @@ cdef class Subscription:
                 also after a first cancel without. Otherwise that is still delivered.
 
         Raises:
+            OptionError: `discard` is no bool. It is not cancelled.
             MemoryError: no memory to take a direct handler out. It is not cancelled.
         """
+        self.cancel_for(flag("discard", discard))
+
+    cdef cancel_for(self, bint discard):
+        """`cancel`, for the core's own."""
         cdef bint nothing_waits
         core = self.core_reference()
         if core is None:
@@ -228,6 +233,7 @@ cdef class Subscription:
         self.cancel()
 
     def __enter__(self):
+        """The subscription itself."""
         return self
 
     def __exit__(self, _, exception, __):
@@ -246,7 +252,7 @@ cdef class Subscription:
             After each of these the subscription is cancelled all the same.
         """
         core = self.core_reference()
-        self.cancel(discard=is_interrupt(exception))
+        self.cancel_for(is_interrupt(exception))
         if core is None or is_interrupt(exception):
             return
         loop = self.event_loop()
@@ -262,13 +268,14 @@ cdef class Subscription:
         (<Core>core).pool.wait(nanoseconds(patience), self, <Core>core)
 
     async def __aenter__(self):
+        """The subscription itself."""
         return self
 
     async def __aexit__(self, _, exception, __):
         """The same as leaving a `with` block, but waits without blocking the event loop."""
         from ringcast import aio
 
-        self.cancel(discard=is_interrupt(exception))
+        self.cancel_for(is_interrupt(exception))
         if not is_interrupt(exception):
             await aio.leave(self, exception)
 

@@ -24,12 +24,23 @@ cdef extern from *:
         ((PyTypeObject *)type)->tp_new = refuse_new;
         ((PyTypeObject *)type)->tp_vectorcall = NULL;   /* which Cython may set, and which comes before tp_new */
     }
+    /* Takes what only other Cython modules would ask for out of help(), dir() and vars(). */
+    static int hide_vtable(PyObject *type)
+    {
+        PyObject *namespace = ((PyTypeObject *)type)->tp_dict;
+        PyObject *name = PyUnicode_InternFromString("__pyx_vtable__");
+        int failed = name == NULL || (PyDict_Contains(namespace, name) == 1 && PyDict_DelItem(namespace, name) < 0);
+        Py_XDECREF(name);
+        PyType_Modified((PyTypeObject *)type);
+        return failed ? -1 : 0;
+    }
     static inline void clear_by(PyObject *type, int (*clear)(PyObject *))
     {
         ((PyTypeObject *)type)->tp_clear = clear;
     }
     """
     void seal_type(object type)
+    int hide_vtable(object type) except -1
     void clear_by(object type, int (*clear)(PyObject *) noexcept)
 
 
@@ -43,5 +54,8 @@ for made_here in (
     Userdata,
 ):
     seal_type(made_here)
+for made_here in list(globals().values()):
+    if isinstance(made_here, type) and made_here.__module__ == __name__:
+        hide_vtable(made_here)
 del made_here
 clear_by(Topic, clear_topic)
