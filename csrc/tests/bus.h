@@ -46,17 +46,25 @@ typedef struct subscription {
     rc_mail in_place;
 } subscription;
 
+/* A worker's thread. When it has ended, another one may have its place. */
+typedef struct staff {
+    pthread_t thread;
+    void *(*run)(void *);
+    void *argument;
+    rc_u32 is_done; /* it does nothing any more, and can be joined without a wait */
+} staff;
+
 typedef struct bus {
     rc_registry registry;
     rc_pool pool, native_pool;
     rc_topic *topics[TOPICS_MOST];
     uint32_t count;
-    pthread_t threads[512];
-    rc_u32 started;
+    staff staff[64];
+    uint32_t staffed; /* of them: those that were started */
     pthread_t watches[2];
-    uint32_t watched; /* of the watches: those that were started */
-    int stepped;      /* the test plays the workers and the watch */
-    rc_mutex starting;
+    uint32_t watched;  /* of the watches: those that were started */
+    int stepped;       /* the test plays the workers and the watch */
+    rc_mutex starting; /* whoever starts a thread has it */
     uint64_t slow_every;
     int64_t slow_for;
     rc_u64 made, freed, refused; /* events */
@@ -695,11 +703,27 @@ static inline void *work(void *argument)
     return NULL;
 }
 
+static inline void *run_staff(void *argument)
+{
+    staff *me = argument;
+    me->run(me->argument);
+    rc_u32_store(&me->is_done, 1);
+    return NULL;
+}
+
 static inline void start_thread(bus *all, void *(*run)(void *), void *argument)
 {
-    uint32_t number = atomic_fetch_add(&all->started, 1);
-    CHECK(number < sizeof all->threads / sizeof all->threads[0]);
-    all->threads[number] = thread_start(run, argument);
+    uint32_t at = 0;
+    rc_mutex_lock(&all->starting);
+    while (at < all->staffed && !rc_u32_load(&all->staff[at].is_done)) at++;
+    CHECK(at < sizeof all->staff / sizeof all->staff[0]);
+    if (at < all->staffed)
+        thread_join(all->staff[at].thread);
+    else
+        all->staffed++;
+    all->staff[at] = (staff){.run = run, .argument = argument};
+    all->staff[at].thread = thread_start(run_staff, &all->staff[at]);
+    rc_mutex_unlock(&all->starting);
 }
 
 /* What the thread of an own worker is told, and frees. */
@@ -873,7 +897,7 @@ static inline void bus_end_close(bus *all)
 {
     await_deliveries(all);
     for (uint32_t at = 0; at < all->watched; at++) thread_join(all->watches[at]);
-    for (uint32_t at = 0; at < rc_u32_load(&all->started); at++) thread_join(all->threads[at]);
+    for (uint32_t at = 0; at < all->staffed; at++) thread_join(all->staff[at].thread);
     check_nothing_stays_behind(all);
     for (uint32_t number = 0; number < all->count; number++) {
         CHECK_EQUAL(all->topics[number]->members->count, 0);
