@@ -457,15 +457,17 @@ static void heat_up_and_cool_down(subscription *sub)
     sub->member.heat = sub->had.handled % 2 == 0 ? RC_HOTTEST : 1;
 }
 
-/* Lanes that fall idle or back to their topic, each beside the worker that finds events for it. */
-static void lanes_that_fall_idle_beside_their_topic(void)
+/* A few events at a time, with pauses of all lengths, into one topic that falls idle with what runs
+ * its members: none stays behind. `owns`: as in open_with_own. `called`: what all handlers do
+ * besides, or NULL. */
+static void
+fall_idle_beside_the_topic(uint32_t count, uint32_t owns, void (*called)(subscription *))
 {
-    rc_members *members;
     uint32_t published = 0;
-    open_with(1, 2, 100, 3, 1);
+    rc_members *members;
+    open_with_own(1, count, 100, 3, 1, owns);
     members = rc_topic_members(shared.topics[0]);
-    for (uint32_t at = 0; at < members->count; at++)
-        ((subscription *)members->all[at])->called = heat_up_and_cool_down;
+    for (uint32_t at = 0; at < count; at++) ((subscription *)members->all[at])->called = called;
     rc_members_drop(shared.topics[0], members);
     for (uint32_t round = 0; round < 2000; round++) {
         for (uint32_t left = 1 + round % 4; left > 0; left--) {
@@ -476,7 +478,19 @@ static void lanes_that_fall_idle_beside_their_topic(void)
         check_nothing_stays_behind(&shared);
     }
     close_all();
-    check_each_has_had(1, 2, published);
+    check_each_has_had(1, count, published);
+}
+
+/* Lanes that fall idle or back to their topic, each beside the worker that finds events for it. */
+static void lanes_that_fall_idle_beside_their_topic(void)
+{
+    fall_idle_beside_the_topic(2, 0, heat_up_and_cool_down);
+}
+
+/* Own workers of the first and the last member, that fall idle each at its own time. */
+static void own_workers_that_fall_idle_beside_their_topic(void)
+{
+    fall_idle_beside_the_topic(3, 5, NULL);
 }
 
 /* In a circle an event of a publisher comes by several ways: of these none overtakes what came by
@@ -533,24 +547,6 @@ static void own_handlers_that_publish_in_a_circle(void)
             close_all();
             check_each_has_had(3, 2, 3 * 80 * 2);
         }
-}
-
-/* One event at a time, into a topic and for an own worker that have just fallen idle or are about
- * to: none stays behind. */
-static void own_workers_that_fall_idle_beside_their_topic(void)
-{
-    uint32_t published = 0;
-    open_with_own(1, 3, 100, 2, 1, 5);
-    for (uint32_t round = 0; round < 2000; round++) {
-        for (uint32_t left = 1 + round % 4; left > 0; left--) {
-            CHECK(publish(shared.topics[0], (event){.number = published++}) == RC_CLAIMED);
-            pause_after(round + left);
-        }
-        await_deliveries(&shared);
-        check_nothing_stays_behind(&shared);
-    }
-    close_all();
-    check_each_has_had(1, 3, published);
 }
 
 static void *publish_until_closed(void *argument)
