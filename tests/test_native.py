@@ -14,11 +14,11 @@ import sys
 import sysconfig
 import threading
 import time
-import warnings
 import weakref
 from pathlib import Path
 
 import pytest
+from forking import fork
 
 import ringcast
 from ringcast import (
@@ -781,55 +781,43 @@ def test_another_version_of_the_c_api_is_an_import_error(client, monkeypatch, ve
 
 
 @pytest.mark.forks
-def test_native_delivery_goes_on_in_a_forked_child(bus, client, eventually, deadline):
-    if not hasattr(os, "fork"):
-        pytest.skip("no fork here")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_native_delivery_goes_on_in_a_forked_child(bus, client, deadline):
     seen = counters()
     bus.subscribe_native(Item, client.observe, seen)
     bus.publish(Item(0, 0))
     assert bus.wait_idle(deadline)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # a fork with threads, which is what is tested
-        child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            bus.publish_many(items(100, producer=1), Item)
-            code = 0 if bus.wait_idle(deadline) and seen[COUNT] == 101 else 2
-        finally:
-            os._exit(code)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+    def child():
+        bus.publish_many(items(100, producer=1), Item)
+        assert bus.wait_idle(deadline)
+        assert seen[COUNT] == 101
+
+    assert fork(child) == 0
     bus.publish(Item(0, 1))
     bus.close()
     assert seen[COUNT] == 2
 
 
 @pytest.mark.forks
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.parametrize("own_thread", [False, True])
 @pytest.mark.parametrize("is_native", [False, True])
 @pytest.mark.parametrize("by_threads", [0, 1])
 def test_what_is_published_in_c_in_a_forked_child_is_delivered(
     bus, client, deadline, own_thread, is_native, by_threads
 ):
-    if not hasattr(os, "fork"):
-        pytest.skip("no fork here")
-    seen = counters()
     if is_native:
-        subscription = bus.subscribe_native(Item, client.observe, seen, own_thread=own_thread)
+        subscription = bus.subscribe_native(Item, client.observe, counters(), own_thread=own_thread)
     else:
         subscription = bus.subscribe(Item, lambda item: None, own_thread=own_thread)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # a fork with threads, which is what is tested
-        child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            client.publish(bus, Item, by_threads, 3, 1, -1)
-            bus.close(deadline)
-            code = 0 if subscription.delivered == 3 else 2
-        finally:
-            os._exit(code)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+    def child():
+        client.publish(bus, Item, by_threads, 3, 1, -1)
+        bus.close(deadline)
+        assert subscription.delivered == 3
+
+    assert fork(child) == 0
 
 
 def test_threads_of_the_native_pool_have_names(bus, client):
