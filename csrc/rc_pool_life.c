@@ -150,8 +150,10 @@ rc_worker *rc_pool_without_thread(rc_pool *pool)
 
 /* --- fork ------------------------------------------------------------------------------------- */
 
-/* Leaves of a worker what lasts. An own one that has no lane yet waits for good for a thread which
- * is not here, unless that is the one that forks. */
+/* Makes a worker as new, because its thread is not in the child. An own worker keeps its lane, for
+ * which another thread is started. It also stays taken while its lane is still to come: the thread
+ * that forks may be the one that is about to bind it. If it was another thread, nobody comes for
+ * the worker, and it stays without use until the pool goes. */
 static void forget(rc_worker *worker)
 {
     rc_worker *next = worker->next;

@@ -52,7 +52,9 @@ cdef class Pool:
     cdef rc_u32 is_left       # of the native pool: its last subscription has gone
     cdef str name
     cdef list threads
-    cdef object threads_lock     # held while ended ones are taken out; re-entrant, as the next one
+    # Held while ended threads are taken out of `threads`. It is re-entrant, because a finalizer may run meanwhile in
+    # the thread that holds it, and start a thread.
+    cdef object threads_lock
     cdef int number
     cdef list listeners          # called once when there is progress: for event loops, which cannot wait in a park
     cdef object listeners_lock   # re-entrant, because finalizers may come in anywhere
