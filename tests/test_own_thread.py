@@ -325,6 +325,31 @@ def test_subscriptions_that_come_and_go_leave_neither_threads_nor_places_behind(
     assert len(workers_of(bus)) <= 2
 
 
+@pytest.mark.thread_unsafe(reason="it counts what the whole process does")
+@pytest.mark.parametrize("native", [False, True])
+def test_of_threads_that_end_at_once_not_all_wake_up_again_and_again_to_ask_for_the_gil(bus, native):
+    resource = pytest.importorskip("resource")
+    count, handler = 50, NATIVE(lambda *_: None)
+
+    def subscribe():
+        if native:
+            return bus.subscribe_native(Reading, handler, own_thread=True)
+        return bus.subscribe(Reading, lambda reading: None, own_thread=True)
+
+    subscriptions = [subscribe() for _ in range(count)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(0.005)
+    try:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw
+        for subscription in subscriptions:
+            subscription.cancel()
+        ctypes.PyDLL(None).usleep(200_000)  # with the GIL: each thread that waits for it asks 40 times
+        switches = resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw - before
+    finally:
+        sys.setswitchinterval(interval)
+    assert switches < 10 * count
+
+
 # --- refused ---
 
 

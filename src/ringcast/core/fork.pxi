@@ -50,6 +50,8 @@ def after_fork_in_child(Core core, bint locked):
         core.pool.listeners = []
         core.pool.listeners_lock = threading.RLock()
         rc_u32_store(&core.pool.listening, 0)
+        rc_mutex_init(&core.pool.entrance)
+        rc_mutex_init(&core.native_pool.entrance)
         core.native_pool.threads = []
         core.native_pool.threads_lock = threading.RLock()
         core.pool.threads_lock = threading.RLock()

@@ -55,6 +55,7 @@ cdef class Pool:
     # Held while ended threads are taken out of `threads`. It is re-entrant, because a finalizer may run meanwhile in
     # the thread that holds it, and start a thread.
     cdef object threads_lock
+    cdef rc_mutex entrance       # see `take`
     cdef int number
     cdef list listeners          # called once when there is progress: for event loops, which cannot wait in a park
     cdef object listeners_lock   # re-entrant, because finalizers may come in anywhere
@@ -65,6 +66,9 @@ cdef class Pool:
             &self.c, &calls if main is None else &native_calls, NULL if main is None else &main.c, max_workers, spare,
             parallel, TICK, LINGER,
         ):
+            raise MemoryError
+        if rc_mutex_init(&self.entrance):
+            rc_pool_destroy(&self.c)
             raise MemoryError
         self.made = True
         self.c.host = <PyObject *>self
@@ -79,6 +83,7 @@ cdef class Pool:
 
     def __dealloc__(self):
         if self.made:
+            rc_mutex_destroy(&self.entrance)
             rc_pool_destroy(&self.c)
 
     cdef listen(self, listener):
@@ -127,18 +132,27 @@ cdef class Pool:
         elif worker != NULL:
             with nogil:
                 run_native_tasks(&self.c, worker)
+                rc_mutex_lock(&self.entrance)   # as in `take`
+            rc_mutex_unlock(&self.entrance)
 
     cdef run_tasks(self, rc_worker *worker):
-        cdef rc_task *task
-        while True:
-            task = rc_pool_take_now(&self.c, worker)   # without giving up the GIL
-            if task == NULL:
-                with nogil:
-                    task = rc_pool_take(&self.c, worker)
-                if task == NULL:
-                    return
+        cdef rc_task *task = self.take(worker)
+        while task != NULL:
             rc_pool_pin(&self.c)
             rc_bus_run(&self.c, worker, task)
+            task = self.take(worker)
+
+    cdef rc_task *take(self, rc_worker *worker) noexcept:
+        """Waits for the next task of the worker, or for its end: NULL. One thread at a time then waits for the GIL, and
+        the others for that one: each that waits for the GIL itself wakes up every 5 ms, and where one event or `close`
+        has woken a thousand, they would do nothing else."""
+        cdef rc_task *task = rc_pool_take_now(&self.c, worker)   # without giving up the GIL
+        if task == NULL:
+            with nogil:
+                task = rc_pool_take(&self.c, worker)
+                rc_mutex_lock(&self.entrance)   # its holder waits for the GIL only, and nobody for it with the GIL
+            rc_mutex_unlock(&self.entrance)
+        return task
 
     def watch(self):
         """The watch's thread: sees which workers are stuck, and starts those that are wanted."""
