@@ -1232,7 +1232,7 @@ EXAMPLES: dict[str, dict[str, list[Wrong]]] = {
         ],
     },
     "guides/watching.md": {
-        "stats": [
+        "stats, 1": [
             Wrong(
                 "the name in the first place",
                 {'name="prices"': '"prices"'},
@@ -1247,6 +1247,18 @@ EXAMPLES: dict[str, dict[str, list[Wrong]]] = {
                 "a number in place of the name",
                 {'name="prices"': "name=5"},
                 raised(OptionError, "name must be a str or None, not int"),
+            ),
+        ],
+        "stats, 2": [
+            Wrong(
+                "the name of several classes",
+                {"topic.event_class, ": "topic.event_class.__name__, "},
+                raised(AttributeError, "'tuple' object has no attribute '__name__'"),
+            ),
+            Wrong(
+                "a list of classes",
+                {"(Tick, Trade)": "[Tick, Trade]"},
+                raised(EventClassError, r"\(list\): several classes are given as a tuple, \(First, Second\)"),
             ),
         ],
         "Prometheus": [

@@ -62,7 +62,8 @@ class TopicStats:
     """The class that the id belongs to, None while it is open; or those that the subscriptions are to: of several
     classes a tuple."""
     published: int
-    """Events that reached a subscription when they were published. What reached nobody is not counted."""
+    """Events that reached a subscription of this topic when they were published; an event may reach several topics.
+    So of a class it is 0 while only subscriptions to several classes, or to base classes, get the events."""
     pending: int
     """Events that at least one subscription has still to see."""
     high_water: int
