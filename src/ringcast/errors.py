@@ -26,7 +26,7 @@ __all__ = [
 
 
 class RingcastError(Exception):
-    """The base class of every exception that Ringcast itself raises.
+    """The base class of Ringcast's own exceptions.
 
     Attributes:
         published: where `publish_many` has raised it, how many events it had published before; else 0.
@@ -58,11 +58,10 @@ class HandlerTypeError(RingcastError, TypeError):
     """The handler cannot be used.
 
     Raised when a subscription is made with something that is not callable, that cannot be called with one
-    positional argument, or that is a generator function, and by the forms that take the event class from the
-    handler's annotation when it does not name exactly one class. The message names the handler and the
-    parameter. Also raised by a call with the wrong number of arguments, and by a method of a dispatcher that is called
-    on the class. Handed to `on_error` when a handler, `where` or `key` has returned a coroutine or a generator, which
-    nobody would run.
+    positional argument, or that is a generator function, and by the forms that take the event class, or several, from
+    the handler's annotation when it names none. The message names the handler and the parameter. Also raised by a call
+    with the wrong number of arguments, and by a method of a dispatcher that is called on the class. Handed to
+    `on_error` when a handler, `where` or `key` has returned a coroutine or a generator, which nobody would run.
     """
 
 
@@ -77,13 +76,17 @@ class TypeIdError(RingcastError, ValueError):
 class QueueFullError(RingcastError):
     """A queue is full, and `publish` is not to wait.
 
-    Raised where a subscription of policy "raise" is its `max_queue` behind; and by a `publish` inside a handler that
-    could only wait for itself, when also the reserve for such events is used up. The event has reached nobody.
+    Raised where a subscription of policy "raise" is its `max_queue` behind; and by a `publish` that could only wait for
+    itself, inside a handler or in a coroutine, when also the reserve for such events is used up. The event has reached
+    nobody.
     """
 
 
 class OptionError(RingcastError, ValueError, TypeError):
-    """An option of a subscription is unknown, has a bad value, or does not go with another option or the handler."""
+    """An option is unknown, has a bad value, or does not go with another option or the handler.
+
+    Raised for the options of a subscription, the arguments of `Dispatcher`, and timeouts.
+    """
 
 
 class RecordError(RingcastError, TypeError):
@@ -97,8 +100,9 @@ class RecordError(RingcastError, TypeError):
 class LoopBlockedError(RingcastError, RuntimeError):
     """A call in an event loop would have to wait for that very loop.
 
-    Raised by `close` and `wait_idle`, which do nothing then (use `aclose`, or `asyncio.to_thread` for `wait_idle`), and
-    at the end of a `with` block of a subscription, which is cancelled (use `async with`).
+    Raised by `close` and `wait_idle` (use `aclose`, or `asyncio.to_thread` for `wait_idle`), and at the end of a `with`
+    block of a subscription, which is cancelled (use `async with`). `close` has then closed nothing, unless that came
+    out only while it waited.
     """
 
 
@@ -123,7 +127,7 @@ class StartError(RingcastError, RuntimeError):
 
     The system has no more, the interpreter is shutting down, or gevent or eventlet has patched `threading`, so that
     there are only greenlets. Raised by the first `publish` to a queued handler, after which the event has reached
-    nobody, and by `subscribe_native`.
+    nobody, by `subscribe_native`, and where a subscription with `own_thread=True` is made.
     """
 
 

@@ -37,7 +37,7 @@ class SubscriptionStats:
     filtered: int
     """Events that its `where` declined."""
     errors: int
-    """Calls of the handler that raised."""
+    """Calls of the handler, or of its `where` or `key`, that raised."""
     pending: int
     """Events that wait for the handler now, with the one it is busy with.
 
