@@ -41,14 +41,7 @@ for library in ("blinker", "numpy", "prometheus_client", "psygnal", "pyee"):
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-PAGES = [
-    ROOT / "README.md",
-    DOCS / "index.md",
-    DOCS / "tutorial.md",
-    DOCS / "semantics.md",
-    *sorted((DOCS / "guides").glob("*.md")),
-    *sorted((DOCS / "coming-from").glob("*.md")),
-]
+PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 
 
 # --- the examples of a page ---
@@ -1500,8 +1493,11 @@ NO_EXAMPLES = {
     "command": "for a shell",
     "c": "parts of C programs: tests/native and tests/test_native.py have whole ones",
     "go": "another language's program, for comparison",
+    "text": "a picture in letters",
+    "{image}": "a picture",
+    "{eval-rst}": "a part of the reference, from docstrings: tests/test_docs.py runs their examples",
     "{literalinclude}": "a program of examples/: its tests are in tests/examples",
-    "{include}": "a part of README.md, which is a page itself",
+    "{include}": "a part of README.md, which is a page itself, the changelog, or tables of figures",
     "{toctree}": "a table of contents",
 }
 
