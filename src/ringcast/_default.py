@@ -15,7 +15,7 @@ default = Dispatcher()
 """The dispatcher of `on`, `on_type`, `off` and `emit`. Has no threads before the first event, and is closed at exit."""
 
 on = default.on
-"""`default.on`: subscribes the decorated function to the class that it is annotated with."""
+"""`default.on`: subscribes the decorated function to the classes that it is annotated with, or to those given."""
 
 off = default.off
 """`default.off`: cancels the subscriptions of a handler."""
