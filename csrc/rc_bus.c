@@ -337,7 +337,7 @@ int rc_bus_set_end(rc_member *member, int discard)
         rc_u64_store(&member->cancelled_at, rc_ring_tail(&topic->ring));
         /* seq: before the look at the task */
         rc_u64_store_seq(&member->end, rc_u64_load(&member->cancelled_at));
-        rc_topic_count(topic, -1);
+        rc_topic_ended(topic);
     }
     begun = cursor + rc_u32_load(&member->running);
     if (discard && begun < rc_u64_load(&member->end)) rc_u64_store_seq(&member->end, begun);
@@ -358,8 +358,8 @@ void rc_bus_after_end(rc_member *member, int discard)
         rc_pool_call_attention(native ? topic->native_pool : topic->pool);
         /* the gate passes what is for nobody, also where no worker is free to come */
         rc_topic_look(topic, RC_NEVER);
-        rc_topic_make_room(topic);
     }
+    rc_topic_make_room(topic); /* publishers need not wait for it any more */
     /* whoever runs it retires it */
     rc_bus_schedule(topic, native ? &topic->native_task : &topic->task);
 }

@@ -46,7 +46,8 @@ void rc_topic_set_quick_reply(rc_topic *topic)
     rc_u32_store(&topic->quick_reply, reply);
 }
 
-void rc_topic_count(rc_topic *topic, int more)
+/* Under the lock. */
+static void count_active(rc_topic *topic, int more)
 {
     rc_u32_store(&topic->subscribers, rc_u32_load(&topic->subscribers) + (uint32_t)more);
     rc_topic_set_quick_reply(topic);
@@ -60,28 +61,45 @@ static int is_special(const rc_topic *topic, const rc_member *member)
 }
 
 /* Under the lock. */
-static void set_members(rc_topic *topic, rc_members *members)
+static void set_limits(rc_topic *topic)
 {
     uint64_t limit = topic->ring.max_queue;
-    uint32_t pooled = 0, limited = 0, special = 0, look_ahead = RC_LOOK;
+    uint32_t limited = 0;
+    for (uint32_t at = 0; at < topic->members->count; at++) {
+        const rc_member *member = topic->members->all[at];
+        int has_ended = rc_u64_load(&member->end) != RC_NEVER;
+        int is_narrow = member->mail == NULL && member->max_queue < topic->ring.max_queue;
+        limited += (uint32_t)(has_ended || is_narrow);
+        if (is_narrow && !has_ended && member->max_queue < limit) limit = member->max_queue;
+    }
+    rc_u32_store(&topic->limited, limited);
+    rc_u64_store(&topic->limit, limit);
+}
+
+/* Under the lock. */
+static void set_members(rc_topic *topic, rc_members *members)
+{
+    uint32_t pooled = 0, special = 0, look_ahead = RC_LOOK;
     for (uint32_t at = 0; at < members->count; at++) {
         const rc_member *member = members->all[at];
         pooled += member->mode == RC_QUEUED;
         special += (uint32_t)is_special(topic, member);
         if (member->batch > look_ahead) look_ahead = member->batch;
-        if (member->mail != NULL || member->max_queue >= topic->ring.max_queue) continue;
-        limited++;
-        if (member->max_queue < limit) limit = member->max_queue;
     }
     topic->members = members;
+    set_limits(topic);
     rc_u32_store(&topic->look_ahead, look_ahead);
     rc_u32_store(&topic->pooled, pooled);
-    rc_u32_store(&topic->limited, limited);
     rc_u32_store(&topic->special_members, special);
-    rc_u64_store(&topic->limit, limit);
     /* seq: before rc_topic_join reads the tail, with whoever looks at them after a claim */
     rc_u32_store_seq(&topic->task.members, members->first_native);
     rc_u32_store_seq(&topic->native_task.members, members->count - members->first_native);
+}
+
+void rc_topic_ended(rc_topic *topic)
+{
+    count_active(topic, -1);
+    set_limits(topic);
 }
 
 /* --- topics and their members ----------------------------------------------------------------- */
@@ -179,7 +197,7 @@ static int replace(rc_topic *topic, rc_members *old, rc_members *next, rc_member
          * cursor */
         rc_u64_store(&joins->start, rc_ring_tail(&topic->ring));
         rc_u64_store(&joins->cursor, rc_u64_load(&joins->start));
-        rc_topic_count(topic, 1);
+        count_active(topic, 1);
         rc_u32_store(&topic->joining, 0);
     }
     rc_mutex_unlock(&topic->lock);
@@ -332,16 +350,16 @@ uint64_t rc_topic_room(rc_topic *topic)
     uint64_t gate, room;
     rc_mutex_lock(&topic->lock);
     gate = rc_ring_gate(&topic->ring);
-    room = topic->ring.max_queue;
-    if (rc_u32_load(&topic->limited) != 0)
-        for (uint32_t at = 0; at < topic->members->count; at++) {
-            const rc_member *member = topic->members->all[at];
-            uint64_t own;
-            /* it needs no room for what is to come */
-            if (member->mail != NULL || rc_u64_load(&member->end) != RC_NEVER) continue;
-            own = rc_u64_load(&member->cursor) + member->max_queue - gate;
-            if (own < room) room = own;
-        }
+    room = topic->ring.max_queue + topic->ring.reserve;
+    for (uint32_t at = 0; at < topic->members->count; at++) {
+        const rc_member *member = topic->members->all[at];
+        uint64_t own = member->mail == NULL ? member->max_queue : topic->ring.max_queue;
+        /* It needs no room for what is to come. While its handler is in a call the gate stands, and
+         * others go past max_queue. */
+        if (rc_u64_load(&member->end) != RC_NEVER) continue;
+        own += rc_u64_load(&member->cursor) - gate;
+        if (own < room) room = own;
+    }
     rc_mutex_unlock(&topic->lock);
     return room;
 }

@@ -49,7 +49,8 @@ typedef struct rc_topic {
     rc_u64 limit;   /* how many events may wait in the ring before publish asks who holds them up */
     rc_u32 joining; /* one more member is just added */
     rc_u32 pooled;  /* of the members: those that run on the pool's workers */
-    rc_u32 limited; /* of the members: those whose max_queue is less than the ring's */
+    rc_u32 limited; /* of the members: those that may make room while the gate stands, as their
+                     * max_queue is less than the ring's or they have ended */
     rc_u32 special_members;   /* of the members: those that publish must ask, for a max_queue or
                                  policy of their own */
     rc_u32 has_other_routes;  /* its events also go to direct handlers, a context topic or wide
@@ -134,8 +135,9 @@ void rc_topic_leave(rc_topic *topic, rc_member *member);
 /* Takes out all members, whatever they have not had. For a host that lets go of everything. */
 void rc_topic_empty(rc_topic *topic);
 
-/* One more subscription is active, or one less (-1). Under the lock. */
-void rc_topic_count(rc_topic *topic, int more);
+/* A member's end has been set: it takes no more events, and holds up no publisher. Under the lock.
+ */
+void rc_topic_ended(rc_topic *topic);
 
 /* Tells publish again whether all that it has to do is to queue, or nothing at all. Under the lock,
  * after a change of `has_other_routes`, or of whether the pool is started. */
@@ -162,7 +164,7 @@ void rc_topic_make_room(rc_topic *topic);
 void rc_topic_tell_of_room(rc_topic *topic);
 
 /* The largest distance of gate and tail at which no member that holds up publishers is more than
- * its max_queue behind. */
+ * its max_queue behind: one that has ended holds up none, as far as the ring's reserve goes. */
 uint64_t rc_topic_room(rc_topic *topic);
 
 /* How many events are in the ring, those included that are published meanwhile and not counted yet.

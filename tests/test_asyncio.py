@@ -1357,6 +1357,22 @@ def test_a_wait_for_that_is_cancelled_leaves_no_subscription(run):
     run(main)
 
 
+def test_wait_for_that_gives_up_says_what_became_of_the_events_that_came(run):
+    def where(tick):
+        return tick.number > 1 or 1 / tick.number > 2
+
+    async def main():
+        async with Dispatcher(on_error=lambda failure: None) as bus:
+            waiting = asyncio.create_task(bus.wait_for(Tick, where=where, timeout=0.1))
+            await asyncio.sleep(0)
+            for number in (0, 1, 1):
+                bus.publish(Tick(number))
+            with pytest.raises(WaitTimeoutError, match="is false for the 2 that came, where= has raised for 1"):
+                await waiting
+
+    run(main)
+
+
 def test_wait_for_raises_when_the_dispatcher_closes_first(run):
     async def main():
         bus = Dispatcher()
@@ -1630,7 +1646,7 @@ def test_a_stream_that_is_kept_and_not_read_is_named(run, caplog, monkeypatch):
         bus.publish(Tick(0))
         closing = asyncio.create_task(bus.aclose())
         await until(lambda: caplog.records)
-        assert "'named' waits for the 1 events that a stream of" in caplog.text
+        assert "'named' waits for a stream of" in caplog.text
         assert "Tick" in caplog.text
         assert [tick.number async for tick in stream] == [0]
         await closing

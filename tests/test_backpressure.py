@@ -12,11 +12,16 @@ from dataclasses import dataclass
 import pytest
 from limits import DEADLINE
 
-from ringcast import ClosedError, PublishTimeoutError, QueueFullError
+from ringcast import ClosedError, PublishTimeoutError, QueueFullError, record
 
 
 @dataclass(frozen=True, slots=True)
 class Tick:
+    number: int
+
+
+@record
+class Row:
     number: int
 
 
@@ -228,6 +233,73 @@ def test_discarding_the_subscription_that_is_behind_lets_the_publisher_go_on(
     assert (behind.delivered, behind.dropped) == (1, 3)
 
 
+HELD = {
+    "one by one": {},
+    "in batches": {"batch": 2},
+    "with a max_queue of its own": {"max_queue": 3},
+    "refusing": {"policy": "raise"},
+    "in a thread of its own": {"own_thread": True},
+    "with a condition": {"where": lambda event: True},
+}
+
+
+@pytest.mark.parametrize("discard", [False, True])
+@pytest.mark.parametrize("kind", [Tick, Row])
+@pytest.mark.parametrize("options", HELD.values(), ids=HELD)
+def test_a_cancelled_subscription_whose_handler_hangs_holds_up_no_publisher(
+    make_bus, gate, recorder, kind, options, discard, deadline
+):
+    bus = make_bus(max_queue=5)
+    hung = bus.subscribe(kind, lambda events: gate.hold(), **options)
+    bus.subscribe(kind, lambda event: recorder(event.number))
+    bus.publish(kind(0))
+    gate.wait_until_held()
+    full = options.get("max_queue", 5)
+    for number in range(1, full):
+        bus.publish(kind(number))
+    hung.cancel(discard=discard)
+    for number in range(full, 500):
+        bus.publish(kind(number), timeout=deadline)
+    assert recorder.wait_for(500) == list(range(500))
+    gate.open()
+    bus.close(deadline)
+    assert (hung.delivered, hung.dropped) == ((1, full - 1) if discard else (full, 0))
+
+
+@pytest.mark.parametrize("discard", [False, True])
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_cancel_lets_the_publisher_go_on_that_waits(make_bus, held, gate, recorder, spawn, discard, others, deadline):
+    bus = make_bus(max_queue=1)
+    behind = bus.subscribe(held)
+    for _ in range(others):
+        bus.subscribe(Tick, lambda tick: None)
+    bus.publish(Tick(0))
+    gate.wait_until_held()
+    publisher = spawn(bus.publish, Tick(1))
+    behind.cancel(discard=discard)
+    publisher.result(deadline)
+    gate.open()
+    bus.close(deadline)
+    assert recorder.events == [0]
+
+
+def test_what_waits_beside_a_cancelled_subscription_has_a_limit(make_bus, held, gate, recorder, deadline):
+    bus = make_bus(max_queue=10)
+    hung = bus.subscribe(held)
+    quick = bus.subscribe(Tick, lambda tick: None)
+    bus.publish(Tick(0))
+    gate.wait_until_held()
+    hung.cancel()
+    with pytest.raises(PublishTimeoutError) as caught:
+        bus.publish_many((Tick(number) for number in range(1, 100_000)), timeout=1)
+    assert 1 + caught.value.published == 65_536 + 10
+    gate.open()
+    bus.publish_many([Tick(1)] * 100, timeout=deadline)
+    bus.close(deadline)
+    assert quick.delivered == 65_536 + 10 + 100
+    assert recorder.events == [0]
+
+
 def test_close_wakes_a_waiting_publisher_which_gets_closed_error(
     make_bus, held, gate, recorder, spawn, eventually, deadline
 ):
@@ -330,13 +402,18 @@ def test_a_signal_whose_handler_returns_leaves_the_publisher_waiting(
 
 
 @pytest.mark.thread_unsafe(reason="sets the switch interval")
-def test_room_that_a_cursor_makes_while_the_gate_stands_still_wakes_the_publisher(make_bus, gate):
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_room_that_a_cursor_makes_while_the_gate_stands_still_wakes_the_publisher(make_bus, gate, cancelled):
     # who waits for room also looks again after 0.1 s; no wait is to end by that
     class Step:
         pass
 
-    bus = make_bus()
-    bus.subscribe(Step, gate.hold)  # holds the gate
+    bus = make_bus(max_queue=1 if cancelled else 2000)
+    holding = bus.subscribe(Step, gate.hold)  # holds the gate
+    if cancelled:
+        bus.publish(Step())
+        gate.wait_until_held()
+        holding.cancel()
     bus.subscribe(Step, lambda step: None, max_queue=1)
     waits = []
     interval = sys.getswitchinterval()

@@ -5,6 +5,7 @@ an event takes room. It may take long, and it may do what a handler may.
 import asyncio
 import sys
 import threading
+import time
 
 import pytest
 from limits import DEADLINE
@@ -135,6 +136,27 @@ def test_it_holds_up_no_publisher(make_bus, judge, gate, make_recorder, deadline
     assert mine.events == sorted(set(mine.events))
     assert mine.events
     assert accounted(subscription) == (len(mine.events), 1000 - len(mine.events), 0)
+
+
+def test_it_holds_up_a_publisher_that_judges_itself_for_one_call_and_a_while(make_bus, judge, gate, recorder, deadline):
+    """The worker is in the handler: who finds no room has the ring's events judged, and has not to judge them all."""
+    bus = make_bus(max_queue=1000)
+
+    def handler(number: int) -> None:
+        gate.hold()
+        recorder(number)
+
+    subscription = bus.subscribe(handler, **judge(lambda number: time.sleep(0.002)))
+    longest = 0.0
+    for number in range(1100):
+        start = time.monotonic()
+        bus.publish(number)
+        longest = max(longest, time.monotonic() - start)
+    gate.open()
+    bus.close(deadline)
+    assert longest < 1  # all of them would take more than two seconds
+    assert recorder.events == sorted(set(recorder.events))
+    assert accounted(subscription) == (len(recorder.events), 1100 - len(recorder.events), 0)
 
 
 def test_who_asks_for_a_number_judges_what_was_published_before_and_no_more(make_bus, judge, gate, deadline):

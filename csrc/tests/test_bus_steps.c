@@ -300,6 +300,44 @@ static void who_waits_for_room_is_told(void)
     tear_down();
 }
 
+/* What waits for a member that has ended keeps the gate where it is, and nobody from publishing. */
+static void a_member_that_has_ended_holds_up_no_publisher(void)
+{
+    for (int discard = 0; discard < 2; discard++) {
+        subscription *ended, *quick;
+        rc_topic *topic;
+        uint64_t before;
+        set_up((shape){.topics = 1});
+        topic = shared.topics[0];
+        ended = subscribe(topic, RC_BLOCK, 0);
+        quick = subscribe(topic, RC_BLOCK, 0);
+        publish_some(topic, QUEUE / 2);
+        rc_u32_store(&ended->member.running, 1); /* its handler is in a call */
+        CHECK_EQUAL(rc_topic_room(topic), QUEUE);
+        rc_u32_store_seq(&topic->room_waiters, 1);
+        before = rc_u64_load(&shared.moves);
+        cancel(ended, discard);
+        CHECK(rc_u64_load(&shared.moves) > before); /* whoever waits is told */
+        CHECK_EQUAL(rc_topic_room(topic), QUEUE);   /* the other one is as far behind */
+        rc_u64_store(&quick->member.cursor, QUEUE / 2);
+        rc_topic_make_room(topic);
+        CHECK_EQUAL(rc_ring_gate(&topic->ring), 0);
+        CHECK_EQUAL(rc_topic_room(topic), QUEUE / 2 + QUEUE);
+        CHECK_EQUAL(
+            rc_u32_load(&topic->limited), 1
+        ); /* a cursor makes room while the gate stands */
+        rc_u64_store(&quick->member.cursor, 0);
+        rc_u32_store(&ended->member.running, 0);
+        rc_u32_store_seq(&topic->room_waiters, 0);
+        run_all();
+        CHECK_EQUAL(rc_u32_load(&topic->limited), 0);
+        CHECK_EQUAL(rc_ring_gate(&topic->ring), QUEUE / 2);
+        let_go(ended);
+        let_go(quick);
+        tear_down();
+    }
+}
+
 /* A member with a max_queue of its own limits all; it is told of also where the gate stands. */
 static void room_is_what_the_member_that_is_behind_most_leaves(void)
 {
@@ -308,8 +346,9 @@ static void room_is_what_the_member_that_is_behind_most_leaves(void)
     uint64_t before;
     set_up((shape){.topics = 1});
     topic = shared.topics[0];
+    CHECK_EQUAL(rc_topic_room(topic), QUEUE + RESERVE); /* nobody is behind */
+    loop = subscribe_loop(topic, 0);                    /* which holds the gate back */
     CHECK_EQUAL(rc_topic_room(topic), QUEUE);
-    loop = subscribe_loop(topic, 0); /* which holds the gate back */
     narrow = subscription_new(topic);
     narrow->in_order = 1;
     narrow->member.deliver = deliver_events;
@@ -328,8 +367,11 @@ static void room_is_what_the_member_that_is_behind_most_leaves(void)
     CHECK_EQUAL(rc_topic_room(topic), 3 + 4);
     CHECK(rc_u64_load(&shared.moves) > before);
     publish_some(topic, 2);
+    before = rc_u64_load(&shared.moves);
     cancel(narrow, 0); /* it needs no room for what is to come */
+    CHECK(rc_u64_load(&shared.moves) > before);
     CHECK_EQUAL(rc_topic_room(topic), QUEUE);
+    CHECK_EQUAL(rc_u64_load(&topic->limit), QUEUE);
     rc_u32_store_seq(&topic->room_waiters, 0);
     run_all();
     CHECK_EQUAL(rc_u32_load(&topic->limited), 0);
@@ -1304,6 +1346,7 @@ int main(void)
     RUN(a_loop_has_what_was_there_at_a_cancel);
     RUN(a_loop_has_nothing_after_a_cancel_that_discards);
     RUN(who_waits_for_room_is_told);
+    RUN(a_member_that_has_ended_holds_up_no_publisher);
     RUN(room_is_what_the_member_that_is_behind_most_leaves);
     RUN(room_is_made_by_a_member_that_leaves);
     RUN(it_is_known_which_room_a_handler_waits_for);

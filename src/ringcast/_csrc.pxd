@@ -309,7 +309,7 @@ cdef extern from "rc_topic.h" nogil:
     )
     rc_members *rc_topic_members(rc_topic *topic)
     int rc_topic_join(rc_topic *topic, rc_member *member)
-    void rc_topic_count(rc_topic *topic, int more)
+    void rc_topic_ended(rc_topic *topic)
     void rc_topic_set_quick_reply(rc_topic *topic)
     uint64_t rc_topic_look(rc_topic *topic, uint64_t most)
     uint64_t rc_topic_published(rc_topic *topic, uint64_t position, uint64_t most)

@@ -205,7 +205,7 @@ class Feed:
 
 
 class Stream(Generic[E]):
-    """The events of a class, or lists of them, as an asynchronous iterator. Made by `Dispatcher.stream`.
+    """The events of a class or of several, or lists of them, as an asynchronous iterator. Made by `Dispatcher.stream`.
 
     It is for one task at a time.
 
@@ -312,9 +312,10 @@ async def wait_for(
     except TimeoutError:
         if not limit.expired():
             raise
-        declined = stream.subscription.filtered
-        but = f": where= is false for the {declined} that came" if declined else ""
-        raise WaitTimeoutError(f"no {class_names(event_class)} came within {timeout:g} s{but}") from None
+        declined, failed = stream.subscription.filtered, stream.subscription.errors
+        but = [f"where= is false for the {declined} that came"] if declined else []
+        but += [f"where= has raised for {failed}"] if failed else []
+        raise WaitTimeoutError(f"no {class_names(event_class)} came within {timeout:g} s{': ' if but else ''}{', '.join(but)}") from None
     finally:
         stream.cancel()
     raise ClosedError(f"dispatcher {dispatcher.name!r} was closed before there was such an event")
@@ -382,10 +383,10 @@ def _name_unread_streams(dispatcher: Dispatcher) -> None:
     for subscription in dispatcher._subscriptions():
         if subscription._is_stream() and subscription.pending:
             logging.getLogger("ringcast").warning(
-                "aclose() of %r waits for the %d events that a stream of %s has not given: read it, or cancel it",
+                "aclose() of %r waits for a stream of %s: read it, or cancel it (%d pending)",
                 dispatcher.name,
-                subscription.pending,
                 class_names(subscription.event_class),  # type: ignore[arg-type]  # a stream is never to a bare id
+                subscription.pending,
             )
 
 

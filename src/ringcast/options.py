@@ -70,8 +70,8 @@ class HandlerOptions(TypedDict, Generic[E], total=False):
     where: Callable[[E], object] | None
     """Only events for which it is true reach the handler; the others are counted in `filtered`. An event for which it
     raises is dropped, and reported as a failure. It runs where the handler runs; with a dropping policy, on a worker's
-    or a publisher's thread, before an event takes room. There it holds up no publisher for longer than some 10 ms:
-    then events are dropped which it was not asked about."""
+    or a publisher's thread, before an event takes room. There it holds up no publisher for longer than one call of
+    it and some 10 ms: then events are dropped which it was not asked about."""
     weak: bool
     """The handler, a bound method, does not keep its owner alive; the subscription ends with the owner."""
     subclasses: bool

@@ -150,7 +150,7 @@ cdef disown_subscription(Subscription sub, uint64_t tail, bint here, uint64_t in
     # its event loop is the parent's; or whoever was to cancel it, after its one event, is not here any more
     if not cancelled and (member.mode == RC_LOOP or (rc_u32_load(&member.once_used) and not here)):
         cancelled = True
-        rc_topic_count(member.topic, -1)
+        rc_topic_ended(member.topic)
     if member.mail != NULL:
         rc_mutex_init(&member.mail.mutex)
         while rc_mail_take(member.mail, &missed) != NULL:

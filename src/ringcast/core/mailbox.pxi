@@ -150,11 +150,13 @@ cdef inline bint is_waited_for(rc_pool *pool) noexcept nogil:
 cdef void absorb_judged(rc_member *member, uint64_t last, double seconds, list raised) noexcept:
     """As absorb, where the user's code says what goes to the mailbox. That code may take long, raise, and publish: so
     no C lock is held while it runs, and a thread that finds another one here does not wait for longer than `seconds`:
-    it looks again later. `raised`: see judge_next; what is added there ends this."""
+    it looks again later. `raised`: see judge_next; it is of a publisher, who stays no longer than JUDGE_SECONDS and one
+    call, and what is added there ends this."""
     cdef Subscription sub = <Subscription>member.host
     cdef rc_pool *pool = member.topic.pool
     cdef place_t *now
     cdef bint judged = False
+    cdef int64_t until = 0
     core = sub.core_reference()
     judging = sub.judging   # a fork replaces it
     if core is None:
@@ -177,8 +179,12 @@ cdef void absorb_judged(rc_member *member, uint64_t last, double seconds, list r
         return
     rc_pool_hold(pool)   # as long as an event is neither in the ring nor in the mailbox, close waits for it
     try:
+        if raised is not None:
+            until = rc_clock_now() + <int64_t>(JUDGE_SECONDS * 1e9)
         while not raised and rc_u64_load(&member.cursor) < last and judge_next(sub, <Core>core, raised):
             judged = True
+            if raised is not None and rc_clock_now() > until:   # what is judged has made room
+                break
     finally:
         leave_place(thread_judgings(), now)
         judging.release()

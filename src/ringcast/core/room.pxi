@@ -181,7 +181,8 @@ cpdef int64_t nanoseconds(timeout, str name="timeout") except -2:
     """-1 for None, else the time in ns."""
     if timeout is None:
         return -1
-    if not defines(type(timeout), "__float__") and not defines(type(timeout), "__index__"):   # a str has neither
+    # a str has neither; a bool was meant for something else
+    if isinstance(timeout, bool) or not (defines(type(timeout), "__float__") or defines(type(timeout), "__index__")):
         raise OptionError(f"{name} must be None or a number of seconds, not {shown(timeout)}")
     try:
         seconds = float(timeout)

@@ -220,10 +220,12 @@ cdef class Topic:
         return rc_topic_room(self.c)
 
     cdef Subscription refusing(self):
-        """A subscription of policy "raise" that is its max_queue behind, or None."""
+        """A subscription of policy "raise" that is active and its max_queue behind, or None."""
         cdef Subscription sub
         for sub in self.members():
-            if sub.c.policy == RC_RAISE and sub.c.mail == NULL and sub.waiting() >= sub.c.max_queue:
+            if sub.c.policy != RC_RAISE or sub.c.mail != NULL or rc_u64_load(&sub.c.end) != RC_NEVER:
+                continue
+            if sub.waiting() >= sub.c.max_queue:
                 return sub
         return None
 
