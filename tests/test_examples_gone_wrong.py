@@ -847,6 +847,13 @@ EXAMPLES: dict[str, dict[str, list[Wrong]]] = {
                 ),
             ),
             Wrong(
+                "a tuple as a hint",
+                {"event: Deposit | Withdrawal": "event: tuple[Deposit, Withdrawal]"},
+                raised(
+                    HandlerTypeError, r"which is one tuple: several classes are annotated as a union, First \| Second"
+                ),
+            ),
+            Wrong(
                 "or in place of a bar",
                 {
                     "event: Deposit | Withdrawal": "event: Deposit or Withdrawal",
@@ -1263,7 +1270,7 @@ EXAMPLES: dict[str, dict[str, list[Wrong]]] = {
             Wrong(
                 "timing is no number",
                 {'name="prices"': 'name="prices", timing=1'},
-                raised(OptionError, "timing must be True or False, not int"),
+                raised(OptionError, "timing must be True or False, not 1"),
             ),
             Wrong(
                 "the arguments are swapped",

@@ -291,7 +291,7 @@ class Stream(Generic[E]):
         return f"<Stream: {self.subscription!r}>"
 
 
-def seconds(timeout: object) -> float | None:
+def seconds(timeout: float | None) -> float | None:
     """Return a timeout as asyncio takes it: a float, or None for no limit.
 
     Raises:
@@ -313,9 +313,10 @@ async def wait_for(
         if not limit.expired():
             raise
         declined, failed = stream.subscription.filtered, stream.subscription.errors
-        but = [f"where= is false for the {declined} that came"] if declined else []
-        but += [f"where= has raised for {failed}"] if failed else []
-        raise WaitTimeoutError(f"no {class_names(event_class)} came within {timeout:g} s{': ' if but else ''}{', '.join(but)}") from None
+        but = f": where= is false for the {declined} that came" if declined else ""
+        if failed:
+            but += f"{',' if but else ':'} where= has raised for {failed}"
+        raise WaitTimeoutError(f"no {class_names(event_class)} came within {timeout:g} s{but}") from None
     finally:
         stream.cancel()
     raise ClosedError(f"dispatcher {dispatcher.name!r} was closed before there was such an event")
@@ -391,7 +392,7 @@ def _name_unread_streams(dispatcher: Dispatcher) -> None:
 
 
 async def _closed(dispatcher: Dispatcher, timeout: float | None) -> None:
-    if not await _until(dispatcher, dispatcher._has_ended, timeout):
+    if not await _until(dispatcher, dispatcher._has_ended, timeout) and timeout is not None:  # else it has no end
         raise CloseTimeoutError(still_at_work(dispatcher, timeout))
 
 

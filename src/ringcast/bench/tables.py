@@ -16,7 +16,8 @@ TITLES = {
 }
 LEGEND = (
     "Types x subscribers of each type. Medians of repeats in turn; ± from the median to the further quartile. "
-    "x: how many times as much as the first row. All events were delivered."
+    "x: how many times as much as the first row. The ns include the publisher's loop and a handler that "
+    "counts. All events were delivered."
 )
 
 

@@ -397,9 +397,10 @@ cdef class RecordBatch:
         return new_record(self.layout, self.data + at * self.layout.size)
 
     def __getbuffer__(self, Py_buffer *buffer, int flags):
-        cdef Py_ssize_t size = self.layout.size
+        cdef Layout layout = self.layout
+        cdef Py_ssize_t size = layout.size
         fill_buffer(
-            buffer, flags, self, self.data, self.length * size, size, self.layout.format, &self.length, &self.layout.size
+            buffer, flags, self, self.data, self.length * size, size, layout.format, &self.length, &layout.size
         )
 
     @property
