@@ -446,16 +446,16 @@ int rc_turn_end_frozen(rc_pool *pool, rc_worker *worker)
     return was_split;
 }
 
-/* Whether room in `ring` depends on `me`: the cursor that holds its gate back is being moved by me,
- * or by a worker that waits for room that depends on me. Only workers that wait are looked at (and
- * me): the others go on by themselves. Each waits for one ring and is asked once, so the walk is
- * short however many wait for many. */
+/* Whether room in `ring` depends on `me`: it has to be made by me, or by a worker that waits for
+ * room that depends on me. Only workers that wait are looked at (and me): the others go on by
+ * themselves. Each waits for one ring and is asked once, so the walk is short however many wait for
+ * many. */
 static int depends_on(rc_pool *pool, const rc_ring *ring, const rc_worker *me)
 {
     for (rc_worker *worker = pool->all; worker != NULL; worker = worker->next) {
         if (!worker->alive || worker->asked || (worker != me && worker->waits_for == NULL))
             continue;
-        if (worker->ring != ring || rc_u64_load(worker->cursor) != rc_ring_gate(ring)) continue;
+        if (!rc_turn_makes_room(worker, ring)) continue;
         if (worker == me) return 1;
         worker->asked = 1;
         if (depends_on(pool, worker->waits_for, me)) return 1;

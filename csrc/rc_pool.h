@@ -84,6 +84,7 @@ typedef struct rc_worker {
     rc_task *lane;       /* the lane of the subscription whose turn it is */
     const rc_ring *ring; /* that subscription's ring, and its cursor there */
     const rc_u64 *cursor;
+    uint64_t most;            /* events that may wait for it there */
     const rc_ring *waits_for; /* the full ring in which it waits for room */
     int asked;                /* depends_on has been here */
     int stuck;                /* the watch has found it so at its last look; see set_aside */
@@ -297,19 +298,34 @@ static inline uint32_t rc_turn_attended(rc_worker *worker)
     return atomic_exchange_explicit(&worker->attention, 0, memory_order_acquire);
 }
 
-/* Begins a turn of the subscription with that lane, ring and cursor. */
-static inline void
-rc_turn_begin(rc_worker *worker, rc_task *lane, const rc_ring *ring, const rc_u64 *cursor)
+/* Begins a turn of the subscription with that lane, ring and cursor, for which `most` events may
+ * wait there. */
+static inline void rc_turn_begin(
+    rc_worker *worker, rc_task *lane, const rc_ring *ring, const rc_u64 *cursor, uint64_t most
+)
 {
     worker->lane = lane;
     worker->ring = ring;
     worker->cursor = cursor;
+    worker->most = most;
     /* A cancel's call is not lost: either it is taken here, before the caller reads how far it may
      * go, or it is seen after a call of the handler. */
     if (atomic_load_explicit(&worker->attention, memory_order_relaxed))
         (void)rc_turn_attended(worker);
     /* release: a split reads the fields above */
     atomic_store_explicit(&worker->turn, RC_TURN_RUNNING, memory_order_release);
+}
+
+/* Whether the turn is that of a member which has to go on before there is room in `ring`: it holds
+ * the gate back, or is as far behind as it may be (where the gate is held by a member that has
+ * ended, or has more room). Under the mutex. */
+static inline int rc_turn_makes_room(const rc_worker *worker, const rc_ring *ring)
+{
+    uint64_t cursor, tail;
+    if (worker->ring != ring) return 0;
+    cursor = rc_u64_load(worker->cursor);
+    tail = rc_ring_tail(ring);
+    return cursor == rc_ring_gate(ring) || (cursor < tail && tail - cursor >= worker->most);
 }
 
 /* Whether the worker is in a turn: inside a handler, if its own thread asks. */

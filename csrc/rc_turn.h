@@ -66,7 +66,7 @@ static inline int rc_turn(rc_pool *pool, rc_worker *worker, rc_member *member, u
         span.next = rc_u64_load(cursor);
         waiting = rc_ring_tail(&topic->ring) - span.next;
     }
-    rc_turn_begin(worker, &member->lane, &topic->ring, cursor);
+    rc_turn_begin(worker, &member->lane, &topic->ring, cursor, member->max_queue);
     rc_turn_enter(member, &span);
     if (waiting > rc_u64_load(&member->high_water)) rc_u64_store(&member->high_water, waiting);
     started = rc_clock_now();

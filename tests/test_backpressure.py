@@ -283,6 +283,55 @@ def test_a_cancel_lets_the_publisher_go_on_that_waits(make_bus, held, gate, reco
     assert recorder.events == [0]
 
 
+@pytest.mark.parametrize("options", [{}, {"batch": 3}, {"own_thread": True}], ids=str)
+@pytest.mark.parametrize("hung", ["cancelled", "with more room"])
+def test_a_handler_may_publish_into_its_full_queue_beside_one_that_hangs(make_bus, gate, recorder, hung, options):
+    """It would wait for itself, though another subscription holds the gate back."""
+    bus = make_bus(max_queue=10 if hung == "cancelled" else 1000)
+
+    def echo(events):
+        for tick in events if "batch" in options else [events]:
+            if tick.number == 1:
+                for number in range(100, 130):
+                    bus.publish(Tick(number))
+            recorder(tick.number)
+
+    hanging = bus.subscribe(Tick, lambda tick: gate.hold())
+    bus.subscribe(Tick, echo, max_queue=10, **options)
+    bus.publish(Tick(0))
+    gate.wait_until_held()
+    if hung == "cancelled":
+        hanging.cancel()
+    bus.publish(Tick(1))
+    assert sorted(recorder.wait_for(32)) == [0, 1, *range(100, 130)]
+    gate.open()
+
+
+def test_an_active_subscription_is_never_further_behind_for_one_of_the_publishers_loop(make_bus, gate, deadline):
+    bus = make_bus(max_queue=10)
+
+    async def handle(tick):
+        await asyncio.Event().wait()
+
+    async def main(cancel):
+        behind = bus.subscribe(Tick, gate.hold)
+        other = bus.subscribe(Tick, handle, concurrency=100)
+        if cancel:
+            other.cancel()
+        for number in range(10):
+            bus.publish(Tick(number))
+            await asyncio.sleep(0)
+        with pytest.raises(PublishTimeoutError, match=r"Gate.hold .* has max_queue=10 events pending"):
+            bus.publish(Tick(10), timeout=0)
+        assert behind.pending == 10
+        behind.cancel(discard=True)
+        other.cancel(discard=True)
+
+    for cancel in (False, True):
+        asyncio.run(main(cancel))
+    gate.open()
+
+
 def test_what_waits_beside_a_cancelled_subscription_has_a_limit(make_bus, held, gate, recorder, deadline):
     bus = make_bus(max_queue=10)
     hung = bus.subscribe(held)

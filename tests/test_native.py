@@ -595,6 +595,21 @@ def test_a_direct_handler_that_joins_while_a_publisher_in_c_waits_has_the_rest(
     assert [item.number for item in recorder.wait_for(60)] == list(range(4, 64))
 
 
+@pytest.mark.parametrize("discard", [False, True])
+@pytest.mark.parametrize("part", [1, 64])
+def test_a_cancelled_subscription_whose_handler_hangs_holds_up_no_publisher_in_c(
+    make_bus, client, publish, gate, part, discard
+):
+    bus, seen = make_bus(max_queue=10), counters()
+    hung = bus.subscribe(Item, lambda item: gate.hold())
+    bus.subscribe_native(Item, client.observe, seen)
+    bus.publish(Item(0, 0))
+    gate.wait_until_held()
+    hung.cancel(discard=discard)
+    assert publish(bus, 2, 1000, part) == [(OK, 1000)] * 2
+    gate.open()
+
+
 @pytest.mark.parametrize("part", [1, 64])
 def test_a_publisher_in_c_waits_no_longer_than_its_timeout(make_bus, make_held, publish, part):
     bus = make_bus(max_queue=10)

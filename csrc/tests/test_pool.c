@@ -80,7 +80,9 @@ static void leave(stage *at, int worker)
 /* The worker begins a turn of the first subscription of the topic `number`. */
 static void begin(stage *at, int worker, int number)
 {
-    rc_turn_begin(at->worker[worker], &at->lane[number], &at->ring[number], &at->cursor[number]);
+    rc_turn_begin(
+        at->worker[worker], &at->lane[number], &at->ring[number], &at->cursor[number], UINT64_MAX
+    );
 }
 
 /* The watch finds every turn that is running stuck. */
@@ -238,7 +240,7 @@ static void stuck_workers_are_replaced_by_spare_ones(void)
         CHECK((worker[number] = hire(&pool)) != NULL);
         CHECK(rc_pool_take_now(&pool, worker[number]) == &topic);
         rc_task_init(&lane[number], RC_LANE, NULL);
-        rc_turn_begin(worker[number], &lane[number], &ring, &cursor);
+        rc_turn_begin(worker[number], &lane[number], &ring, &cursor, UINT64_MAX);
         CHECK_EQUAL(rc_pool_watch(&pool), RC_WATCH_STUCK);
         rc_pool_split_stuck(&pool); /* the topic is back in the queue */
     }
@@ -724,6 +726,26 @@ static void may_not_wait_for_itself(void)
     stage_close(&at);
 }
 
+/* Nor where another member holds the gate back, which may have ended, or have more room: it is as
+ * far behind as it may be. */
+static void may_not_wait_for_itself_behind_the_gate(void)
+{
+    for (uint64_t most = 1; most < 4; most++) {
+        stage at;
+        stage_open(&at, 3, 1);
+        push(&at, &at.topic[0]);
+        take(&at, 0);
+        rc_turn_begin(at.worker[0], &at.lane[0], &at.ring[0], &at.cursor[0], most);
+        fill(&at.ring[0]);
+        rc_u64_store(&at.cursor[0], rc_ring_tail(&at.ring[0]) - 2);
+        CHECK_EQUAL(rc_pool_may_wait(&at.pool, at.worker[0], &at.ring[0]), most > 2);
+        if (most > 2) rc_pool_waited(&at.pool, at.worker[0]);
+        (void)rc_turn_end(&at.pool, at.worker[0]);
+        leave(&at, 0);
+        stage_close(&at);
+    }
+}
+
 /* But for room that others make, also in its own ring; what it holds is handed on. */
 static void may_wait_for_others(void)
 {
@@ -849,12 +871,12 @@ static void deciding_takes_no_time(void)
         CHECK(rc_pool_schedule(&pool, &topics[number]));
         CHECK(rc_pool_take_now(&pool, worker) != NULL);
         if (number == LAYERS * WIDTH) break;
-        rc_turn_begin(worker, &lanes[number], &rings[layer], &cursors[number]);
+        rc_turn_begin(worker, &lanes[number], &rings[layer], &cursors[number], UINT64_MAX);
         CHECK(rc_pool_may_wait(&pool, worker, &rings[layer + 1]));
     }
     /* the last one serves nobody's ring and waits for the first layer: it may, and has to look at
      * them all */
-    rc_turn_begin(worker, &lanes[MANY - 2], &rings[LAYERS], &cursors[MANY - 2]);
+    rc_turn_begin(worker, &lanes[MANY - 2], &rings[LAYERS], &cursors[MANY - 2], UINT64_MAX);
     rc_u64_store(&cursors[MANY - 2], 1);
     began = nanoseconds_now();
     CHECK(rc_pool_may_wait(&pool, worker, &rings[0]));
@@ -884,7 +906,7 @@ static void leave_own(rc_pool *pool, rc_worker *own)
 
 static void begin_own(stage *at, rc_worker *own, int number)
 {
-    rc_turn_begin(own, &at->lane[number], &at->ring[number], &at->cursor[number]);
+    rc_turn_begin(own, &at->lane[number], &at->ring[number], &at->cursor[number], UINT64_MAX);
 }
 
 /* The own worker takes its lane and begins a turn there. */
@@ -1720,7 +1742,7 @@ static void run_cancel_beside(int begins)
         rc_pool_call_attention(&test.pool); /* the older call: the watch's, or another cancel's */
         meet(&test.start);
         if (begins)
-            rc_turn_begin(test.worker, &test.lane, &test.ring, &test.cursor);
+            rc_turn_begin(test.worker, &test.lane, &test.ring, &test.cursor, UINT64_MAX);
         else if (rc_turn_attention(test.worker))
             rc_turn_attended(test.worker);
         end = rc_u64_load(&test.end);
@@ -1769,7 +1791,7 @@ static void *take_turns(void *argument)
             race->lane_guarded++;
             /* from here the topic may go */
             atomic_fetch_sub_explicit(&race->holders, 1, memory_order_relaxed);
-            rc_turn_begin(worker, &race->lane, &race->ring, &race->cursor);
+            rc_turn_begin(worker, &race->lane, &race->ring, &race->cursor, UINT64_MAX);
             atomic_fetch_add_explicit(&race->turns, 1, memory_order_relaxed);
             for (int spins = turn % 4 * 50; spins > 0; spins--) rc_cpu_relax();
             split = rc_turn_end(&race->pool, worker);
@@ -1858,6 +1880,7 @@ int main(void)
     RUN(lanes_are_yielded_where_workers_are_short);
     RUN(single_worker_is_not_split);
     RUN(may_not_wait_for_itself);
+    RUN(may_not_wait_for_itself_behind_the_gate);
     RUN(may_wait_for_others);
     RUN(may_not_wait_in_a_circle);
     RUN(last_worker_may_not_wait);

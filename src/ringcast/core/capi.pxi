@@ -103,7 +103,8 @@ cdef ringcast_status api_publish(
             elif claim == RC_FULL:
                 status = RINGCAST_FULL
             break
-        if rc_u32_load(&c.special_members) != 0:   # who has what room is worked out with the subscriptions' own limits
+        # who has what room is worked out with the subscriptions' own limits, and without those that have ended
+        if rc_u32_load(&c.special_members) != 0 or rc_u32_load(&c.limited) != 0:
             status = publish_attached(lease, at + done * size, 1, deadline, &done)
             if status != RINGCAST_OK:
                 break

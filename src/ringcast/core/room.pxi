@@ -80,7 +80,9 @@ cdef bint wait_for_room(Core core, Topic topic, uint64_t gate, uint32_t ticket, 
     if deadline >= 0:
         left = min(left, deadline - time.monotonic_ns())
         if left <= 0:
-            raise PublishTimeoutError(f"no room in time for an event of {describe_topic(core, topic)} in {core!r}")
+            raise PublishTimeoutError(
+                f"no room in time for an event of {describe_topic(core, topic)}: {topic.who_is_behind()}"
+            )
     if deadline == BEYOND or topic.is_run_here():   # waiting would stop the loop that is to make room
         return True
     if worker == NULL and stops_its_loop(core, topic):

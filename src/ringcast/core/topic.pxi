@@ -55,7 +55,7 @@ cdef class Topic:
             raise MemoryError
         self.c.host = <PyObject *>self
         self.c.bus = <PyObject *>core
-        self.c.timing = core.timing
+        self.c.timing = core.is_timed
 
     def __dealloc__(self):
         if self.c != NULL:
@@ -229,6 +229,17 @@ cdef class Topic:
                 return sub
         return None
 
+    cdef str who_is_behind(self):
+        """What messages say of a subscription that holds up publishers."""
+        cdef Subscription sub
+        for sub in self.members():
+            if self.is_behind(sub):
+                return f"{sub!r} has max_queue={sub.max_queue} events pending"
+        for sub in self.members():
+            if rc_u64_load(&sub.c.end) != RC_NEVER:
+                return f"{sub!r} has a handler in a call, and {RESERVE} events wait beside it"
+        return "room has been made just now"
+
     cdef Py_ssize_t reach(self):
         """How many subscriptions an event reaches."""
         cdef Py_ssize_t count = rc_u32_load(&self.c.subscribers) + len(self.direct_members())
@@ -236,14 +247,22 @@ cdef class Topic:
         return count if context_topic is None else count + context_topic.reach()
 
     cdef bint is_run_here(self):
-        """Whether one of its subscriptions has its events handled by the event loop that runs in this thread."""
+        """Whether an active subscription that is its max_queue behind has its events handled by the event loop of this
+        thread."""
         cdef Subscription sub
         running = running_loop()
         if running is not None:
             for sub in self.members():
-                if sub.event_loop() is running:
+                if sub.event_loop() is running and self.is_behind(sub):
                     return True
         return False
+
+    cdef bint is_behind(self, Subscription sub) noexcept:
+        """Whether the subscription is active and has no more room in the ring."""
+        return (
+            sub.c.mail == NULL and rc_u64_load(&sub.c.end) == RC_NEVER
+            and rc_ring_tail(&self.c.ring) - rc_u64_load(&sub.c.cursor) >= sub.c.max_queue
+        )
 
     cdef leave_closed_loops(self):
         """Gives up what waits for event loops that are closed."""

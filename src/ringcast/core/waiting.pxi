@@ -47,7 +47,7 @@ cdef list blocks_of(Topic topic, loop):
     cdef const rc_ring *ring
     cdef list blocks = []
     for sub in topic.members():
-        if sub.c.mail != NULL or rc_ring_tail(&topic.c.ring) - rc_u64_load(&sub.c.cursor) < sub.c.max_queue:
+        if not topic.is_behind(sub):
             continue
         if sub.c.mode == RC_LOOP:
             running = sub.event_loop()   # also before what is set with it
