@@ -65,6 +65,7 @@ def test_the_package_exports_its_api():
             "LoopBlockedError",
             "LoopClosedError",
             "WaitTimeoutError",
+            "StreamError",
         ],
     }
     assert names == set(ringcast.__all__)
@@ -83,6 +84,7 @@ def test_the_package_exports_its_api():
         (CloseTimeoutError, TimeoutError),
         (ringcast.WaitTimeoutError, TimeoutError),
         (StartError, RuntimeError),
+        (ringcast.StreamError, RuntimeError),
         (ringcast.InstallError, ImportError),
         (ringcast.InstallError, ValueError),
     ],

@@ -28,6 +28,7 @@ from ringcast import (
     OptionError,
     PublishTimeoutError,
     QueueFullError,
+    StreamError,
     WaitTimeoutError,
     aio,
 )
@@ -1270,13 +1271,13 @@ def test_a_stream_is_read_in_its_own_loop_and_by_one_task(run, spawn, deadline):
             waiting = asyncio.create_task(anext(stream))
             await asyncio.sleep(0)
             bus.publish(Tick(0))
-            with pytest.raises(RuntimeError, match="one task"):
+            with pytest.raises(StreamError, match="one task"):
                 await anext(stream)
             assert await waiting == Tick(0)
             bus.publish(Tick(1))
 
             async def elsewhere():
-                with pytest.raises(RuntimeError, match="event loop"):
+                with pytest.raises(StreamError, match="event loop"):
                     await anext(stream)
 
             spawn(asyncio.run, elsewhere()).result(deadline)

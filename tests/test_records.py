@@ -11,6 +11,7 @@ import collections.abc
 import copy
 import ctypes
 import gc
+import inspect
 import json
 import math
 import operator
@@ -269,6 +270,21 @@ def test_local_classes_see_local_names():
 
     assert Local.itemsize == 6
     assert Local.number.format == "H"
+
+
+def test_the_signature_of_a_record_class_is_that_of_its_fields():
+    class Priced:
+        price: float64
+        size: int32
+        urgent: bool = False
+        symbol: Annotated[bytes, 8] = b""
+
+    made = record(Priced)
+    assert str(inspect.signature(made)) == "(price: float, size: int, urgent: bool = False, symbol: bytes = b'')"
+    assert inspect.signature(made).bind(1.5, 3, symbol=b"XN").arguments == {"price": 1.5, "size": 3, "symbol": b"XN"}
+    with pytest.raises(TypeError):
+        inspect.signature(made).bind(1.5)
+    assert made(1.5, 3) == made(1.5, 3)
 
 
 class Unhashable:

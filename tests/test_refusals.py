@@ -4,8 +4,10 @@ import asyncio
 import copy
 import functools
 import pickle
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Generic, Optional, TypeVar
+from typing import Any, Generic, Optional, TypedDict, TypeVar
 from unittest.mock import AsyncMock, MagicMock, Mock, create_autospec
 
 import pytest
@@ -32,6 +34,29 @@ async def on_tick_async(tick: Tick) -> None: ...
 
 
 def on_tuple(event: tuple[Tick, Session]) -> None: ...
+
+
+def on_records(records: "ringcast.RecordBatch[Tick]") -> None: ...
+
+
+class Abstract(ABC):
+    @abstractmethod
+    def method(self): ...
+
+
+class Row(TypedDict):
+    price: float
+
+
+@dataclass
+class Priced:
+    price: float
+
+
+class Numbered:
+    __event_type__ = 0x77
+
+    def __init__(self, number): ...
 
 
 # --- what Ringcast calls and does not await ---
@@ -324,6 +349,56 @@ NO_HANDLERS = {
         HandlerTypeError,
         "which is one tuple: several classes are annotated as a union, First | Second",
     ),
+    "Any for a class": (
+        lambda bus: bus.subscribe(Any, print),
+        EventClassError,
+        r"^Any is no event class: subscribe\(object, handler\) is to the events of all classes$",
+    ),
+    "an abstract class": (
+        lambda bus: bus.subscribe(Abstract, print),
+        EventClassError,
+        r"Abstract is abstract, so its events are those of subclasses: subclasses=True$",
+    ),
+    "an abstract class of the library among others": (
+        lambda bus: bus.on((Tick, Sequence))(print),
+        EventClassError,
+        "Sequence is abstract, so its events are those of subclasses: subclasses=True",
+    ),
+    "a TypedDict": (
+        lambda bus: bus.subscribe(Row, print),
+        EventClassError,
+        "Row is a TypedDict: its instances are plain dicts, of class dict",
+    ),
+    "an event class for a handler": (
+        lambda bus: bus.subscribe(Tick, Priced),
+        HandlerTypeError,
+        r"Priced is an event class, and no handler; several classes are given as a tuple: \(First, [\w.]*Priced\)",
+    ),
+    "a class that states an id for a handler": (
+        lambda bus: bus.subscribe_to(5, Numbered),
+        HandlerTypeError,
+        "Numbered is an event class, and no handler",
+    ),
+    "a class for a handler that is let go": (
+        lambda bus: bus.off(Tick),
+        HandlerTypeError,
+        r"Tick is a class, and no handler here. .* bus.subscriptions\([\w.]*Tick\): subscription.cancel\(\)",
+    ),
+    "a named handler": (
+        lambda bus: bus.subscribe(Tick, handler=on_tick),
+        OptionError,
+        r"^handler= has no name in a call: subscribe\(event_class, handler\)",
+    ),
+    "a batch of records of a class that is none": (
+        lambda bus: bus.subscribe(Tick, on_records, batch=10),
+        HandlerTypeError,
+        r"takes a RecordBatch, and [\w.]*Tick is no record type: its events come in a list, list\[[\w.]*Tick\]",
+    ),
+    "a stream outside a loop": (
+        lambda bus: bus.stream(Tick),
+        OptionError,
+        "there is no running event loop: a stream is made in the loop that reads it",
+    ),
     "an event for its class": (
         lambda bus: bus.count(Tick()),
         TypeIdError,
@@ -458,6 +533,42 @@ def test_a_method_of_the_class_is_no_method_of_a_dispatcher(call):
 def test_no_method_of_the_class_is_silent(call):
     with pytest.raises(TypeError):
         call()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("on_error", print), ("policy", "raise"), ("timing", False), ("exit_timeout", None), ("name", "x")],
+)
+def test_a_setting_can_be_read_and_is_not_set_afterwards(bus, name, value):
+    before = getattr(bus, name)
+    with pytest.raises(AttributeError):
+        setattr(bus, name, value)
+    assert getattr(bus, name) == before
+
+
+def test_the_settings_are_those_that_were_given(make_bus):
+    bus = make_bus(on_error=print, policy="raise", timing=False, exit_timeout=1.5)
+    assert (bus.on_error, bus.policy, bus.timing, bus.exit_timeout) == (print, "raise", False, 1.5)
+    assert make_bus(on_error="raise").on_error == "raise"
+
+
+def test_an_abstract_class_with_an_id_or_with_subclasses_has_events(bus):
+    class Base(ABC):
+        __event_type__ = 0x78
+
+        @abstractmethod
+        def method(self): ...
+
+    class Made(Base):
+        def method(self): ...
+
+    got = []
+    bus.subscribe(Base, got.append)
+    bus.subscribe(Abstract, got.append, subclasses=True)
+    bus.publish(Made())
+    bus.publish(type("Made", (Abstract,), {"method": len})())
+    assert bus.wait_idle(DEADLINE)
+    assert len(got) == 2
 
 
 # --- copies ---

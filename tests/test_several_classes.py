@@ -333,7 +333,7 @@ def test_the_classes_share_the_room_of_one_queue(make_bus, gate, recorder, deadl
         bus.publish(event)
     gate.wait_until_held()
     for event in (Deposit(4), Withdrawal(5)):
-        with pytest.raises(PublishTimeoutError, match=r"no room in time for an event of Deposit \| Withdrawal in"):
+        with pytest.raises(PublishTimeoutError, match=r"no room in time for an event of Deposit \| Withdrawal: <"):
             bus.publish(event, timeout=0)
     assert subscription.pending == 4
     gate.open()

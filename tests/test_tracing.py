@@ -352,6 +352,27 @@ def test_any_callable_can_be_a_handler(traced, handler, name):
     assert [sub.handler for topic in traced.stats().topics for sub in topic.subscriptions] == [name]
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda recorder: recorder,
+        lambda recorder: recorder.__call__,
+        lambda recorder: recorder.events.append,
+        lambda recorder: functools.partial(recorder),
+        lambda recorder: lambda tick: recorder(tick),
+    ],
+    ids=["an object", "a method", "a built-in method", "a partial", "a function"],
+)
+@pytest.mark.parametrize("mode", ["queued", "direct"])
+def test_a_handler_is_let_go_by_what_was_subscribed(traced, recorder, make, mode):
+    handler = make(recorder)
+    traced.subscribe(Order, handler, mode=mode)
+    traced.on(Order, mode=mode)(handler)
+    assert traced.off(lambda order: None) == 0
+    assert traced.off(handler) == 2
+    assert traced.publish(Order(1)) == 0
+
+
 def test_callable_objects_are_handlers_named_after_their_class(traced, recorder, span):
     traced.subscribe(Order, recorder)
     traced.publish(Order(1))

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         RecordError,
         RingcastError,
         StartError,
+        StreamError,
         TypeIdError,
         WaitTimeoutError,
     )
@@ -67,6 +68,7 @@ __all__ = [
     "RingcastError",
     "StartError",
     "Stream",
+    "StreamError",
     "Subscription",
     "SubscriptionStats",
     "TopicStats",
@@ -108,7 +110,7 @@ _NAMES = {
     "errors": (
         *("CloseTimeoutError", "ClosedError", "EventClassError", "HandlerTypeError", "InstallError"),
         *("LoopBlockedError", "LoopClosedError", "OptionError", "PublishTimeoutError", "QueueFullError"),
-        *("RecordError", "RingcastError", "StartError", "TypeIdError", "WaitTimeoutError"),
+        *("RecordError", "RingcastError", "StartError", "StreamError", "TypeIdError", "WaitTimeoutError"),
     ),
     "events": ("type_id",),
     "failures": ("HandlerFailure",),

@@ -20,7 +20,14 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar
 
 from ringcast._core import EMPTY, Core, Envelope, Subscription, begin_wait, end_wait, nanoseconds, seconds_to_leave
 from ringcast.closing import still_at_work
-from ringcast.errors import ClosedError, CloseTimeoutError, OptionError, PublishTimeoutError, WaitTimeoutError
+from ringcast.errors import (
+    ClosedError,
+    CloseTimeoutError,
+    OptionError,
+    PublishTimeoutError,
+    StreamError,
+    WaitTimeoutError,
+)
 from ringcast.events import brief, class_names
 
 if TYPE_CHECKING:
@@ -50,8 +57,12 @@ class Call:
 _call: contextvars.ContextVar[Call] = contextvars.ContextVar("ringcast_call")
 
 
-def choose_loop(loop: object) -> asyncio.AbstractEventLoop:
+def choose_loop(loop: object, remedy: str = "subscribe inside one, or give it as loop=") -> asyncio.AbstractEventLoop:
     """Return the loop that was given, or the running one.
+
+    Args:
+        loop: an event loop, or None.
+        remedy: what a message says to do where none is running.
 
     Raises:
         OptionError: none was given and none is running, or it is closed, or no loop.
@@ -60,7 +71,7 @@ def choose_loop(loop: object) -> asyncio.AbstractEventLoop:
         try:
             return asyncio.get_running_loop()
         except RuntimeError:
-            raise OptionError("there is no running event loop: subscribe inside one, or give it as loop=") from None
+            raise OptionError(f"there is no running event loop: {remedy}") from None
     if not isinstance(loop, asyncio.AbstractEventLoop):
         raise OptionError(f"loop must be an asyncio event loop, not {type(loop).__name__}")
     if loop.is_closed():
@@ -234,13 +245,13 @@ class Stream(Generic[E]):
 
         Raises:
             StopAsyncIteration: there will be none.
-            RuntimeError: another task waits for it already, or this is another event loop.
+            StreamError: another task waits for it already, or this is another event loop.
         """
         subscription = self.subscription
         if asyncio.get_running_loop() is not self._loop:  # so two threads are never here at once
-            raise RuntimeError(f"a stream is read in the event loop that it was made in: {brief(self._loop)}")
+            raise StreamError(f"a stream is read in the event loop that it was made in: {brief(self._loop)}")
         if self._future is not None:
-            raise RuntimeError("a stream is for one task at a time")
+            raise StreamError("a stream is for one task at a time")
         while True:
             event = subscription._next()
             if event is not EMPTY:
@@ -344,7 +355,7 @@ async def apublish(dispatcher: Dispatcher, event: object, timeout: float | None)
     except TimeoutError as error:
         if isinstance(error, PublishTimeoutError):
             raise
-        raise PublishTimeoutError(f"no room in time for {brief(event)} in {dispatcher!r}") from None
+    return Core.publish(dispatcher, event, timeout=0)  # or the error, which says who is behind
 
 
 async def _room_comes(dispatcher: Dispatcher, event: object, room: asyncio.Future[None]) -> bool:

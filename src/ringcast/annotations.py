@@ -66,7 +66,7 @@ def classes_of(annotation: object, names: Names, depth: int) -> tuple[type, ...]
     if annotation is None:
         return (type(None),)
     if is_class(annotation):
-        return (dict if _is_typed_dict(annotation) else annotation,)
+        return (dict if is_typed_dict(annotation) else annotation,)
     if is_union(annotation):
         return _all_classes(typing.get_args(annotation), names, depth)
     origin = typing.get_origin(annotation)
@@ -117,7 +117,7 @@ def unfit(alternatives: list[object]) -> str:
 
 def _unfit(annotation: object) -> str:
     if annotation is Any or annotation is object:
-        return "is every class"
+        return "is every class, to whose events one subscribes with subscribe(object, handler)"
     if not is_class(annotation):
         if isinstance(annotation, TypeVar):
             return "is a type variable"
@@ -130,7 +130,7 @@ def _unfit(annotation: object) -> str:
             return "is one tuple: several classes are annotated as a union, First | Second"
     if not is_class(annotation):
         return "is not a class"
-    if _is_typed_dict(annotation):
+    if is_typed_dict(annotation):
         return "is a TypedDict: its instances are plain dicts"
     if is_protocol(annotation):
         return "is a protocol: no event is of exactly that class"
@@ -146,7 +146,8 @@ def is_protocol(cls: type) -> bool:
     return class_attribute(cls, "_is_protocol") is True and any(base is Protocol for base in class_mro(cls))
 
 
-def _is_typed_dict(cls: type) -> bool:
+def is_typed_dict(cls: type) -> bool:
+    """Tell whether a class is a TypedDict, which has no instances of its own."""
     is_dict = any(base is dict for base in class_mro(cls)[1:])
     return is_dict and class_attribute(cls, "__required_keys__") is not None
 

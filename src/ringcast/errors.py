@@ -20,6 +20,7 @@ __all__ = [
     "RecordError",
     "RingcastError",
     "StartError",
+    "StreamError",
     "TypeIdError",
     "WaitTimeoutError",
 ]
@@ -44,7 +45,7 @@ class ClosedError(RingcastError, RuntimeError):
 
 
 class EventClassError(RingcastError, TypeError):
-    """One type id, two event classes.
+    """What was given is no event, no event class, or not of the class that was asked for.
 
     Raised when a handler is subscribed, or an event is published, under a type id that belongs to another
     event class. The message names both classes and the id in hexadecimal. Also raised when something that
@@ -63,6 +64,10 @@ class HandlerTypeError(RingcastError, TypeError):
     with the wrong number of arguments, and by a method of a dispatcher that is called on the class. Handed to
     `on_error` when a handler, `where` or `key` has returned a coroutine or a generator, which nobody would run.
     """
+
+
+class StreamError(RingcastError, RuntimeError):
+    """A stream is read by two tasks at once, or in another event loop than the one that it was made in."""
 
 
 class TypeIdError(RingcastError, ValueError):

@@ -218,6 +218,8 @@ def check_event_class(value: object) -> None:
         EventClassError: it is something else. For `Box[int]` the message names `Box`; for a union or a list it tells
             how several classes are given, for an int what takes type ids, and for a str that events have no names.
     """
+    if value is Any:  # which is a class since Python 3.11
+        raise EventClassError("Any is no event class: subscribe(object, handler) is to the events of all classes")
     if not is_class(value):
         raise EventClassError(f"an event class is a class, not {shown(value)}{no_class_hint(value)}")
 

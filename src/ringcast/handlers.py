@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 from ringcast.annotations import Names, UnresolvedError, annotation_text, classes_of, concrete, members, unfit
 from ringcast.callables import (
     call_signature,
+    class_attribute,
     event_parameter,
     full_signature,
     handler_name,
@@ -90,6 +91,10 @@ def inspect_handler(handler: object, frame: FrameType | None = None, *, batch: b
     name = handler_name(handler)
     if not callable(handler):
         raise HandlerTypeError(f"a handler is a callable, not {shown(handler)}{hint_at(handler)}")
+    if is_class(handler) and _is_made_for_events(handler):
+        raise HandlerTypeError(
+            f"{name} is an event class, and no handler; several classes are given as a tuple: (First, {name})"
+        )
     if _is_hint(handler):
         raise HandlerTypeError(f"a handler is called with events, and {shown(handler)} is a type hint")
     asynchronous = is_asynchronous(handler, f"handler {name}")
@@ -98,6 +103,12 @@ def inspect_handler(handler: object, frame: FrameType | None = None, *, batch: b
         return Accepts(name, "", "", None, f"handler {name} does not tell its signature; {_REMEDY}", asynchronous)
     accepts = _read(handler, name, event_parameter(signature, f"handler {name}"), frame, batch)
     return accepts._replace(asynchronous=asynchronous)
+
+
+def _is_made_for_events(cls: type) -> bool:
+    """Tell whether a class is a dataclass, a named tuple or a record, or states a type id."""
+    fields = ("__dataclass_fields__", "_fields", "__layout__", "__event_type__")
+    return any(class_attribute(cls, name) is not None for name in fields)
 
 
 def _is_hint(value: object) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypedDict, TypeVar
 
 from ringcast._core import MODES, POLICIES, Options
-from ringcast.annotations import is_protocol
+from ringcast.annotations import is_protocol, is_typed_dict
 from ringcast.callables import (
     attribute,
     call_signature,
@@ -16,8 +16,8 @@ from ringcast.callables import (
     has_name_of_its_own,
     is_asynchronous,
 )
-from ringcast.errors import HandlerTypeError, OptionError
-from ringcast.events import brief, class_name, error_says, is_class, plain_int, shown
+from ringcast.errors import EventClassError, HandlerTypeError, OptionError
+from ringcast.events import brief, class_name, error_says, identify, is_class, plain_int, shown
 from ringcast.handlers import Accepts
 from ringcast.values import flag, plain_str, whole
 
@@ -50,49 +50,53 @@ MAX_BATCH = 65_536  # events; a list of them is 512 KiB
 class HandlerOptions(TypedDict, Generic[E], total=False):
     """Keyword arguments of `subscribe`, `subscribe_to` and `on`. There is one more, `batch=`, which changes what the
     handler is given.
+
+    Args:
+        mode: where the handler runs: "queued" on a worker thread, "direct" inside `publish`, "asyncio" on an event
+            loop. By default "asyncio" for an `async def` handler, else "queued".
+        policy: what happens when `max_queue` events wait for this subscription: `publish` waits ("block"), raises
+            QueueFullError ("raise"), or an event is dropped and counted: the one that is published ("drop_newest"), the
+            one that has waited longest ("drop_oldest"), or all but the newest ("latest": max_queue is 1). By default
+            the dispatcher's. The event in hand counts where neither an event loop runs the handler nor the policy
+            drops.
+        max_queue: how many events may wait for this subscription; from 1 to the dispatcher's, which is the default.
+        key: with policy "latest": the newest event of each key is kept, of at most `max_queue` keys. A key keeps its
+            place in the order. Runs on a worker's or a publisher's thread, as `where` does there.
+        once: the subscription ends with the first event that it handles.
+        where: only events for which it is true reach the handler; the others are counted in `filtered`. An event for
+            which it raises is dropped, and reported as a failure. It runs where the handler runs; with a dropping
+            policy, on a worker's or a publisher's thread, before an event takes room. There it holds up no publisher
+            for longer than one call of it and some 10 ms: then events are dropped which it was not asked about.
+        weak: the handler, a bound method, does not keep its owner alive; the subscription ends with the owner.
+        subclasses: also the events of all subclasses, of each class that is named. So it always is for `object` and
+            protocols.
+        priority: direct handlers of higher priority are called first; 0 by default.
+        context: "publisher": the handler runs in a copy of the `contextvars` context in which the event was published.
+        loop: the event loop of an "asyncio" handler; by default the one that is running.
+        concurrency: how many calls of an "asyncio" handler may be under way at once; 1, the default, keeps the order.
+        own_thread: all calls of a "queued" handler are in one thread, which is there for this subscription only and
+            ends with it: for what must stay in the thread that made it (sqlite3 connections, COM, GUI toolkits, CUDA
+            contexts). By default a handler's thread may be another one at each turn. It costs a thread, and a further
+            switch between threads when an event finds the handler idle. In a forked child it is another thread.
+        replace: ends what a notebook's cell, or a module, left when it ran the last time: the subscriptions of earlier
+            functions of the same module and name, and those of this very function to the same class or type id. They
+            still handle what was published before.
     """
 
     mode: Mode | None
-    """Where the handler runs: "queued" on a worker thread, "direct" inside `publish`, "asyncio" on an event loop. By
-    default "asyncio" for an `async def` handler, else "queued"."""
     policy: Policy | None
-    """What happens when `max_queue` events wait for this subscription: `publish` waits ("block"), raises QueueFullError
-    ("raise"), or an event is dropped and counted: the one that is published ("drop_newest"), the one that has waited
-    longest ("drop_oldest"), or all but the newest ("latest": max_queue is 1). By default the dispatcher's.
-    The event in hand counts where neither an event loop runs the handler nor the policy drops."""
     max_queue: int | None
-    """How many events may wait for this subscription; from 1 to the dispatcher's, which is the default."""
     key: Callable[[E], Hashable] | None
-    """With policy "latest": the newest event of each key is kept, of at most `max_queue` keys. A key keeps its place in
-    the order. Runs on a worker's or a publisher's thread, as `where` does there."""
     once: bool
-    """The subscription ends with the first event that it handles."""
     where: Callable[[E], object] | None
-    """Only events for which it is true reach the handler; the others are counted in `filtered`. An event for which it
-    raises is dropped, and reported as a failure. It runs where the handler runs; with a dropping policy, on a worker's
-    or a publisher's thread, before an event takes room. There it holds up no publisher for longer than one call of
-    it and some 10 ms: then events are dropped which it was not asked about."""
     weak: bool
-    """The handler, a bound method, does not keep its owner alive; the subscription ends with the owner."""
     subclasses: bool
-    """Also the events of all subclasses, of each class that is named. So it always is for `object` and protocols."""
     priority: int
-    """Direct handlers of higher priority are called first; 0 by default."""
     context: Literal["publisher"] | None
-    """ "publisher": the handler runs in a copy of the `contextvars` context in which the event was published."""
     loop: asyncio.AbstractEventLoop | None
-    """The event loop of an "asyncio" handler; by default the one that is running."""
     concurrency: int
-    """How many calls of an "asyncio" handler may be under way at once; 1, the default, keeps the order."""
     own_thread: bool
-    """All calls of a "queued" handler are in one thread, which is there for this subscription only and ends with it:
-    for what must stay in the thread that made it (sqlite3 connections, COM, GUI toolkits, CUDA contexts). By default a
-    handler's thread may be another one at each turn. It costs a thread, and a further switch between threads when an
-    event finds the handler idle. In a forked child it is another thread."""
     replace: bool
-    """Ends what a notebook's cell, or a module, left when it ran the last time: the subscriptions of earlier functions
-    of the same module and name, and those of this very function to the same class or type id. They still handle what
-    was published before."""
 
 
 class StreamOptions(TypedDict, Generic[E], total=False):
@@ -272,6 +276,8 @@ def _bases(classes: tuple[type, ...], options: Mapping[str, Any]) -> tuple[type,
     if wide and not classes:
         raise OptionError("subclasses=True needs an event class, not a type id")
     bases = tuple(each for each in classes if wide or each is object or is_protocol(each))
+    for each in classes:
+        _check_instances(each, any(each is base for base in bases))
     for each in bases:
         try:
             issubclass(int, each)
@@ -279,6 +285,22 @@ def _bases(classes: tuple[type, ...], options: Mapping[str, Any]) -> tuple[type,
             hint = "; a protocol must be runtime_checkable, and have methods only" if is_protocol(each) else ""
             raise OptionError(f"{class_name(each)} cannot tell its subclasses: {error_says(error)}{hint}") from None
     return bases
+
+
+def _check_instances(cls: type, with_subclasses: bool) -> None:
+    """Refuse a class of which there is no instance, and so no event.
+
+    Raises:
+        EventClassError: that is so.
+    """
+    if is_typed_dict(cls):
+        raise EventClassError(f"{class_name(cls)} is a TypedDict: its instances are plain dicts, of class dict")
+    is_abstract = type.__dict__["__flags__"].__get__(cls) & _ABSTRACT
+    if is_abstract and not with_subclasses and identify(cls).automatic:  # else subclasses may inherit its id
+        raise EventClassError(f"{class_name(cls)} is abstract, so its events are those of subclasses: subclasses=True")
+
+
+_ABSTRACT: Final = 1 << 20  # Py_TPFLAGS_IS_ABSTRACT: it has abstract methods
 
 
 def _is_bound_method(handler: object) -> bool:

@@ -342,6 +342,7 @@ def _make(
         "itemsize": size,
         "format": layout.format.decode(),
         "dtype": _Dtype(),
+        "__signature__": _Signature(),
         "__init_subclass__": classmethod(_refuse_subclass),
     }
     made: type[Record] = type(name, (Record,), namespace)
@@ -376,6 +377,29 @@ class _Dtype:
         if layout.dtype is None:
             layout.dtype = _dtype(layout)
         return layout.dtype
+
+
+class _Signature:
+    """What `inspect.signature` gives of a record class, made when it is asked for: `inspect` takes long to import."""
+
+    def __get__(self, instance: object, owner: type[Record]) -> Any:
+        from inspect import Parameter, Signature
+
+        layout = owner.__layout__
+        first = len(layout.fields) - len(layout.defaults)
+        parameters = [
+            Parameter(
+                field.name,
+                Parameter.POSITIONAL_OR_KEYWORD,
+                default=layout.defaults[at - first] if at >= first else Parameter.empty,
+                annotation=bytes if field.format == "s" else _PYTHON.get(field.format, int),
+            )
+            for at, field in enumerate(layout.fields)
+        ]
+        return Signature(parameters)
+
+
+_PYTHON = {"e": float, "f": float, "d": float, "?": bool}  # what a field of this format is read as, else an int
 
 
 def _dtype(layout: Layout) -> Any:

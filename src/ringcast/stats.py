@@ -20,33 +20,36 @@ __all__ = ["DispatcherStats", "SubscriptionStats", "TopicStats", "collect", "eve
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionStats:
-    """How one subscription is doing. Counts are of events, since it was made."""
+    """How one subscription is doing. Counts are of events, since it was made.
+
+    Attributes:
+        handler: the handler's name: `module.qualname`, and for a callable object that of its class.
+        mode: where the handler runs: "queued", "direct", "asyncio" or "native".
+        policy: what a full queue does: "block", "raise", "drop_newest", "drop_oldest" or "latest".
+        active: false once it is cancelled; until what was accepted before is delivered, it is still listed.
+        delivered: events that the handler was called with, failed calls included.
+        dropped: accepted events that it did not get: see `Subscription.dropped`.
+        filtered: events that its `where` declined.
+        errors: calls of the handler, or of its `where` or `key`, that raised.
+        pending: events that wait for the handler now, with the one it is busy with. At rest, delivered, dropped,
+            filtered and pending make up what was published for it. While events move, and while a failure is reported,
+            one may be counted twice, never not at all.
+        high_water: the most that `pending` has been seen at.
+        handler_seconds: mean time of one call, in seconds; of a direct handler over a sample. None: not timed, or
+            `timing` is off.
+    """
 
     handler: str
-    """The handler's name: `module.qualname`, and for a callable object that of its class."""
     mode: str
-    """Where the handler runs: "queued", "direct", "asyncio" or "native"."""
     policy: str
-    """What a full queue does: "block", "raise", "drop_newest", "drop_oldest" or "latest"."""
     active: bool
-    """False once it is cancelled; until what was accepted before is delivered, it is still listed."""
     delivered: int
-    """Events that the handler was called with, failed calls included."""
     dropped: int
-    """Accepted events that it did not get: see `Subscription.dropped`."""
     filtered: int
-    """Events that its `where` declined."""
     errors: int
-    """Calls of the handler, or of its `where` or `key`, that raised."""
     pending: int
-    """Events that wait for the handler now, with the one it is busy with.
-
-    At rest, delivered, dropped, filtered and pending make up what was published for it. While events move, and while a
-    failure is reported, one may be counted twice, never not at all."""
     high_water: int
-    """The most that `pending` has been seen at."""
     handler_seconds: float | None
-    """Mean time of one call, in seconds; of a direct handler over a sample. None: not timed, or `timing` is off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,24 +57,29 @@ class TopicStats:
     """How all that belongs to one type id, to several classes, or to a class with its subclasses, is doing.
 
     Counts are of events, since the type was first used.
+
+    Attributes:
+        type_id: from 0 to 2**32 - 1; None for subscriptions to several classes, or to a class with its subclasses.
+        event_class: the class that the id belongs to, None while it is open; or those that the subscriptions are to: of
+            several classes a tuple.
+        published: events that reached a subscription of this topic when they were published; an event may reach several
+            topics. So of a class it is 0 while only subscriptions to several classes, or to base classes, get the
+            events.
+        pending: events that at least one subscription has still to take: those that drop events take them at once, and
+            have what waits in their own `pending`.
+        high_water: the most that `pending` has been seen at.
+        subscriptions: in the order in which they were made; the direct ones after the others, in the order of their
+            priority.
+        subclasses: whether the events of subclasses are among them.
     """
 
     type_id: int | None
-    """From 0 to 2**32 - 1; None for subscriptions to several classes, or to a class with its subclasses."""
     event_class: type[Any] | tuple[type[Any], ...] | None
-    """The class that the id belongs to, None while it is open; or those that the subscriptions are to: of several
-    classes a tuple."""
     published: int
-    """Events that reached a subscription of this topic when they were published; an event may reach several topics.
-    So of a class it is 0 while only subscriptions to several classes, or to base classes, get the events."""
     pending: int
-    """Events that at least one subscription has still to see."""
     high_water: int
-    """The most that `pending` has been seen at."""
     subscriptions: tuple[SubscriptionStats, ...]
-    """In the order in which they were made; the direct ones after the others, in the order of their priority."""
     subclasses: bool = False
-    """Whether the events of subclasses are among them."""
 
     @property
     def delivered(self) -> int:
@@ -105,17 +113,20 @@ class TopicStats:
 
 @dataclass(frozen=True, slots=True)
 class DispatcherStats:
-    """How a dispatcher is doing."""
+    """How a dispatcher is doing.
+
+    Attributes:
+        name: the name it was given, "ringcast" by default.
+        closed: whether `close` has been called.
+        workers: threads that run handlers now.
+        topics: one for each type id that a class or a subscription has, for each class subscribed to with subclasses,
+            and for each set of several classes.
+    """
 
     name: str
-    """The name it was given, "ringcast" by default."""
     closed: bool
-    """Whether `close` has been called."""
     workers: int
-    """Threads that run handlers now."""
     topics: tuple[TopicStats, ...]
-    """One for each type id that a class or a subscription has, for each class subscribed to with subclasses, and for
-    each set of several classes."""
 
 
 def collect(core: Core) -> DispatcherStats:

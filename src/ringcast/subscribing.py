@@ -7,7 +7,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, get_args, overload
 
-from ringcast._core import MODES, Core, Options, RecordBatch, Subscription
+from ringcast._core import MODES, Core, Options, Record, RecordBatch, Subscription
 from ringcast.callables import attribute, handler_name, has_name_of_its_own, is_a, is_same, plain
 from ringcast.errors import EventClassError, HandlerTypeError, OptionError, RecordError, TypeIdError
 from ringcast.events import (
@@ -15,6 +15,7 @@ from ringcast.events import (
     check_event_class,
     check_one_class,
     check_type_id,
+    class_mro,
     class_name,
     class_names,
     event_classes,
@@ -93,6 +94,8 @@ class BatchDecorator(Protocol[E]):
 def subscribe(dispatcher: Dispatcher, arguments: tuple[Any, ...], frame: FrameType, options: Any) -> Subscription[Any]:
     """See Dispatcher.subscribe. `frame` is that of its caller."""
     check_dispatcher(dispatcher, "subscribe")
+    if named := [name for name in ("event_class", "handler") if name in options]:
+        raise OptionError(f"{named[0]}= has no name in a call: subscribe(event_class, handler)")
     batch = options.get("batch") is not None
     if len(arguments) == 1:
         (handler,) = arguments
@@ -122,6 +125,12 @@ def _subscribe_classes(
     bases = {id(base) for base in resolved.bases}
     for each in classes:
         check_accepts(accepts, each, None if id(each) in bases else type_id(each))
+    if accepts.records and not (bases or len(classes) > 1 or _is_record_type(classes[0])):
+        name = class_name(classes[0])
+        raise HandlerTypeError(
+            f"handler {accepts.handler} takes a RecordBatch, and {name} is no record type: its events come in a list, "
+            f"list[{name}]"
+        )
     if accepts.records and (bases or len(classes) > 1):
         raise HandlerTypeError(
             f"handler {accepts.handler} takes a RecordBatch, which has the records of one type: those of several "
@@ -233,7 +242,7 @@ def stream(dispatcher: Dispatcher, event_class: Any, **options: Any) -> Stream[A
     check_dispatcher(dispatcher, "stream")
     from ringcast import aio
 
-    loop = aio.choose_loop(None)
+    loop = aio.choose_loop(None, "a stream is made in the loop that reads it")
     if options["max_queue"] is not None:
         check_max_queue(options["max_queue"], dispatcher.max_queue)
     options = {"mode": "asyncio", **options}
@@ -258,7 +267,14 @@ def off(dispatcher: Dispatcher, handler: Any, event_class_or_id: Any) -> int:
     if not callable(handler) or is_union(handler) or is_a(handler, Subscription):
         hint = "; a Subscription is ended by its cancel()" if is_a(handler, Subscription) else hint_at(handler)
         raise HandlerTypeError(f"a handler is a callable, not {shown(handler)}{hint}")
-    found = [one for one in find(dispatcher, event_class_or_id, "off") if is_same(one.handler, handler)]
+    active = find(dispatcher, event_class_or_id, "off")
+    found = [one for one in active if is_same(dispatcher._original(one.handler), handler)]
+    if not found and is_class(handler):
+        name = class_name(handler)
+        raise HandlerTypeError(
+            f"{name} is a class, and no handler here. To end what is subscribed to it: "
+            f"for subscription in bus.subscriptions({name}): subscription.cancel()"
+        )
     for subscription in found:
         subscription.cancel()
     return len(found)
@@ -363,6 +379,10 @@ def _classes_text(value: object) -> str:
     if not is_a(value, tuple) or not value or not all(map(is_class, value)):
         return ""
     return f"({', '.join(map(class_name, value))}{',' if len(value) == 1 else ''})"
+
+
+def _is_record_type(cls: type) -> bool:
+    return any(base is Record for base in class_mro(cls)[1:])
 
 
 def _one_or_all(classes: tuple[type[E], ...]) -> type[E] | tuple[type[E], ...]:

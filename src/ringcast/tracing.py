@@ -116,6 +116,11 @@ class TracedDispatcher(Dispatcher):
         handler = _traced(self._tracer, handler, options)
         return self._keep(handler, super()._subscribe_id(type_id, event_class, handler, options))
 
+    def _original(self, handler: Any) -> Any:
+        if isinstance(handler, MethodType):
+            return MethodType(getattr(handler.__func__, "__wrapped__", handler.__func__), handler.__self__)
+        return getattr(handler, "__wrapped__", handler)
+
     def _keep(self, handler: Handler[E], subscription: Subscription[E]) -> Subscription[E]:
         if isinstance(handler, MethodType):
             self._wrappers[subscription] = handler.__func__

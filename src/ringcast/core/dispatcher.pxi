@@ -32,7 +32,7 @@ cdef class Core:
     cdef list parted            # Topics whose class has gone, until their subscriptions have left
     cdef uint64_t subscribed    # subscriptions made
     cdef bint raises            # publish raises what direct handlers have raised
-    cdef bint timing
+    cdef bint is_timed
     cdef uint64_t first_position   # of the rings: 0, but for tests. Positions end at 2**63
     cdef dict room_waiters      # address of an rc_topic -> callables, each called once when there may be room there
     cdef rc_u32 waiting_handlers   # on event loops: see core/waiting.pxi
@@ -66,7 +66,7 @@ cdef class Core:
         self.max_workers = max_workers
         self.name = name
         self.raises = raises
-        self.timing = timing
+        self.is_timed = timing
         self.first_position = first_position
         self.pool = Pool.__new__(Pool, None, name, max_workers, spare, parallel)
         self.native_pool = Pool.__new__(
@@ -304,6 +304,31 @@ cdef class Core:
     cdef list all_topics(self):
         with self.lock:
             return [*self.topics.values(), *self.wide, *self.context_topics, *self.parted]
+
+    @property
+    def policy(self):
+        """The policy of subscriptions which state none, as the constructor was given it."""
+        return self._policy
+
+    @property
+    def on_error(self):
+        """What is called with a HandlerFailure; "raise" where the constructor was given that."""
+        return "raise" if self.raises else self._on_error
+
+    @property
+    def timing(self):
+        """Whether the time of handlers is kept, a bool."""
+        return self.is_timed
+
+    @property
+    def exit_timeout(self):
+        """How long the end of the program, or of a block that an exception ends, waits for the deliveries, in seconds;
+        None: as long as they take."""
+        return self._exit_timeout
+
+    def _original(self, handler):
+        """What a subscription's handler is a wrapper of, where the dispatcher wraps handlers; else that itself."""
+        return handler
 
     def _begin_close(self, bint discard=False):
         """See begin_close."""

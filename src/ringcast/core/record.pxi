@@ -393,7 +393,7 @@ cdef class RecordBatch:
         if at < 0:
             at += self.length
         if not 0 <= at < self.length:
-            raise IndexError("there are no so many records in this batch")
+            raise IndexError(f"a batch of {self.length} records has none at {brief(item)}")
         return new_record(self.layout, self.data + at * self.layout.size)
 
     def __getbuffer__(self, Py_buffer *buffer, int flags):
@@ -434,7 +434,7 @@ cdef class RecordBatch:
         """How many of the records are equal to this one, an int."""
         return list(self).count(record)
 
-    def index(self, record, start=0, stop=sys.maxsize):
+    def index(self, record, start=0, stop=None):
         """The place of the first record that is equal to this one, an int.
 
         Args:
@@ -444,7 +444,7 @@ cdef class RecordBatch:
         Raises:
             ValueError: there is none.
         """
-        return list(self).index(record, start, stop)
+        return list(self).index(record, start, sys.maxsize if stop is None else stop)
 
     def __repr__(self):
         return f"<RecordBatch of {self.length} {self.layout.record_class.__qualname__}>"

@@ -236,7 +236,7 @@ cdef class Subscription:
         """The subscription itself."""
         return self
 
-    def __exit__(self, _, exception, __):
+    def __exit__(self, exception_type, exception, traceback):
         """Cancels, and waits until all that was accepted is delivered and the handler has returned, in all threads.
         Inside a handler of the dispatcher it does not wait: the handler may be the one that is waited for, or hold what
         that one needs.
@@ -271,7 +271,7 @@ cdef class Subscription:
         """The subscription itself."""
         return self
 
-    async def __aexit__(self, _, exception, __):
+    async def __aexit__(self, exception_type, exception, traceback):
         """The same as leaving a `with` block, but waits without blocking the event loop."""
         from ringcast import aio
 
@@ -298,7 +298,7 @@ cdef class Subscription:
     @property
     def handler(self):
         """The callable, which the dispatcher holds strongly until the last event is delivered; with `weak` None when
-        its owner is gone. Of a stream, the stream."""
+        its owner is gone. Of a stream a callable that is no handler."""
         return self.target() if self.weak else self.target
 
     @property
