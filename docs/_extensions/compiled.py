@@ -165,8 +165,10 @@ def find_source(app: Sphinx, module: str) -> tuple[str, Tags] | None:
     return source() if module == MODULE else None
 
 
-def follow(app: Sphinx, module: str, attribute: str) -> str | None:
+def follow(app: Sphinx, module: str | None, attribute: str) -> str | None:
     """For `viewcode-follow-imported`: the module that the source of an attribute is in, if that is the compiled one."""
+    if module is None:  # of a property of a compiled base class
+        return None
     member: Any = importlib.import_module(module)
     for name in attribute.split("."):
         member = getattr(member, name, None)

@@ -52,7 +52,6 @@ class Dispatcher(Core):
 
     Attributes:
         max_queue, max_workers, name: as above, each with its default filled in. They do not change.
-        closed: whether it takes nothing more, as `close` was called.
 
     Raises:
         OptionError: an argument is not as above.
