@@ -345,12 +345,10 @@ void rc_topic_tell_of_room(rc_topic *topic)
     if (rc_u32_load_seq(&topic->room_waiters) != 0) topic->pool->calls->moved(topic);
 }
 
-uint64_t rc_topic_room(rc_topic *topic)
+uint64_t rc_topic_room_now(const rc_topic *topic)
 {
-    uint64_t gate, room;
-    rc_mutex_lock(&topic->lock);
-    gate = rc_ring_gate(&topic->ring);
-    room = topic->ring.max_queue + topic->ring.reserve;
+    uint64_t gate = rc_ring_gate(&topic->ring);
+    uint64_t room = topic->ring.max_queue + topic->ring.reserve;
     for (uint32_t at = 0; at < topic->members->count; at++) {
         const rc_member *member = topic->members->all[at];
         uint64_t own = member->mail == NULL ? member->max_queue : topic->ring.max_queue;
@@ -360,6 +358,14 @@ uint64_t rc_topic_room(rc_topic *topic)
         own += rc_u64_load(&member->cursor) - gate;
         if (own < room) room = own;
     }
+    return room;
+}
+
+uint64_t rc_topic_room(rc_topic *topic)
+{
+    uint64_t room;
+    rc_mutex_lock(&topic->lock);
+    room = rc_topic_room_now(topic);
     rc_mutex_unlock(&topic->lock);
     return room;
 }

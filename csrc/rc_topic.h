@@ -167,6 +167,10 @@ void rc_topic_tell_of_room(rc_topic *topic);
  * its max_queue behind: one that has ended holds up none, as far as the ring's reserve goes. */
 uint64_t rc_topic_room(rc_topic *topic);
 
+/* The same under the lock: what is claimed before that is free again leaves no member further
+ * behind, as the gate stands meanwhile. */
+uint64_t rc_topic_room_now(const rc_topic *topic);
+
 /* How many events are in the ring, those included that are published meanwhile and not counted yet.
  */
 uint64_t rc_topic_pending(const rc_topic *topic);

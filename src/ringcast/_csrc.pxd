@@ -314,6 +314,7 @@ cdef extern from "rc_topic.h" nogil:
     uint64_t rc_topic_look(rc_topic *topic, uint64_t most)
     uint64_t rc_topic_published(rc_topic *topic, uint64_t position, uint64_t most)
     uint64_t rc_topic_room(rc_topic *topic)
+    uint64_t rc_topic_room_now(const rc_topic *topic)
     uint64_t rc_topic_pending(const rc_topic *topic)
     uint64_t rc_member_pending(const rc_member *member)
 

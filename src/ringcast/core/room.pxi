@@ -7,7 +7,7 @@ cdef tuple publish_when_room(Core core, Topic topic, event, int64_t timeout):
     """Publishes in a ring that has refused the claim, after waiting for room if that is why. Returns the direct
     subscriptions of that moment."""
     cdef rc_claim claim
-    cdef uint64_t gate, limit
+    cdef uint64_t gate
     cdef uint32_t ticket
     cdef bint reserve = False
     cdef int64_t deadline = timeout if timeout < 0 else time.monotonic_ns() + timeout
@@ -15,10 +15,15 @@ cdef tuple publish_when_room(Core core, Topic topic, event, int64_t timeout):
         ticket = rc_park_prepare(&topic.c.ring.room)   # before the look at what there is room for
         try:
             gate = rc_ring_gate(&topic.c.ring)
-            limit = core.max_queue + RESERVE if reserve else topic.room_limit()
+            if not reserve:
+                topic.make_room()
             direct = topic.take_direct()   # before the claim, as in publish_in_one
-            claim = try_publish(topic.c, <PyObject *>event, limit)
+            if reserve:
+                claim = put(topic.c, <PyObject *>event, core.max_queue + RESERVE)
+            else:
+                claim = topic.put_where_room(<PyObject *>event)
             if claim == RC_CLAIMED:
+                rc_bus_wake(topic.c)
                 return direct
             give_back(direct, 0, forks)
             if claim != RC_FULL or reserve:
@@ -36,7 +41,8 @@ cdef await_room(Core core, Topic topic, int64_t deadline):
         ticket = rc_park_prepare(&topic.c.ring.room)   # as in publish_when_room
         try:
             gate = rc_ring_gate(&topic.c.ring)
-            if rc_ring_tail(&topic.c.ring) - gate < topic.room_limit():
+            topic.make_room()
+            if rc_ring_tail(&topic.c.ring) - gate < rc_topic_room(topic.c):
                 return
             core.check_open()
             if wait_for_room(core, topic, gate, ticket, deadline):

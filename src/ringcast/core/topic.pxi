@@ -206,9 +206,9 @@ cdef class Topic:
         self.set_other_routes()
         rc_mutex_unlock(&self.c.lock)
 
-    cdef uint64_t room_limit(self):
-        """The largest distance of gate and tail at which no subscription that holds up publishers is more than its
-        max_queue behind. Those that drop events rather than that are made to do so first."""
+    cdef make_room(self):
+        """Makes what room there can be: those that drop events rather than to hold up publishers are made to do so, and
+        the gate is moved."""
         cdef Subscription sub
         for sub in self.members():
             if sub.c.mail != NULL:
@@ -217,7 +217,15 @@ cdef class Topic:
         # Waiters call this, too: if each call told all of them, they would wake each other for ever.
         if rc_topic_move_gate(self.c):
             rc_topic_tell_of_room(self.c)
-        return rc_topic_room(self.c)
+
+    cdef rc_claim put_where_room(self, PyObject *event) noexcept:
+        """Claims a slot and stores the event, if that leaves no subscription which holds up publishers more than its
+        max_queue behind. The caller has to wake the topic."""
+        cdef rc_claim claim
+        rc_mutex_lock(&self.c.lock)
+        claim = put(self.c, event, rc_topic_room_now(self.c))
+        rc_mutex_unlock(&self.c.lock)
+        return claim
 
     cdef Subscription refusing(self):
         """A subscription of policy "raise" that is active and its max_queue behind, or None."""
