@@ -106,15 +106,15 @@ def test_what_the_configuration_names_is_copied_to_the_standard_output(store, ro
     assert capfdbinary.readouterr().out.decode() == expected
 
 
-def test_a_standard_output_that_is_closed_harms_nobody(store, router_log, monkeypatch, tmp_path):
+def test_a_standard_output_that_is_closed_harms_nobody(router_log, monkeypatch, tmp_path):
     closed = (tmp_path / "out").open("w")
     closed.close()
     monkeypatch.setattr(sys, "stdout", closed)
     failures = []
-    store._bus.on_error = failures.append
-    configure(Config(log_to_stdout="both"), store)
-    store.write("a", b"x\n")
-    store._bus.close()
+    with Dispatcher(on_error=failures.append) as bus:
+        store = LogStore(bus)
+        configure(Config(log_to_stdout="both"), store)
+        store.write("a", b"x\n")
     assert failures == []
 
 
