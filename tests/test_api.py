@@ -1,10 +1,13 @@
 """The face of the package: names, arguments, and bad calls, which fail at the call with nothing half done."""
 
+import asyncio
 import importlib.metadata
 import inspect
 import pydoc
 import threading
+import typing
 from dataclasses import dataclass
+from unittest.mock import create_autospec
 
 import pytest
 
@@ -22,6 +25,8 @@ from ringcast import (
     TypeIdError,
     _core,
 )
+from ringcast._core import Core
+from ringcast.options import DEFAULTS, HandlerOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +146,13 @@ def test_every_function_tells_its_signature(name, function):
         ("close", (1, 2), {}),
         ("subscribe_to", (1,), {}),
         ("off", (), {}),
+        ("subscribe", (), {}),
+        ("subscribe", (Tick, print, print), {}),
+        ("subscribe", (Tick, print), {"polcy": "latest"}),
+        ("subscribe_to", (1, print, print), {}),
+        ("subscribe_to", (1, print), {"handler": print}),
+        ("on", (Tick, print), {}),
+        ("on", (Tick,), {"batch_size": 1}),
     ],
 )
 def test_a_signature_refuses_what_the_call_refuses(method, arguments, named):
@@ -150,6 +162,43 @@ def test_a_signature_refuses_what_the_call_refuses(method, arguments, named):
             bound(*arguments, **named)
         with pytest.raises(TypeError):
             inspect.signature(bound).bind(*arguments, **named)
+        if not hasattr(Core, method):  # unittest.mock looks at the signatures of Python functions only
+            with pytest.raises(TypeError):
+                getattr(create_autospec(Dispatcher)(), method)(*arguments, **named)
+
+
+TAKE_OPTIONS = {
+    Dispatcher.subscribe: ["self", "event_class_or_handler", "handler"],
+    Dispatcher.subscribe_to: ["self", "type_id", "handler"],
+    Dispatcher.on: ["self", "event_class_or_handler"],
+    ringcast.on_type: ["type_id", "handler"],
+}
+
+
+@pytest.mark.parametrize("function", TAKE_OPTIONS)
+def test_what_takes_the_options_of_a_subscription_shows_each_of_them(function):
+    parameters = inspect.signature(function).parameters.values()
+    assert [each.name for each in parameters if each.kind is each.POSITIONAL_ONLY] == TAKE_OPTIONS[function]
+    options = {each.name: each.default for each in parameters if each.kind is each.KEYWORD_ONLY}
+    assert options.keys() == {*HandlerOptions.__annotations__, "batch"}
+    assert len(parameters) == len(TAKE_OPTIONS[function]) + len(options)
+    assert "own_thread=False" in pydoc.render_doc(function)
+    assert f"def {function.__name__}(" in inspect.getsource(function)
+    assert typing.get_type_hints(function).keys() >= {"options", "return"}
+
+
+@pytest.mark.parametrize("mode", ["queued", "direct", "asyncio"])
+def test_to_give_the_default_of_an_option_says_nothing_more(mode):
+    async def handle(tick):
+        pass
+
+    async def both():
+        async with Dispatcher() as bus:
+            handler = handle if mode == "asyncio" else print
+            return [repr(bus.subscribe(Tick, handler, **{**given, "mode": mode})) for given in ({}, DEFAULTS)]
+
+    plain, explicit = asyncio.run(both())
+    assert plain == explicit
 
 
 # --- the constructor ---

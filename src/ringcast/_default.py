@@ -8,7 +8,8 @@ from typing import Any, Unpack, overload
 
 from ringcast._core import RecordBatch, Subscription
 from ringcast.dispatcher import Dispatcher
-from ringcast.options import HandlerOptions
+from ringcast.options import HandlerOptions, check_names
+from ringcast.signatures import shown_as
 from ringcast.subscribing import E, H, check_subscribed_id, subscribe_id
 
 default = Dispatcher()
@@ -38,6 +39,7 @@ def on_type(
 def on_type(
     type_id: int, handler: Callable[[RecordBatch[E]], object], /, *, batch: int, **options: Unpack[HandlerOptions[E]]
 ) -> Subscription[E]: ...
+@shown_as("type_id, handler=None, /")
 def on_type(type_id: int, handler: Any = None, /, **options: Any) -> Any:
     """Subscribes to a type id on the default dispatcher: `on_type(1, handler)`, or `@on_type(1)` as a decorator.
 
@@ -55,7 +57,9 @@ def on_type(type_id: int, handler: Any = None, /, **options: Any) -> Any:
     if handler is not None:
         return subscribe_id(default, type_id, handler, sys._getframe(1), options)
 
-    checked = check_subscribed_id(type_id)  # at this call, not at that of the decorator
+    # at this call, not at that of the decorator
+    check_names(options)
+    checked = check_subscribed_id(type_id)
 
     def decorate(handler: H) -> H:
         subscribe_id(default, checked, handler, sys._getframe(1), options)

@@ -14,6 +14,7 @@ from ringcast.failures import HandlerFailure, log_failure, report_failure
 from ringcast.handlers import Accepts
 from ringcast.options import HandlerOptions, Policy, StreamOptions, WaitOptions, check_policy, resolve
 from ringcast.settings import check_settings
+from ringcast.signatures import shown_as
 from ringcast.subscribing import A, B, BatchDecorator, C, Classes, Decorator, E, H, Handler, Three, Two
 from ringcast.values import flag
 
@@ -149,6 +150,7 @@ class Dispatcher(Core):
         batch: int,
         **options: Unpack[HandlerOptions[E]],
     ) -> Subscription[E]: ...
+    @shown_as("self, event_class_or_handler, handler=..., /")
     def subscribe(self, *arguments: Any, **options: Any) -> Subscription[Any]:
         """Has `handler` called with every event of a class, or of several, that is published from now on, in order.
 
@@ -199,6 +201,7 @@ class Dispatcher(Core):
     def subscribe_to(
         self, type_id: int, handler: Handler[RecordBatch[E]], /, *, batch: int, **options: Unpack[HandlerOptions[E]]
     ) -> Subscription[E]: ...
+    @shown_as("self, type_id, handler, /")
     def subscribe_to(
         self, type_id: int, handler: Callable[..., object], /, *others: object, **options: Any
     ) -> Subscription[Any]:
@@ -298,6 +301,7 @@ class Dispatcher(Core):
     def on(self, /, *, batch: int, **options: Unpack[HandlerOptions[Any]]) -> Callable[[H], H]: ...
     @overload
     def on(self, /, **options: Unpack[HandlerOptions[Any]]) -> Callable[[H], H]: ...
+    @shown_as("self, event_class_or_handler=..., /")
     def on(self, target: Any = ..., /, *others: object, **options: Any) -> Any:
         """Subscribes the decorated function: `@bus.on` by its annotation, `@bus.on(Tick)` to that class,
         `@bus.on((Deposit, Withdrawal))` to several; all with options: `@bus.on(mode="direct")`.

@@ -17,7 +17,7 @@ from ringcast.callables import (
     is_asynchronous,
 )
 from ringcast.errors import EventClassError, HandlerTypeError, OptionError
-from ringcast.events import brief, class_name, error_says, identify, is_class, plain_int, shown
+from ringcast.events import brief, class_name, error_says, identify, is_class, plain_int, short, shown
 from ringcast.handlers import Accepts
 from ringcast.values import flag, plain_str, whole
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import asyncio
 
 __all__ = [
+    "DEFAULTS",
     "HandlerOptions",
     "Mode",
     "Policy",
@@ -33,6 +34,7 @@ __all__ = [
     "check_concurrency",
     "check_hook",
     "check_max_queue",
+    "check_names",
     "check_policy",
     "resolve",
 ]
@@ -99,6 +101,15 @@ class HandlerOptions(TypedDict, Generic[E], total=False):
     replace: bool
 
 
+DEFAULTS: Final[Mapping[str, Any]] = {
+    **dict.fromkeys(("batch", *HandlerOptions.__annotations__)),
+    **dict.fromkeys(("once", "weak", "subclasses", "own_thread", "replace"), False),
+    "priority": 0,
+    "concurrency": 1,
+}
+"""What each option is where it is not given, None where nothing is asked for. To give it says nothing more."""
+
+
 class StreamOptions(TypedDict, Generic[E], total=False):
     """Keyword arguments of `stream`, but `batch=`. For type checkers: `Dispatcher.stream` says what they mean."""
 
@@ -114,6 +125,14 @@ class WaitOptions(TypedDict, Generic[E], total=False):
     where: Callable[[E], object] | None
     timeout: float | None
     subclasses: bool
+
+
+def check_names(options: Mapping[str, Any]) -> None:
+    """Raise OptionError where one of the options does not exist."""
+    unknown = options.keys() - DEFAULTS.keys()
+    if unknown:
+        known = ", ".join(sorted(DEFAULTS))
+        raise OptionError(f"unknown option {short(repr(min(unknown)))}; there are: {known}")
 
 
 def check_policy(policy: object) -> Policy:
@@ -197,15 +216,12 @@ def resolve(
     Raises:
         OptionError: an option is unknown or has a bad value, or two do not go together.
     """
-    names = {*HandlerOptions.__annotations__, "batch"}
-    unknown = options.keys() - names
-    if unknown:
-        known = ", ".join(sorted(names))
-        raise OptionError(f"unknown option {min(unknown)!r}; there are: {known}")
+    check_names(options)
+    options = {**DEFAULTS, **options}
     mode = _mode(accepts, options)
-    policy = options.get("policy")
+    policy = options["policy"]
     policy = dispatcher_policy if policy is None else check_policy(policy)
-    max_queue = options.get("max_queue")
+    max_queue = options["max_queue"]
     most = dispatcher_max_queue if max_queue is None else check_max_queue(max_queue, dispatcher_max_queue)
     if mode == "direct":
         _refuse(options, "a direct handler has no queue", "policy", "max_queue", "key", "batch")
@@ -218,17 +234,17 @@ def resolve(
         raise OptionError(f'own_thread= is for mode="queued": this handler runs {runs}')
     if mode != "asyncio":
         _refuse(options, 'it is for mode="asyncio"', "loop", "concurrency")
-    key, where = options.get("key"), options.get("where")
+    key, where = options["key"], options["where"]
     if key is not None and policy != "latest":
         raise OptionError('key= is for policy="latest"')
     for name, value in (("key", key), ("where", where)):
         if value is not None:
             check_hook(name, value)
-    batch = options.get("batch")
+    batch = options["batch"]
     if batch is not None:
         whole("batch", batch, 1, MAX_BATCH)
         _refuse(options, "the events of a batch come from several contexts", "context")
-    context = options.get("context")
+    context = options["context"]
     if context is not None and plain_str(context) != "publisher":
         raise OptionError(f'context must be None or "publisher", not {brief(context)}')
     weak = _flag(options, "weak")
@@ -250,14 +266,14 @@ def resolve(
         weak=weak,
         bases=_bases(classes, options),
         with_context=context is not None,
-        priority=whole("priority", options.get("priority", 0), -(2**62), 2**62),
+        priority=whole("priority", options["priority"], -(2**62), 2**62),
         batch=batch or 0,
         own_thread=own_thread,
     )
 
 
 def _mode(accepts: Accepts, options: Mapping[str, Any]) -> str:
-    if options.get("mode") is None:
+    if options["mode"] is None:
         return "asyncio" if accepts.asynchronous else "queued"
     mode = plain_str(options["mode"])
     if mode == "native":
@@ -309,12 +325,12 @@ def _is_bound_method(handler: object) -> bool:
 
 def _refuse(options: Mapping[str, Any], why: str, *names: str) -> None:
     for name in names:
-        if options.get(name) is not None:
+        if options[name] is not None and options[name] is not DEFAULTS[name]:
             raise OptionError(f"{name}= does not go with this subscription: {why}")
 
 
 def _flag(options: Mapping[str, Any], name: str) -> bool:
-    return flag(name, options.get(name, False))
+    return flag(name, options[name])
 
 
 def check_concurrency(options: Mapping[str, Any]) -> int:
