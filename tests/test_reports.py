@@ -681,6 +681,49 @@ def test_a_class_in_place_of_an_event_is_refused_with_the_call_that_was_meant(pu
     assert asyncio.run(main()).startswith(f"an event is published, and {name} is a class: publish({name}(...))")
 
 
+async def make_tick():
+    return Tick()
+
+
+@pytest.mark.parametrize("calls_before", [0, 1])
+@pytest.mark.parametrize("publish", ["publish", "publish_many", "publish_to", "apublish"])
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (make_tick, r"an event is published, and <coroutine .*> \(coroutine\) is a coroutine: publish\(await \.\.\.\)"),
+        (
+            lambda: (Tick() for _ in range(2)),
+            r"an event is published, and <generator .*> \(generator\) is a generator: publish_many\(\.\.\.\) takes one",
+        ),
+    ],
+)
+def test_so_is_a_coroutine_and_a_generator_unless_somebody_takes_them(make, says, publish, calls_before):
+    async def main():
+        async with Dispatcher() as bus:
+            bus.subscribe_to(7, lambda tick: None)
+            bus.publish_to(7, Tick())
+            calls = {
+                "publish": bus.publish,
+                "publish_many": lambda event: bus.publish_many([event]),
+                "publish_to": lambda event: bus.publish_to(7, event),
+            }
+
+            async def call(event):
+                return await bus.apublish(event) if publish == "apublish" else calls[publish](event)
+
+            event = make()
+            for _ in range(calls_before):
+                subscription = bus.subscribe(object, lambda event: None)
+                if publish != "publish_to":
+                    assert await call(event) == 1
+                subscription.cancel()
+            with pytest.raises(EventClassError, match=says):
+                await call(event)
+            event.close()
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("calls_before", [0, 1])
 def test_so_it_is_when_its_metaclass_is_known(bus, calls_before):
     for _ in range(calls_before):

@@ -121,6 +121,8 @@ cdef extern from "Python.h" nogil:
     vectorcallfunc PyVectorcall_Function(PyObject *)
     bint PyType_IsSubtype(PyTypeObject *, PyTypeObject *)
     bint PyType_Check(PyObject *)
+    bint PyGen_CheckExact(PyObject *)
+    bint PyCoro_CheckExact(PyObject *)
 
 cdef extern from *:
     """

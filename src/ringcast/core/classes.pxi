@@ -69,7 +69,7 @@ cdef rc_topic *find_event_id(Core core, type_id, event) except? NULL:
     cdef uint32_t checked = check_type_id(type_id)
     cdef rc_topic *found = <rc_topic *>rc_registry_find(&core.by_id, id_key(checked))
     cdef Topic topic
-    cdef bint may_be_mistaken = PyType_Check(<PyObject *>event)   # a class, perhaps in place of an event
+    cdef bint is_doubtful = may_be_mistaken(<PyObject *>event)
     if found != NULL and rc_u64_load(&found.event_class) == class_key(Py_TYPE(<PyObject *>event)):
         return found
     while True:
@@ -79,11 +79,11 @@ cdef rc_topic *find_event_id(Core core, type_id, event) except? NULL:
             if topic is None:
                 return NULL
             owner = class_of(core, topic)
-            if not may_be_mistaken or owner is None or is_instance(event, owner):
+            if not is_doubtful or owner is None or is_instance(event, owner):
                 check_event(core, topic, type(event))
                 return topic.c   # of an automatic id: the event keeps the class, and that the topic
-        refuse_class(event)   # without the lock: it asks the metaclass
-        may_be_mistaken = False
+        refuse_mistaken(event)   # without the lock: it asks the metaclass
+        is_doubtful = False
 
 
 cdef inline bint is_instance(event, event_class) noexcept:

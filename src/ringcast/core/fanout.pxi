@@ -57,8 +57,8 @@ cdef publish_in_one(Core core, Topic topic, event, int64_t timeout):
         if rc_u32_load(&core.closing):
             give_back(direct, 0, forks)
             core.check_open()   # raises
-        if len(direct) == 0 and PyType_Check(<PyObject *>event):
-            refuse_class(event)
+        if len(direct) == 0 and may_be_mistaken(<PyObject *>event):
+            refuse_mistaken(event)
     elif try_publish(topic.c, <PyObject *>event, rc_u64_load(&topic.c.limit)) != RC_CLAIMED:
         give_back(direct, 0, forks)
         direct = publish_when_room(core, topic, event, timeout)
@@ -128,8 +128,8 @@ cdef publish_to_all(Core core, list topics, event, int64_t timeout):
         rc_u64_count(&topic.c.only_direct, 1)
     if direct:
         deliver_direct(core, direct, event)
-    elif reached == 0 and PyType_Check(<PyObject *>event):
-        refuse_class(event)
+    elif reached == 0 and may_be_mistaken(<PyObject *>event):
+        refuse_mistaken(event)
     return reached + len(direct)
 
 
@@ -143,15 +143,26 @@ cdef prepare(Core core, Topic topic):
         rc_mutex_unlock(&topic.c.lock)
 
 
-cdef refuse_class(event_class):
-    """For a class in place of an event, which has reached nobody."""
-    if not identify(type(event_class)).automatic:   # a metaclass that was made for events
-        return
-    name = class_name(event_class)
-    raise EventClassError(
-        f"an event is published, and {name} is a class: publish({name}(...)). "
-        f"(Where classes are the events, subscribe to {class_name(type(event_class))} first)"
-    )
+cdef inline bint may_be_mistaken(PyObject *event) noexcept nogil:
+    """Whether it is what the missing or surplus parentheses, or the missing await, of a call that makes an event leave:
+    a class, a coroutine or a generator."""
+    return PyType_Check(event) or PyCoro_CheckExact(event) or PyGen_CheckExact(event)
+
+
+cdef refuse_mistaken(event):
+    """For what may be mistaken for an event, and has reached nobody."""
+    cls = type(event)
+    if PyType_Check(<PyObject *>event):
+        if identify(cls).automatic:   # else its metaclass was made for events
+            name = class_name(event)
+            raise EventClassError(
+                f"an event is published, and {name} is a class: publish({name}(...)). "
+                f"(Where classes are the events, subscribe to {class_name(cls)} first)"
+            )
+    elif PyCoro_CheckExact(<PyObject *>event):
+        raise EventClassError(f"an event is published, and {shown(event)} is a coroutine: publish(await ...)")
+    else:
+        raise EventClassError(f"an event is published, and {shown(event)} is a generator: publish_many(...) takes one")
 
 
 def direct_rank_of_all(Subscription sub):
@@ -199,8 +210,8 @@ cdef object publish_quickly(PyObject *core, PyObject **arguments, Py_ssize_t cou
         if c != NULL:
             subscribers = rc_u32_load(&c.quick_reply)
             if subscribers == RC_NOBODY:
-                # or a close has just cancelled them; or a class is published in place of an event
-                if rc_u32_load(&(<Core>core).closing) == 0 and not PyType_Check(arguments[0]):
+                # or a close has just cancelled them; or this is no event
+                if rc_u32_load(&(<Core>core).closing) == 0 and not may_be_mistaken(arguments[0]):
                     return 0
             elif subscribers != 0 and try_publish(c, arguments[0], rc_u64_load(&c.limit)) == RC_CLAIMED:
                 return subscribers

@@ -66,7 +66,7 @@ cdef uint64_t publish_events(Core core, tuple events, uint64_t before, int64_t d
             event_class = Py_TYPE(items[at])
             c = <rc_topic *>rc_registry_find(&core.by_class, class_key(event_class))
             subscribers = 0 if c == NULL else rc_u32_load(&c.quick_reply)
-            if subscribers == RC_NOBODY and PyType_Check(items[at]):   # publish_slow refuses it
+            if subscribers == RC_NOBODY and may_be_mistaken(items[at]):   # publish_slow refuses it
                 subscribers = 0
             if subscribers != 0:
                 # no further than one claim can reach: where the queue is full, this looks again after each event
