@@ -350,7 +350,7 @@ def test_another_exception_while_the_loop_is_told_of_an_event_is_shown(
         assert (handled.events, recorder.events) == ([Tick(0)], [])
     else:  # given up, and said so
         assert (handled.events, subscription.dropped, subscription.active) == ([], 1, False)
-        assert "cannot be told of events; 1 events were dropped" in str(recorder.events[0].exception)
+        assert "cannot be told of events; events dropped: 1" in str(recorder.events[0].exception)
 
 
 def test_with_raise_the_failures_of_async_handlers_are_logged(run, caplog):

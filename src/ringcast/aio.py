@@ -28,7 +28,7 @@ from ringcast.errors import (
     StreamError,
     WaitTimeoutError,
 )
-from ringcast.events import brief, class_names
+from ringcast.events import brief, class_names, shown
 
 if TYPE_CHECKING:
     from ringcast.dispatcher import Dispatcher
@@ -73,7 +73,7 @@ def choose_loop(loop: object, remedy: str = "subscribe inside one, or give it as
         except RuntimeError:
             raise OptionError(f"there is no running event loop: {remedy}") from None
     if not isinstance(loop, asyncio.AbstractEventLoop):
-        raise OptionError(f"loop must be an asyncio event loop, not {type(loop).__name__}")
+        raise OptionError(f"loop must be an asyncio event loop, not {shown(loop)}")
     if loop.is_closed():
         raise OptionError(f"the event loop is closed: {brief(loop)}")
     return loop

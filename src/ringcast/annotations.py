@@ -16,7 +16,17 @@ from types import FrameType, FunctionType, MethodType
 from typing import Annotated, Any, Final, Literal, Protocol, TypeVar
 
 from ringcast.callables import MAX_DEPTH, attribute, class_attribute, is_a, plain
-from ringcast.events import brief, class_mro, class_name, class_namespace, error_text, is_class, is_union, short
+from ringcast.events import (
+    brief,
+    class_mro,
+    class_name,
+    class_namespace,
+    error_text,
+    full_class_name,
+    is_class,
+    is_union,
+    short,
+)
 
 _MAX_DEPTH: Final = 50  # of aliases and containers within an annotation
 ANNOTATION: Final = 200  # characters
@@ -260,7 +270,7 @@ def _class_body(function: object, owner: type | None) -> type | None:
     """Find the class in whose body a method was written: `owner`, which it was reached through, or a base."""
     outer = getattr(function, "__qualname__", "").rpartition(".")[0]
     for cls in () if owner is None else class_mro(owner):
-        if class_name(cls) == f"{getattr(function, '__module__', None)}.{outer}":
+        if full_class_name(cls) == f"{getattr(function, '__module__', None)}.{outer}":
             return cls
     return None
 

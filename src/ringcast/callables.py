@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeGuard, TypeVar
 
 from ringcast._modules import imported
 from ringcast.errors import HandlerTypeError
-from ringcast.events import class_mro, class_name, class_namespace, error_says, is_class
+from ringcast.events import class_mro, class_namespace, error_says, full_class_name, is_class, short
 
 # Importing `inspect` takes half as long as importing Ringcast: it waits for the first handler to be looked at.
 if TYPE_CHECKING:
@@ -30,20 +30,25 @@ _CO_GENERATOR, _CO_COROUTINE, _CO_ASYNC_GENERATOR = 0x20, 0x80, 0x200  # of `ins
 
 
 def handler_name(handler: object) -> str:
-    """Return a readable name of a handler for logs; never raises.
+    """Return a readable name of a handler for messages and logs, shortened; never raises.
 
     A function or method gives ``module.qualname``, a `functools.partial` the name of what it calls, a
     callable object the name of its class.
     """
+    return short(full_handler_name(handler))
+
+
+def full_handler_name(handler: object) -> str:
+    """Return the same, however long, to tell handlers apart; never raises."""
     for _ in range(MAX_DEPTH):
         if is_class(handler):
-            return class_name(handler)
+            return full_class_name(handler)
         if not is_a(handler, functools.partial):
             break
         handler = handler.func
     qualname, module = attribute(handler, "__qualname__"), attribute(handler, "__module__")
     if type(qualname) is not str:
-        return class_name(type(handler))
+        return full_class_name(type(handler))
     return f"{module}.{qualname}" if type(module) is str and module != "builtins" else qualname
 
 
@@ -196,18 +201,20 @@ def event_parameter(signature: inspect.Signature, name: str, given: str = "the e
         HandlerTypeError: one positional argument is wrong for it.
     """
     positional = [p for p in signature.parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    needed = [p.name for p in positional if p.default is p.empty]
+    needed = [short(p.name) for p in positional if p.default is p.empty]
     if len(needed) > 1:
         remedy = f"take {given} alone, or give parameter {needed[1]!r} a default"
         if needed[0] == "self" and len(needed) == 2:
             remedy = "use the bound method of an instance"
+        names = short(", ".join(needed))
         raise HandlerTypeError(
-            f"{name} needs {len(needed)} arguments ({', '.join(needed)}), but is called with one, {given}: {remedy}"
+            f"{name} needs {len(needed)} arguments ({names}), but is called with one, {given}: {remedy}"
         )
     for p in signature.parameters.values():
         if p.kind is p.KEYWORD_ONLY and p.default is p.empty:
+            keyword = repr(short(p.name))
             raise HandlerTypeError(
-                f"{name} is called with one argument, {given}, but its keyword-only parameter {p.name!r} has no default"
+                f"{name} is called with one argument, {given}, but its keyword-only parameter {keyword} has no default"
             )
         if p.kind is p.VAR_POSITIONAL:
             positional.append(p)

@@ -42,6 +42,7 @@ __all__ = [
     "error_says",
     "error_text",
     "event_classes",
+    "full_class_name",
     "identify",
     "is_class",
     "is_defined_again",
@@ -101,7 +102,12 @@ def class_namespace(cls: type) -> Mapping[str, Any]:
 
 
 def class_name(cls: type) -> str:
-    """Return ``module.qualname`` of `cls` for messages, without asking its metaclass."""
+    """Return ``module.qualname`` of `cls` for messages, shortened, without asking its metaclass."""
+    return short(full_class_name(cls))
+
+
+def full_class_name(cls: type) -> str:
+    """Return the same, however long, to tell classes apart."""
     module = class_namespace(cls).get("__module__", "builtins")
     name = str(_qualname_of(cls))
     return f"{module}.{name}" if isinstance(module, str) and module != "builtins" else name
@@ -127,8 +133,8 @@ def is_defined_again(former: type, cls: type) -> bool:
     That is a class of the same module and name; but neither a subclass of the other, nor one whose name tells that it
     stands in a function, which may make another at each call.
     """
-    name = class_name(cls)
-    if former is cls or name != class_name(former) or "<locals>" in name:
+    name = full_class_name(cls)
+    if former is cls or name != full_class_name(former) or "<locals>" in name:
         return False
     related = (*class_mro(cls), *class_mro(former))  # compared by identity: a metaclass may define __eq__
     return sum(each is cls or each is former for each in related) == 2
@@ -318,15 +324,15 @@ def brief(value: object, most: int = _BRIEF) -> str:
     except KeyboardInterrupt:
         raise
     except BaseException:  # a message must come out, whatever a __repr__ does
-        return f"an instance of {short(class_name(type(value)))}"
+        return f"an instance of {class_name(type(value))}"
     return text if len(text) <= most else text[: most - 3] + "..."
 
 
 def shown(value: object) -> str:
     """Return a short text for `value` and its class for messages. Raises nothing but a Ctrl-C."""
     if is_class(value):
-        return f"class {short(class_name(value))}"
-    text, name = brief(value), short(class_name(type(value)))
+        return f"class {class_name(value)}"
+    text, name = brief(value), class_name(type(value))
     return text if text == f"an instance of {name}" else f"{text} ({name})"
 
 
@@ -348,7 +354,11 @@ def error_text(error: BaseException) -> str:
 
 def defines(cls: type, name: str) -> bool:
     """Tell whether `cls` or a base of it has `name` in its own dictionary."""
-    return any(name in class_namespace(base) for base in class_mro(cls))
+    # publish with a timeout comes here: any() with a generator takes twice as long, and crashes 3.12 without memory
+    for base in class_mro(cls):  # noqa: SIM110
+        if name in class_namespace(base):
+            return True
+    return False
 
 
 def _annotates(namespace: Mapping[str, Any]) -> bool:

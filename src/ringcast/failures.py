@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from ringcast._core import Subscription, ask
 from ringcast.callables import handler_name, is_a
-from ringcast.events import ERROR_TEXT, brief, class_name, error_text, short
+from ringcast.events import ERROR_TEXT, brief, error_text, full_class_name, short
 
 __all__ = ["HandlerFailure", "log_failure", "own_traceback", "report_failure"]
 
@@ -104,7 +104,12 @@ def _is_tame(exception: BaseException) -> bool:
             raise
         except BaseException:
             return False
-        if has_notes or is_deep or type(text) is not str or max(len(text), len(class_name(type(each)))) > ERROR_TEXT:
+        if (
+            has_notes
+            or is_deep
+            or type(text) is not str
+            or max(len(text), len(full_class_name(type(each)))) > ERROR_TEXT
+        ):
             return False
         chain += [other for other in before if other is not None and all(other is not one for one in chain)]
     return True

@@ -27,7 +27,7 @@ from ringcast.callables import (
     plain,
 )
 from ringcast.errors import EventClassError, HandlerTypeError
-from ringcast.events import class_mro, class_name, is_class, is_defined_again, is_union, shown
+from ringcast.events import class_mro, class_name, is_class, is_defined_again, is_union, short, shown
 from ringcast.values import plain_str
 
 if TYPE_CHECKING:
@@ -226,7 +226,7 @@ def _read(
 
 
 def _read_one(name: str, parameter: inspect.Parameter, names: Names, batch: bool) -> Accepts:
-    shown_name = repr(parameter.name)
+    shown_name = repr(short(parameter.name))
     where = f"parameter {shown_name} of handler {name}"
     annotation: object = parameter.annotation
     if annotation is parameter.empty:

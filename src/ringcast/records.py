@@ -35,7 +35,7 @@ from ringcast._core import Layout, Record, RecordBatch, RecordField
 from ringcast.annotations import annotation_text
 from ringcast.callables import class_attribute
 from ringcast.errors import EventClassError, RecordError
-from ringcast.events import brief, class_name, error_says, is_class, shown
+from ringcast.events import brief, class_name, error_says, is_class, short, shown
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -151,7 +151,7 @@ def check_batch(events: object, event_class: object) -> tuple[type[Record], obje
     Raises:
         EventClassError: there is no such record type, or there are several; or the buffer is not of it.
     """
-    if event_class is not None and not _is_record_type(event_class):
+    if event_class is not None and not is_record_type(event_class):
         raise EventClassError(
             "publish_many takes one iterable of events; what may follow it is the record type of an array or buffer, "
             f"not {shown(event_class)}"
@@ -181,7 +181,7 @@ def check_batch(events: object, event_class: object) -> tuple[type[Record], obje
     return event_class, numpy.ascontiguousarray(events).view(numpy.uint8)
 
 
-def _is_record_type(value: object) -> TypeGuard[type[Record]]:
+def is_record_type(value: object) -> TypeGuard[type[Record]]:
     return is_class(value) and issubclass(value, Record) and value is not Record
 
 
@@ -245,7 +245,7 @@ def _from_class(declaration: type, frame: FrameType) -> type[Record]:
         if name in declaration.__dict__:
             defaults.append(declaration.__dict__[name])
         elif defaults:
-            raise RecordError(f"{class_name(declaration)}.{name} needs a default, as fields before it have one")
+            raise RecordError(f"{_field_name(declaration, name)} needs a default, as fields before it have one")
     namespace = {
         name: value
         for name, value in declaration.__dict__.items()
@@ -255,6 +255,11 @@ def _from_class(declaration: type, frame: FrameType) -> type[Record]:
     namespace["__qualname__"] = declaration.__qualname__
     size = -(-offset // alignment) * alignment
     return _make(declaration.__name__, namespace, fields, tuple(defaults), size)
+
+
+def _field_name(declaration: type, name: str) -> str:
+    """What messages call a field."""
+    return f"{class_name(declaration)}.{short(name)}"
 
 
 def _scalar(declaration: type, name: str, hint: Any) -> tuple[Scalar, int]:
@@ -268,15 +273,15 @@ def _scalar(declaration: type, name: str, hint: Any) -> tuple[Scalar, int]:
             return mark, struct.calcsize(mark.code)
         if base is bytes and type(mark) is int and mark > 0:
             if mark > MAX_RECORD_SIZE:
-                where = f"{class_name(declaration)}.{name}"
+                where = _field_name(declaration, name)
                 raise RecordError(f"{where} is of {brief(mark)} bytes; {MAX_RECORD_SIZE} is the most for a record")
             return Scalar("s"), mark
     if is_class(hint) and hint.__module__ == "numpy":
         import numpy
 
-        return _numpy_scalar(numpy.dtype(hint), f"{class_name(declaration)}.{name}")
+        return _numpy_scalar(numpy.dtype(hint), _field_name(declaration, name))
     raise RecordError(
-        f"{class_name(declaration)}.{name} is annotated {annotation_text(hint)}: a field is an int, float, bool, "
+        f"{_field_name(declaration, name)} is annotated {annotation_text(hint)}: a field is an int, float, bool, "
         "one of the sizes of ringcast.records (int32, float64, timestamp ...), or Annotated[bytes, SIZE]"
     )
 

@@ -7,15 +7,14 @@ from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, get_args, overload
 
-from ringcast._core import MODES, Core, Options, Record, RecordBatch, Subscription
-from ringcast.callables import attribute, handler_name, has_name_of_its_own, is_a, is_same, plain
+from ringcast._core import MODES, Core, Options, RecordBatch, Subscription
+from ringcast.callables import attribute, full_handler_name, handler_name, has_name_of_its_own, is_a, is_same, plain
 from ringcast.errors import EventClassError, HandlerTypeError, OptionError, RecordError, TypeIdError
 from ringcast.events import (
     brief,
     check_event_class,
     check_one_class,
     check_type_id,
-    class_mro,
     class_name,
     class_names,
     event_classes,
@@ -36,7 +35,7 @@ from ringcast.handlers import (
     option_hint,
     sole_class,
 )
-from ringcast.options import Policy, check_concurrency, check_max_queue, check_policy
+from ringcast.options import Policy, check_concurrency, check_max_queue, check_names, check_policy
 from ringcast.values import flag
 
 if TYPE_CHECKING:
@@ -125,19 +124,28 @@ def _subscribe_classes(
     bases = {id(base) for base in resolved.bases}
     for each in classes:
         check_accepts(accepts, each, None if id(each) in bases else type_id(each))
-    if accepts.records and not (bases or len(classes) > 1 or _is_record_type(classes[0])):
-        name = class_name(classes[0])
-        raise HandlerTypeError(
-            f"handler {accepts.handler} takes a RecordBatch, and {name} is no record type: its events come in a list, "
-            f"list[{name}]"
-        )
-    if accepts.records and (bases or len(classes) > 1):
-        raise HandlerTypeError(
-            f"handler {accepts.handler} takes a RecordBatch, which has the records of one type: those of several "
-            "classes come in a list, list[First | Second]"
-        )
+    if accepts.records:
+        _check_batch_of_records(accepts.handler, classes, bool(bases))
     start = _consumer(resolved, options)
     return _replacing(dispatcher, start(dispatcher._subscribe_class(_one_or_all(classes), handler, resolved)), options)
+
+
+def _check_batch_of_records(handler: str, classes: tuple[type, ...], with_subclasses: bool) -> None:
+    """Check what is subscribed to by a handler, of this name, that takes a RecordBatch.
+
+    Raises:
+        HandlerTypeError: it is not one record type.
+    """
+    from ringcast.records import is_record_type
+
+    if with_subclasses or len(classes) > 1:
+        why, item = "which has the records of one type: those of several classes come", "First | Second"
+    elif not is_record_type(classes[0]):
+        item = class_name(classes[0])
+        why = f"and {item} is no record type: its events come"
+    else:
+        return
+    raise HandlerTypeError(f"handler {handler} takes a RecordBatch, {why} in a list, list[{item}]")
 
 
 def subscribe_id(
@@ -178,7 +186,7 @@ def _replacing(dispatcher: Dispatcher, subscription: Subscription[E], options: A
             if is_same(handler, new):  # stacked decorators subscribe one function to several classes
                 if old.type_id == subscription.type_id and _is_to_same(old, subscription):
                     old.cancel()
-            elif has_name_of_its_own(handler) and handler_name(handler) == handler_name(new):
+            elif has_name_of_its_own(handler) and full_handler_name(handler) == full_handler_name(new):
                 old.cancel()
     return subscription
 
@@ -212,6 +220,7 @@ def subscribe_native(
 def on(dispatcher: Dispatcher, target: Any, frame: FrameType, options: Any) -> Any:
     """See Dispatcher.on. `frame` is that of its caller; without a target it is an ellipsis."""
     check_dispatcher(dispatcher, "on")
+    check_names(options)  # here and below: at this call, not at that of the decorator
     are_several = is_a(target, tuple) or is_several(target)
     if target is not ... and not is_class(target) and not are_several:
         if not callable(plain(target)):
@@ -221,7 +230,7 @@ def on(dispatcher: Dispatcher, target: Any, frame: FrameType, options: Any) -> A
         _subscribe_classes(dispatcher, accepts, named_classes(accepts), target, options)
         return target
     if are_several:
-        event_classes(target)  # at this call, not at that of the decorator
+        event_classes(target)
 
     def decorate(*handlers: Any, **named: object) -> Any:
         if len(handlers) != 1 or named:  # it stands in the place of a class that was meant to be a handler
@@ -379,10 +388,6 @@ def _classes_text(value: object) -> str:
     if not is_a(value, tuple) or not value or not all(map(is_class, value)):
         return ""
     return f"({', '.join(map(class_name, value))}{',' if len(value) == 1 else ''})"
-
-
-def _is_record_type(cls: type) -> bool:
-    return any(base is Record for base in class_mro(cls)[1:])
 
 
 def _one_or_all(classes: tuple[type[E], ...]) -> type[E] | tuple[type[E], ...]:

@@ -6,7 +6,7 @@ An object of a subclass may compare, format or convert itself as it likes: so it
 from __future__ import annotations
 
 from ringcast.errors import OptionError
-from ringcast.events import brief, class_name, plain_int, short
+from ringcast.events import brief, class_name, plain_int
 
 __all__ = ["flag", "plain_str", "whole"]
 
@@ -24,7 +24,7 @@ def whole(name: str, value: object, least: int, most: int) -> int:
     """
     number = plain_int(value)
     if number is None:
-        raise OptionError(f"{name} must be an int, not {short(class_name(type(value)))}")
+        raise OptionError(f"{name} must be an int, not {class_name(type(value))}")
     if not least <= number <= most:
         raise OptionError(f"{name} must be from {least} to {most}, not {brief(number)}")
     return number

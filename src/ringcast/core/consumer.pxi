@@ -221,7 +221,7 @@ cdef abandon(Subscription sub, exception):
         finish_hold(sub)
     if core is not None and pending:
         what = "is closed" if loop is None or loop.is_closed() else "cannot be told of events"
-        failure = LoopClosedError(f"the event loop of {sub!r} {what}; {pending} events were dropped")
+        failure = LoopClosedError(f"the event loop of {sub!r} {what}; events dropped: {pending}")
         failure.__cause__ = exception
         report(<Core>core, failure, None, sub)
 

@@ -317,6 +317,8 @@ cdef str describe(event_class, Topic topic):
     """The same for a class that is known, or None."""
     cdef Scope scope = topic.scope
     if scope is not None:
-        name = joined_names([qualname_of(each) for each in scope.classes])
+        name = joined_names([short(qualname_of(each)) for each in scope.classes])
         return f"{name} and subclasses" if scope.with_subclasses() else name
-    return f"type id {topic.type_id:#x}" if event_class is None else f"{qualname_of(event_class)} ({topic.type_id:#x})"
+    if event_class is None:
+        return f"type id {topic.type_id:#x}"
+    return f"{short(qualname_of(event_class))} ({topic.type_id:#x})"
