@@ -53,11 +53,17 @@ static void count_active(rc_topic *topic, int more)
     rc_topic_set_quick_reply(topic);
 }
 
+/* Whether publishers wait for the member before the ring is full. */
+static int is_narrow(const rc_topic *topic, const rc_member *member)
+{
+    return member->mail == NULL && member->max_queue < topic->ring.max_queue;
+}
+
 /* Whether publish has to ask the member before it waits for room, or may not wait. */
 static int is_special(const rc_topic *topic, const rc_member *member)
 {
     return member->mail != NULL || member->policy == RC_RAISE || member->mode == RC_LOOP ||
-           member->max_queue < topic->ring.max_queue;
+           is_narrow(topic, member);
 }
 
 /* Under the lock. */
@@ -68,9 +74,9 @@ static void set_limits(rc_topic *topic)
     for (uint32_t at = 0; at < topic->members->count; at++) {
         const rc_member *member = topic->members->all[at];
         int has_ended = rc_u64_load(&member->end) != RC_NEVER;
-        int is_narrow = member->mail == NULL && member->max_queue < topic->ring.max_queue;
-        limited += (uint32_t)(has_ended || is_narrow);
-        if (is_narrow && !has_ended && member->max_queue < limit) limit = member->max_queue;
+        int narrows = is_narrow(topic, member);
+        limited += (uint32_t)(has_ended || narrows);
+        if (narrows && !has_ended && member->max_queue < limit) limit = member->max_queue;
     }
     rc_u32_store(&topic->limited, limited);
     rc_u64_store(&topic->limit, limit);
