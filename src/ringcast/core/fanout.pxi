@@ -15,18 +15,12 @@ cdef publish_event(Core core, event, int64_t timeout):
 
 cdef publish_slow(Core core, rc_topic *c, event, int64_t timeout):
     """The same where look_up has found `c`. No Python code has run since then: it could let go of what is there."""
-    cdef tuple wide = ()
+    cdef tuple wide
     if c == NULL:
         c = find_class(core, type(event))   # seen for the first time, or closed
     if c.kind == RC_OF_CLASS:
         return publish_in_one(core, <Topic>c.host, event, timeout)
-    if c.kind == RC_ROUTE:
-        route = <Route>c.host
-        wide = (<Route>route).wide_topics()
-        c = (<Topic>(<Route>route).own).c if (<Route>route).own is not None else &by_instance
-    if c.kind == RC_BY_INSTANCE:
-        c = find_event_id(core, event.__event_type__, event)
-        wide = wide_under(core, c, wide)
+    wide = follow(core, &c, event)
     return publish_in(core, c, event, wide, timeout)
 
 

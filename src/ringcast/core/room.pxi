@@ -170,15 +170,7 @@ cdef list topics_of(Core core, event):
     """The topics that an event would be published in."""
     cdef rc_topic *found = find_class(core, type(event))
     cdef Topic topic
-    cdef tuple wide = ()
-    cdef list topics
-    if found.kind == RC_ROUTE:
-        wide = (<Route>found.host).wide_topics()
-        found = (<Topic>(<Route>found.host).own).c if (<Route>found.host).own is not None else &by_instance
-    if found.kind == RC_BY_INSTANCE:
-        found = find_event_id(core, event.__event_type__, event)
-        wide = wide_under(core, found, wide)
-    topics = list(wide)
+    cdef list topics = list(follow(core, &found, event))
     if found != NULL:
         topics.append(<Topic>found.host)
     context_topics = [topic.find_context_topic() for topic in topics]

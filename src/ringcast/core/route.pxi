@@ -118,6 +118,21 @@ cdef tuple wide_under(Core core, rc_topic *c, tuple wide):
     return tuple(reached + of_id)
 
 
+cdef tuple follow(Core core, rc_topic **c, event):
+    """The wide topics of an event. `c`: what find_class has for its class; then its own topic, or NULL where nobody has
+    used its id. No Python code has run between: it could let go of what is there."""
+    cdef tuple wide = ()
+    cdef Route route
+    if c[0].kind == RC_ROUTE:
+        route = <Route>c[0].host
+        wide = route.wide_topics()
+        c[0] = (<Topic>route.own).c if route.own is not None else &by_instance
+    if c[0].kind == RC_BY_INSTANCE:
+        c[0] = find_event_id(core, event.__event_type__, event)
+        wide = wide_under(core, c[0], wide)
+    return wide
+
+
 cdef rc_topic *route_to(Core core, event_class, rc_topic *found, list wide) except NULL:
     """The route of a class whose entry was `found`, with these wide topics more."""
     cdef Route route = core.routes.get(id(event_class))   # which may be out of use: see drop_deserted
