@@ -245,7 +245,7 @@ cdef class Topic:
                 return f"{sub!r} has max_queue={sub.max_queue} events pending"
         for sub in self.members():
             if rc_u64_load(&sub.c.end) != RC_NEVER:
-                return f"{sub!r} has a handler in a call, and {RESERVE} events wait beside it"
+                return f"{sub!r} still handles what came before its end, and {RESERVE} events wait beside it"
         return "room has been made just now"
 
     cdef Py_ssize_t reach(self):
