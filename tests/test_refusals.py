@@ -580,7 +580,7 @@ def public_objects(bus):
     yield bus.stream(Tick), "another task calls Dispatcher.stream"
 
 
-@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, pickle.dumps])
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, pickle.dumps, lambda one: pickle.dumps(one, 0)])
 def test_what_cannot_be_copied_says_what_to_do_instead(bus, duplicate):
     async def main():
         for value, words in public_objects(bus):

@@ -6,9 +6,6 @@ one is covered as soon as it is there, as it has to be among the objects of `ali
 test has one of its own.
 """
 
-import copy
-import pickle
-
 import pytest
 from limits import DEADLINE
 
@@ -346,14 +343,6 @@ for thread in threads:
     assert not thread.is_alive(), thread
 """
     )
-
-
-@pytest.mark.parametrize("way", [copy.copy, copy.deepcopy, pickle.dumps, lambda one: pickle.dumps(one, 0)])
-def test_dispatchers_and_subscriptions_say_that_they_are_not_copied_or_pickled(bus, way):
-    with pytest.raises(TypeError, match="a Dispatcher has threads of its own: it is not copied or pickled"):
-        way(bus)
-    with pytest.raises(TypeError, match="a Subscription is its dispatcher's: it is not copied or pickled"):
-        way(bus.subscribe(int, print))
 
 
 def test_options_of_a_native_handler_need_one(bus):
