@@ -571,6 +571,37 @@ def test_an_abstract_class_with_an_id_or_with_subclasses_has_events(bus):
     assert len(got) == 2
 
 
+# --- functions in the body of a class ---
+
+
+class Body:
+    def of_instance(self, tick: Tick): ...
+
+    @classmethod
+    def of_class(cls, tick: Tick): ...
+
+    @staticmethod
+    def of_none(tick: Tick): ...
+
+
+NO_METHODS = {
+    "a function of instances": (vars(Body)["of_instance"], "use the bound method of an instance"),
+    "a class method": (vars(Body)["of_class"], "subscribe the method of the class, when the class is made"),
+    "its function": (vars(Body)["of_class"].__func__, "subscribe the method of the class, when the class is made"),
+}
+
+
+@pytest.mark.parametrize("handler", NO_METHODS)
+def test_what_is_no_method_yet_is_refused_with_what_to_do(bus, handler):
+    function, remedy = NO_METHODS[handler]
+    for subscribe in (bus.on, bus.subscribe, lambda handler: bus.subscribe(Tick, handler), bus.on(Tick)):
+        with pytest.raises(HandlerTypeError, match=f": {remedy}$"):
+            subscribe(function)
+    for method in (Body().of_instance, Body.of_class, Body.of_none, vars(Body)["of_none"]):
+        bus.on(method)
+    assert bus.count(Tick) == 4
+
+
 # --- copies ---
 
 

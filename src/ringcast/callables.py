@@ -25,6 +25,11 @@ _MARKS: Final = (
     ("_is_coroutine_marker", "inspect", "_is_coroutine_mark"),
     ("_is_coroutine", "asyncio.coroutines", "_is_coroutine"),
 )
+# for functions in the body of a class, which are not methods yet, by their first parameter
+METHOD_REMEDIES: Final = {
+    "self": "use the bound method of an instance",
+    "cls": "subscribe the method of the class, when the class is made",
+}
 _METHODS: Final = (MethodType, BuiltinMethodType, MethodWrapperType)  # made anew by each look at the attribute
 _CO_GENERATOR, _CO_COROUTINE, _CO_ASYNC_GENERATOR = 0x20, 0x80, 0x200  # of `inspect`
 
@@ -204,8 +209,8 @@ def event_parameter(signature: inspect.Signature, name: str, given: str = "the e
     needed = [short(p.name) for p in positional if p.default is p.empty]
     if len(needed) > 1:
         remedy = f"take {given} alone, or give parameter {needed[1]!r} a default"
-        if needed[0] == "self" and len(needed) == 2:
-            remedy = "use the bound method of an instance"
+        if len(needed) == 2 and needed[0] in METHOD_REMEDIES:
+            remedy = METHOD_REMEDIES[needed[0]]
         names = short(", ".join(needed))
         raise HandlerTypeError(
             f"{name} needs {len(needed)} arguments ({names}), but is called with one, {given}: {remedy}"

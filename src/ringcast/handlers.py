@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from ringcast.annotations import Names, UnresolvedError, annotation_text, classes_of, concrete, members, unfit
 from ringcast.callables import (
+    METHOD_REMEDIES,
     call_signature,
     class_attribute,
     event_parameter,
@@ -126,6 +127,8 @@ def hint_at(value: object) -> str:
         return f": {called}, or does its decorator return nothing?"
     if is_a(value, CoroutineType) or is_a(value, GeneratorType):
         return f": {called}?"
+    if is_a(value, classmethod):
+        return f": {METHOD_REMEDIES['cls']}"
     return option_hint(value)
 
 
