@@ -20,7 +20,7 @@ import struct
 import sys
 import threading
 import weakref
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Generic, TypeVar
 
 import pytest
 
@@ -351,6 +351,39 @@ def test_a_record_type_has_no_base_class_and_is_none():
 
     with pytest.raises(RecordError, match="no base class"):
         record(Trade)
+
+    with pytest.raises(RecordError, match="no base class"):
+
+        @record
+        class Both(Record, Generic[TypeVar("T")]):
+            number: int
+
+
+def test_a_declaration_may_have_record_as_its_base_class_for_type_checkers(bus, recorder, deadline):
+    class Declared(Record):
+        __event_type__ = 0x71
+        number: int
+        text: Annotated[bytes, 4] = b"x"
+
+        def doubled(self):
+            return 2 * self.number
+
+    with pytest.raises(RecordError, match="it has no layout of its own, as record gives one"):
+        bus.subscribe(Declared, recorder)
+    made = record(Declared)
+    assert (made.__bases__, made.itemsize, made.format) == ((Record,), 16, record(plain_twin()).format)
+    bus.subscribe(made, recorder)
+    bus.publish_many([made(1), made(2, b"yz")])
+    bus.close(deadline)
+    assert [(one.doubled(), one.text) for one in recorder.events] == [(2, b"x"), (4, b"yz")]
+
+
+def plain_twin():
+    class Declared:
+        number: int
+        text: Annotated[bytes, 4] = b"x"
+
+    return Declared
 
 
 @pytest.mark.parametrize("what", [1, None, "Trade", [("a", int)], print])

@@ -125,14 +125,15 @@ if not TYPE_CHECKING:  # else a type checker takes any name for one of this modu
 
     def __getattr__(name: str) -> object:
         """Import what a name stands for, a part of the interface or a module that makes it up; once."""
-        from importlib import import_module
-
-        if name in _MODULES:
-            value = globals()[name] = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
-            return value
-        if name in _NAMES:
-            return import_module(f"{__name__}.{name}")
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        module = _MODULES.get(name, name)
+        if module not in _NAMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        full_name = f"{__name__}.{module}"
+        __import__(full_name)  # not importlib, which is imported itself with it
+        if module == name:
+            return _sys.modules[full_name]
+        value = globals()[name] = getattr(_sys.modules[full_name], name)
+        return value
 
 
 def __dir__() -> list[str]:

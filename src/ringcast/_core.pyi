@@ -2,7 +2,7 @@ import asyncio
 import contextvars
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from types import TracebackType
-from typing import Any, Generic, Literal, Self, TypeVar, final, overload
+from typing import Any, ClassVar, Generic, Literal, Self, TypeVar, final, overload
 
 from typing_extensions import Buffer
 
@@ -136,9 +136,9 @@ class Layout:
 
 class Record:
     __layout__: Layout
-    itemsize: int
-    format: str
-    dtype: Any
+    itemsize: ClassVar[int]
+    format: ClassVar[str]
+    dtype: ClassVar[Any]
     def __init__(self, *values: Any, **named: Any) -> None: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
     def __hash__(self) -> int: ...

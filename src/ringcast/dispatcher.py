@@ -12,7 +12,7 @@ from ringcast._core import Core, Options, RecordBatch, Subscription, nanoseconds
 from ringcast.exit_and_fork import register
 from ringcast.failures import HandlerFailure, log_failure, report_failure
 from ringcast.handlers import Accepts
-from ringcast.options import HandlerOptions, Policy, StreamOptions, WaitOptions, check_policy, resolve
+from ringcast.options import HandlerOptions, Policy, check_policy, resolve
 from ringcast.settings import check_settings
 from ringcast.signatures import shown_as
 from ringcast.subscribing import A, B, BatchDecorator, C, Classes, Decorator, E, H, Handler, Three, Two
@@ -20,6 +20,7 @@ from ringcast.values import flag
 
 if TYPE_CHECKING:
     from ringcast.aio import Stream
+    from ringcast.options import StreamOptions, WaitOptions
     from ringcast.stats import DispatcherStats
 
 __all__ = ["BatchDecorator", "Decorator", "Dispatcher", "Handler", "HandlerFailure", "log_failure"]
@@ -90,7 +91,7 @@ class Dispatcher(Core):
         nanoseconds(exit_timeout, "exit_timeout")
         self._exit_timeout = exit_timeout
         self._named = False
-        super().__init__(*settings)
+        super().__init__(**settings)
         self._on_error = on_error if callable(on_error) else log_failure
         register(self)
 

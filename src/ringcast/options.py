@@ -29,8 +29,6 @@ __all__ = [
     "HandlerOptions",
     "Mode",
     "Policy",
-    "StreamOptions",
-    "WaitOptions",
     "check_concurrency",
     "check_hook",
     "check_max_queue",
@@ -110,21 +108,22 @@ DEFAULTS: Final[Mapping[str, Any]] = {
 """What each option is where it is not given, None where nothing is asked for. To give it says nothing more."""
 
 
-class StreamOptions(TypedDict, Generic[E], total=False):
-    """Keyword arguments of `stream`, but `batch=`. For type checkers: `Dispatcher.stream` says what they mean."""
+if TYPE_CHECKING:  # each takes as long as a module to make
 
-    max_queue: int | None
-    policy: Policy | None
-    where: Callable[[E], object] | None
-    subclasses: bool
+    class StreamOptions(TypedDict, Generic[E], total=False):
+        """Keyword arguments of `stream`, but `batch=`: `Dispatcher.stream` says what they mean."""
 
+        max_queue: int | None
+        policy: Policy | None
+        where: Callable[[E], object] | None
+        subclasses: bool
 
-class WaitOptions(TypedDict, Generic[E], total=False):
-    """Keyword arguments of `wait_for`. For type checkers: `Dispatcher.wait_for` says what they mean."""
+    class WaitOptions(TypedDict, Generic[E], total=False):
+        """Keyword arguments of `wait_for`: `Dispatcher.wait_for` says what they mean."""
 
-    where: Callable[[E], object] | None
-    timeout: float | None
-    subclasses: bool
+        where: Callable[[E], object] | None
+        timeout: float | None
+        subclasses: bool
 
 
 def check_names(options: Mapping[str, Any]) -> None:

@@ -108,7 +108,8 @@ def record(declaration: Any, /, *, name: str | None = None) -> Any:
     Fields of a class are annotated with `int8` to `int64`, `uint8` to `uint64`, `float16` to `float64` or `timestamp`
     of this module, with `int` (64 bits), `float` (64 bits), `bool`, `Annotated[bytes, 8]` (8 bytes, shorter values are
     padded with zeros), or a NumPy scalar class; they may have defaults. The class may have methods, and an
-    `__event_type__`. It has no base class, and none can be derived from it.
+    `__event_type__`. None can be derived from it. It may have one base class, Record, by which type checkers know
+    `itemsize`, `format` and `dtype`: `class Trade(Record)`.
 
     Instances are made with the fields' values, in order or by name. They do not change.
 
@@ -224,8 +225,9 @@ def _declared_as(dtype: Any) -> type[Record]:
 
 
 def _from_class(declaration: type, frame: FrameType) -> type[Record]:
-    if declaration.__bases__ != (object,):
-        raise RecordError(f"a record type has no base class; {class_name(declaration)} has")
+    (base, *others) = declaration.__bases__
+    if "__layout__" in declaration.__dict__ or others or (base is not object and base is not Record):
+        raise RecordError(f"a record type has no base class but Record; {class_name(declaration)} has")
     try:
         hints = typing.get_type_hints(declaration, None, _Locals(frame), include_extras=True)
     except Exception as error:  # an annotation is any expression

@@ -313,6 +313,20 @@ assert_type(trade.value(), float)
 assert_type(Trade.scale, int)
 
 
+@record
+class Order(Record):  # what has Record as its base is known to have its attributes
+    price: float64
+    size: int32 = 1
+
+
+order = Order(1.5, size=2)
+assert_type(order.price, float)
+assert_type(Order.itemsize, int)
+assert_type(order.itemsize, int)
+assert_type(Order.format, str)
+assert_type(memoryview(order), memoryview)
+
+
 def for_trade(trade: Trade) -> None: ...
 
 

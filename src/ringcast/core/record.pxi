@@ -84,7 +84,7 @@ cdef Layout layout_of(event_class):
         return None
     layout = getattr(event_class, "__layout__", None)
     if not isinstance(layout, Layout) or (<Layout>layout).record_class is not event_class:
-        raise RecordError(f"{event_class.__name__} is no record type: it has no layout of its own")
+        raise RecordError(f"{event_class.__name__} is no record type: it has no layout of its own, as record gives one")
     return <Layout>layout
 
 
