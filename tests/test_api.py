@@ -9,6 +9,7 @@ import typing
 from dataclasses import dataclass
 from unittest.mock import create_autospec
 
+import numpy
 import pytest
 
 import ringcast
@@ -19,6 +20,7 @@ from ringcast import (
     EventClassError,
     HandlerFailure,
     HandlerTypeError,
+    OptionError,
     QueueFullError,
     RingcastError,
     StartError,
@@ -110,7 +112,7 @@ def test_everything_public_is_documented():
             assert getattr(ringcast, name).__doc__, name
     for public in (ringcast.Dispatcher, ringcast.Subscription):
         for name in dir(public):
-            if not name.startswith("_") and callable(getattr(public, name)):
+            if not name.startswith("_"):
                 assert getattr(public, name).__doc__, f"{public.__name__}.{name}"
 
 
@@ -184,6 +186,9 @@ def test_what_takes_the_options_of_a_subscription_shows_each_of_them(function):
     assert len(parameters) == len(TAKE_OPTIONS[function]) + len(options)
     assert "own_thread=False" in pydoc.render_doc(function)
     assert f"def {function.__name__}(" in inspect.getsource(function)
+    assert inspect.signature(function).return_annotation == function.__annotations__["return"]
+    with pytest.raises(NotImplementedError):  # what is shown is never called
+        function.__wrapped__(*TAKE_OPTIONS[function])
     assert typing.get_type_hints(function).keys() >= {"options", "return"}
 
 
@@ -199,6 +204,14 @@ def test_to_give_the_default_of_an_option_says_nothing_more(mode):
 
     plain, explicit = asyncio.run(both())
     assert plain == explicit
+
+
+@pytest.mark.parametrize("zero", [0, numpy.int64(0), True - 1])
+def test_a_default_is_one_of_any_class_of_integers(bus, zero):
+    bus.subscribe(Tick, print, priority=zero, concurrency=zero + 1)
+    for options in ({"priority": zero + 1}, {"concurrency": zero}, {"concurrency": None}, {"priority": False}):
+        with pytest.raises(OptionError, match="does not go with this subscription"):
+            bus.subscribe(Tick, print, **options)
 
 
 # --- the constructor ---

@@ -45,13 +45,19 @@ REFUSED = {
     "another class under an id": (EventClassError, lambda bus: bus.publish_to(bus_id(bus, Long), Tick())),
     "a type id": (RingcastError, lambda bus: bus.subscribe_to(Long, print)),
     "a record type": (RingcastError, lambda bus: record(type(LONG, (), {"__annotations__": {LONG: Long}}))),
+    "a record type without fields": (RingcastError, lambda bus: record(type(LONG, (), {}))),
     "a native handler": (RingcastError, lambda bus: bus.subscribe_native(Long, print)),
-    "a closed dispatcher": (ClosedError, lambda bus: (bus.close(), bus.subscribe(Long, made("event")))),
+    "a closed dispatcher": (ClosedError, lambda bus: closed(Dispatcher(name=LONG)).subscribe(Long, made("event"))),
 }
 
 
 async def wait(event):
     pass
+
+
+def closed(bus):
+    bus.close()
+    return bus
 
 
 def bus_id(bus, event_class):
@@ -76,6 +82,7 @@ def test_no_representation_shows_a_name_whole(bus, deadline):
             return repr(inner.stream(Long))
 
     assert len(asyncio.run(stream())) < 1_000
+    assert len(repr(closed(type(LONG, (Dispatcher,), {})(name=LONG)))) < 1_000
 
 
 def test_names_that_are_shown_alike_are_told_apart(bus):

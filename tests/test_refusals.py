@@ -7,14 +7,14 @@ import pickle
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Optional, TypedDict, TypeVar
+from typing import Any, Generic, Optional, Protocol, TypedDict, TypeVar, runtime_checkable
 from unittest.mock import AsyncMock, MagicMock, Mock, create_autospec
 
 import pytest
 from limits import DEADLINE
 
 import ringcast
-from ringcast import Dispatcher, EventClassError, HandlerTypeError, OptionError, RingcastError, TypeIdError
+from ringcast import ClosedError, Dispatcher, EventClassError, HandlerTypeError, OptionError, RingcastError, TypeIdError
 
 T = TypeVar("T")
 
@@ -484,7 +484,7 @@ def test_a_generic_alias_is_no_class(bus):
 
 
 def test_an_object_without_weak_references_has_no_weak_handler(bus):
-    with pytest.raises(OptionError, match=r"add '__weakref__' to the __slots__ of .*WithoutReferences"):
+    with pytest.raises(OptionError, match=r"WithoutReferences has none: add '__weakref__' to its __slots__"):
         bus.subscribe(Tick, WithoutReferences().method, weak=True)
     assert not bus.subscriptions()
 
@@ -600,6 +600,86 @@ def test_what_is_no_method_yet_is_refused_with_what_to_do(bus, handler):
     for method in (Body().of_instance, Body.of_class, Body.of_none, vars(Body)["of_none"]):
         bus.on(method)
     assert bus.count(Tick) == 4
+
+
+# --- what a class, a hint or an option says by itself ---
+
+
+class PlainInt(int):
+    def on_tick(self, tick: Tick): ...
+
+
+@runtime_checkable
+class HasPrice(Protocol):
+    def price(self) -> float: ...
+
+
+@runtime_checkable
+class HasItem(HasPrice, Protocol):
+    item: str
+
+
+REFUSED_BY_ITSELF = {
+    "no weak references": (
+        OptionError,
+        "PlainInt has none: cancel",
+        lambda bus: bus.subscribe(PlainInt().on_tick, weak=True),
+    ),
+    "RecordBatch without batch=": (
+        HandlerTypeError,
+        "say how many at most: batch=100$",
+        lambda bus: bus.subscribe(on_bare_records),
+    ),
+    "several keys, and no key": (
+        OptionError,
+        'policy="latest" keeps one event, or with key= one of each key, at most max_queue=5',
+        lambda bus: bus.subscribe(Tick, print, policy="latest", max_queue=5),
+    ),
+    "a closed dispatcher": (ClosedError, "is closed", lambda bus: (bus.close(), bus.on(Tick))),
+    "nothing for a closed one": (ClosedError, "is closed", lambda bus: (bus.close(), bus.publish_many([]))),
+    "count": (TypeIdError, "instances of all Box.* are of class Box", lambda bus: bus.count(Box[int])),
+    "off": (TypeIdError, "instances of all Box.* are of class Box", lambda bus: bus.off(print, Box[int])),
+    "a misspelled timeout": (
+        EventClassError,
+        r"an object and tiemout=: .*; the only option is timeout=$",
+        lambda bus: bus.publish(Tick(), tiemout=5),
+    ),
+}
+
+
+def on_bare_records(records: ringcast.RecordBatch): ...
+
+
+@pytest.mark.parametrize("what", REFUSED_BY_ITSELF)
+def test_what_cannot_be_meant_is_refused_with_the_reason(bus, what):
+    error, words, call = REFUSED_BY_ITSELF[what]
+    with pytest.raises(error, match=words):
+        call(bus)
+
+
+def test_a_protocol_with_data_members_is_refused_whatever_was_asked_before(bus):
+    bus.subscribe(HasPrice, print)  # after which Python remembers that int is no HasPrice, and so no HasItem
+    with pytest.raises(OptionError, match="a protocol must be runtime_checkable, and have methods only"):
+        bus.subscribe(HasItem, print)
+
+
+def test_a_record_type_that_is_defined_again_needs_a_new_dispatcher(bus):
+    def cell():
+        @ringcast.record
+        class Row:
+            __event_type__ = 0x5151
+            number: int
+
+        Row.__qualname__ = "Row"
+        return Row
+
+    first, second = cell(), cell()
+    bus.subscribe(first, print)
+    for call in (lambda: bus.subscribe(second, print), lambda: bus.publish(second(1))):
+        with pytest.raises(EventClassError, match="takes its place in a new dispatcher only: records lie in the queue"):
+            call()
+    with Dispatcher() as new:
+        new.subscribe(second, print)
 
 
 # --- copies ---

@@ -1,9 +1,11 @@
 """What has gone wrong always reaches somebody: once, and in few words."""
 
 import asyncio
+import collections.abc
 import functools
 import gc
 import logging
+import re
 import traceback
 import warnings
 from dataclasses import dataclass
@@ -96,6 +98,51 @@ def test_the_report_says_what_to_do(bus, failures):
     assert str(failures[0].exception).endswith(
         "nobody runs: subscribe the async def function itself, or make what wraps it async def as well"
     )
+
+
+class Request(collections.abc.Coroutine):
+    """As `session.post(url)` of aiohttp: to be awaited, and no coroutine of an async def function."""
+
+    closed = False
+
+    def __await__(self):
+        raise AssertionError("nobody awaits this")
+
+    def send(self, value):
+        raise AssertionError("nobody runs this")
+
+    throw = send
+
+    def close(self):
+        Request.closed = True
+
+
+@pytest.mark.parametrize("options", [{}, {"mode": "direct"}, {"once": True}, {"mode": "asyncio"}], ids=str)
+def test_so_has_one_that_returns_another_kind_of_coroutine(bus, failures, options):
+    async def forget_it(tick):
+        return Request()
+
+    async def main():
+        Request.closed = False
+        bus.subscribe(Tick, forget_it if options.get("mode") == "asyncio" else lambda tick: Request(), **options)
+        bus.publish(Tick())
+        await bus.aclose(DEADLINE)
+
+    asyncio.run(main())
+    (failure,) = failures
+    assert re.search(r"has returned <.*Request object .*> \(.*\), which nobody runs: .*await", str(failure.exception))
+    assert Request.closed
+
+
+def test_a_future_that_a_handler_returns_is_let_be(bus, failures):
+    async def main():
+        bus.subscribe(Tick, lambda tick: asyncio.get_running_loop().create_future(), mode="direct")
+        bus.subscribe(Tick, lambda tick: asyncio.ensure_future(asyncio.sleep(0)), mode="direct")
+        assert bus.publish(Tick()) == 2
+        await asyncio.sleep(0)
+
+    asyncio.run(main())
+    assert failures == []
 
 
 REMEDIES = {"a coroutine": "await it in the handler"}
@@ -685,15 +732,20 @@ async def make_tick():
     return Tick()
 
 
+async def generate_ticks():
+    yield Tick()
+
+
 @pytest.mark.parametrize("calls_before", [0, 1])
 @pytest.mark.parametrize("publish", ["publish", "publish_many", "publish_to", "apublish"])
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (make_tick, r"an event is published, and <coroutine .*> \(coroutine\) is a coroutine: publish\(await \.\.\.\)"),
+        (make_tick, r"and this is <coroutine .*> \(coroutine\): await it: publish\(await \.\.\.\)$"),
+        (lambda: (Tick() for _ in range(2)), r"and this is <generator .*> \(generator\): publish_many takes one$"),
         (
-            lambda: (Tick() for _ in range(2)),
-            r"an event is published, and <generator .*> \(generator\) is a generator: publish_many\(\.\.\.\) takes one",
+            generate_ticks,
+            r"and this is <async_gen.*> \(async_generator\): publish each of its events, in an async for$",
         ),
     ],
 )
@@ -719,9 +771,39 @@ def test_so_is_a_coroutine_and_a_generator_unless_somebody_takes_them(make, says
                 subscription.cancel()
             with pytest.raises(EventClassError, match=says):
                 await call(event)
-            event.close()
+            if hasattr(event, "close"):
+                event.close()
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("make", "remedy"),
+    [
+        (make_tick, "await it"),
+        (generate_ticks, "publish each of its events, in an async for"),
+        (Tick, "publish takes one"),
+    ],
+)
+def test_publish_many_says_what_to_do_with_what_it_cannot_go_through(bus, make, remedy):
+    events = make()
+    with pytest.raises(EventClassError, match=f"publish_many takes an iterable of events, not .*: {remedy}$"):
+        bus.publish_many(events)
+    if hasattr(events, "close"):
+        events.close()
+
+
+@pytest.mark.parametrize("make", [make_tick, lambda: Tick, lambda: (tick for tick in ()), generate_ticks])
+def test_what_is_refused_takes_no_open_type_id(bus, make):
+    bus.subscribe_to(7, lambda event: None).cancel()  # so nobody has said what class it is of
+    event = make()
+    with pytest.raises(EventClassError, match="an event is published, and"):
+        bus.publish_to(7, event)
+    if hasattr(event, "close"):
+        event.close()
+    assert bus.publish_to(7, Tick()) == 0
+    bus.subscribe_to(7, lambda event: None)
+    assert bus.publish_to(7, Tick()) == 1
 
 
 @pytest.mark.parametrize("calls_before", [0, 1])

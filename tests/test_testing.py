@@ -1,13 +1,14 @@
 """ringcast.testing: the pytest plugin, seen from a test suite that uses it, and what is in it besides."""
 
 import gc
+import inspect
 import re
 import weakref
 from dataclasses import dataclass
 
 import pytest
 
-from ringcast import HandlerFailure
+from ringcast import Dispatcher, HandlerFailure
 from ringcast.testing import CheckedDispatcher, drain
 
 pytest_plugins = ["pytester"]
@@ -171,8 +172,11 @@ def test_a_failure_that_was_expected_is_looked_at_and_cleared(checked):
 
 
 def test_it_takes_the_settings_of_a_dispatcher():
-    with CheckedDispatcher(10, 2, "orders", policy="raise") as bus:
+    with CheckedDispatcher(10, 2, "orders", policy="raise", timing=False, exit_timeout=1) as bus:
         assert (bus.max_queue, bus.max_workers, bus.name) == (10, 2, "orders")
+        assert (bus.policy, bus.timing, bus.exit_timeout) == ("raise", False, 1)
+    ours, theirs = (set(inspect.signature(cls).parameters) for cls in (CheckedDispatcher, Dispatcher))
+    assert ours == theirs - {"on_error"}
 
 
 def test_it_is_freed_by_reference_counting():

@@ -467,6 +467,21 @@ def test_it_is_a_dispatcher_with_all_its_settings(provider):
         assert isinstance(bus, Dispatcher)
 
 
+def test_handlers_of_enormous_names_are_told_apart():
+    def make(middle):
+        def handle(order: Order): ...
+
+        handle.__qualname__ = "a" * 150 + middle + "z" * 60  # longer than messages show
+        return handle
+
+    with TracedDispatcher() as bus:
+        bids, asks = make("bids"), make("asks")
+        bus.subscribe(bids, replace=True)
+        bus.subscribe(asks, replace=True)
+        assert bus.count(Order) == 2
+        assert bus.off(bids) == 1
+
+
 def test_without_a_provider_it_works_and_costs_no_spans(deadline):
     seen = []
     with TracedDispatcher() as bus:

@@ -123,6 +123,7 @@ cdef extern from "Python.h" nogil:
     bint PyType_Check(PyObject *)
     bint PyGen_CheckExact(PyObject *)
     bint PyCoro_CheckExact(PyObject *)
+    bint PyAsyncGen_CheckExact(PyObject *)
 
 cdef extern from *:
     """
@@ -226,15 +227,25 @@ cdef extern from *:
 cdef extern from *:
     """
     #define PYTHON_NONE Py_None
+    /* Whether it is run by whoever awaits it: a coroutine, also of another kind, such as those of Cython and the
+     * requests of aiohttp. A future or a task, which has no `send`, comes about by itself. */
+    static inline int is_like_coroutine(PyObject *result)
+    {
+        PyAsyncMethods *methods = Py_TYPE(result)->tp_as_async;
+        return methods != NULL && methods->am_await != NULL &&
+               PyObject_HasAttrString((PyObject *)Py_TYPE(result), "send");
+    }
+
     /* Whether it is a coroutine, or a generator, that only the caller has. Its code will not run: nobody is left to
      * await it, or to go through it. */
     static inline int is_unrun(PyObject *result)
     {
-        return (PyCoro_CheckExact(result) || PyGen_CheckExact(result) || PyAsyncGen_CheckExact(result)) &&
-               Py_REFCNT(result) == 1;
+        return Py_REFCNT(result) == 1 && (PyCoro_CheckExact(result) || PyGen_CheckExact(result) ||
+                                          PyAsyncGen_CheckExact(result) || is_like_coroutine(result));
     }
     """
     PyObject *PYTHON_NONE
+    bint is_like_coroutine(PyObject *result)
     bint is_unrun(PyObject *result)
 
 cdef double START_SECONDS = 0.1   # how long a publish waits for another one that starts the threads

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
 from ringcast import closing, subscribing
 from ringcast._core import Core, Options, RecordBatch, Subscription, nanoseconds
+from ringcast.events import short
 from ringcast.exit_and_fork import register
 from ringcast.failures import HandlerFailure, log_failure, report_failure
 from ringcast.handlers import Accepts
@@ -51,9 +52,6 @@ class Dispatcher(Core):
         exit_timeout: how long the end of the program, of a `with` block that an exception ends, or of a close in what
             an `async def` handler has begun, waits for the deliveries, in seconds; None: as long as they take. What is
             left then is named in the logger `ringcast`.
-
-    Attributes:
-        max_queue, max_workers, name: as above, each with its default filled in. They do not change.
 
     Raises:
         OptionError: an argument is not as above.
@@ -151,7 +149,7 @@ class Dispatcher(Core):
         batch: int,
         **options: Unpack[HandlerOptions[E]],
     ) -> Subscription[E]: ...
-    @shown_as("self, event_class_or_handler, handler=..., /")
+    @shown_as("self, event_class_or_handler, handler=None, /")
     def subscribe(self, *arguments: Any, **options: Any) -> Subscription[Any]:
         """Has `handler` called with every event of a class, or of several, that is published from now on, in order.
 
@@ -302,7 +300,7 @@ class Dispatcher(Core):
     def on(self, /, *, batch: int, **options: Unpack[HandlerOptions[Any]]) -> Callable[[H], H]: ...
     @overload
     def on(self, /, **options: Unpack[HandlerOptions[Any]]) -> Callable[[H], H]: ...
-    @shown_as("self, event_class_or_handler=..., /")
+    @shown_as("self, event_class_or_handler=None, /")
     def on(self, target: Any = ..., /, *others: object, **options: Any) -> Any:
         """Subscribes the decorated function: `@bus.on` by its annotation, `@bus.on(Tick)` to that class,
         `@bus.on((Deposit, Withdrawal))` to several; all with options: `@bus.on(mode="direct")`.
@@ -599,4 +597,4 @@ class Dispatcher(Core):
         pending = [subscription.pending for subscription in self._subscriptions()]
         state = f"{'closed' if self.closed else 'open'}, {len(pending)} subscriptions"
         most = f"at most {max(pending, default=0)} of {self.max_queue} events pending"
-        return f"<{type(self).__name__} {self.name!r}: {state}, {most}>"
+        return f"<{short(type(self).__name__)} {short(self.name)!r}: {state}, {most}>"

@@ -50,8 +50,8 @@ class EventClassError(RingcastError, TypeError):
     Raised when a handler is subscribed, or an event is published, under a type id that belongs to another
     event class. The message names both classes and the id in hexadecimal. Also raised when something that
     is not a class is given as an event class, when a class is subscribed to under an id that it inherits,
-    when a class that is published in place of an event would reach nobody, and when `publish` is given anything but one
-    event.
+    when a class, a coroutine or a generator that is published in place of an event would reach nobody, and when
+    `publish` is given anything but one event.
     """
 
 

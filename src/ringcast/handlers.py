@@ -206,7 +206,7 @@ def check_accepts(accepts: Accepts, event_class: type, type_id: int | None) -> N
     if type_id is None:
         subject = f"these are events of {given} and its subclasses"
     else:
-        subject = f"type id 0x{type_id:08x} has the event class {given}"
+        subject = f"type id {type_id:#x} has the event class {given}"
     raise EventClassError(
         f"{subject}; handler {accepts.handler} is for {named} (parameter {accepts.parameter}){accepts.hint}"
     )
@@ -248,9 +248,9 @@ def _read_one(name: str, parameter: inspect.Parameter, names: Names, batch: bool
     why, remedy, hint = unfit(alternatives), _REMEDY, ""
     if not batch and any(map(_is_list_of, alternatives)):
         why, hint = "which is a list of events", "; a handler of lists needs batch="
-        remedy = (
-            "say how many at most: batch=100, or, where lists are published, name the class: subscribe(list, handler)"
-        )
+        remedy = "say how many at most: batch=100"
+        if any(_container(each) is list for each in alternatives):
+            remedy += ", or, where lists are published, name the class: subscribe(list, handler)"
     if why and bare:
         why, remedy = "which does not say of what", f"annotate it {bare}[EventClass], or {_NAMED}"
     objection = f"{where} is annotated {text!r}, {why}; {remedy}" if why else ""
@@ -258,8 +258,8 @@ def _read_one(name: str, parameter: inspect.Parameter, names: Names, batch: bool
 
 
 def _is_list_of(annotation: object) -> bool:
-    """Tell whether an annotation is `list[Tick]` or the like: `list` alone can be an event class."""
-    return not is_class(annotation) and _takes_batches(_container(annotation))
+    """Tell whether an annotation is `list[Tick]`, a RecordBatch or the like: `list` alone can be an event class."""
+    return _is_record_batch(annotation) or (not is_class(annotation) and _takes_batches(_container(annotation)))
 
 
 def _member(annotation: object, found: str) -> object:

@@ -17,7 +17,7 @@ from ringcast.callables import (
     is_asynchronous,
 )
 from ringcast.errors import EventClassError, HandlerTypeError, OptionError
-from ringcast.events import brief, class_name, error_says, identify, is_class, plain_int, short, shown
+from ringcast.events import brief, class_name, defines, error_says, identify, is_class, plain_int, short, shown
 from ringcast.handlers import Accepts
 from ringcast.values import flag, plain_str, whole
 
@@ -57,8 +57,7 @@ class HandlerOptions(TypedDict, Generic[E], total=False):
         policy: what happens when `max_queue` events wait for this subscription: `publish` waits ("block"), raises
             QueueFullError ("raise"), or an event is dropped and counted: the one that is published ("drop_newest"), the
             one that has waited longest ("drop_oldest"), or all but the newest ("latest": max_queue is 1). By default
-            the dispatcher's. The event in hand counts where neither an event loop runs the handler nor the policy
-            drops.
+            the dispatcher's. The event in hand counts too, but for "asyncio" handlers and policies that drop.
         max_queue: how many events may wait for this subscription; from 1 to the dispatcher's, which is the default.
         key: with policy "latest": the newest event of each key is kept, of at most `max_queue` keys. A key keeps its
             place in the order. Runs on a worker's or a publisher's thread, as `where` does there.
@@ -236,6 +235,8 @@ def resolve(
     key, where = options["key"], options["where"]
     if key is not None and policy != "latest":
         raise OptionError('key= is for policy="latest"')
+    if key is None and policy == "latest" and max_queue is not None and most > 1:
+        raise OptionError(f'policy="latest" keeps one event, or with key= one of each key, at most max_queue={most}')
     for name, value in (("key", key), ("where", where)):
         if value is not None:
             check_hook(name, value)
@@ -250,8 +251,9 @@ def resolve(
     if weak and not _is_bound_method(handler):
         raise OptionError(f"weak=True is for bound methods of Python classes; {handler_name(handler)} is none")
     if weak and type(handler.__self__).__weakrefoffset__ == 0:  # type: ignore[attr-defined]
-        name = class_name(type(handler.__self__))  # type: ignore[attr-defined]
-        raise OptionError(f"weak=True needs a weak reference: add '__weakref__' to the __slots__ of {name}")
+        owner = type(handler.__self__)  # type: ignore[attr-defined]
+        remedy = "add '__weakref__' to its __slots__" if defines(owner, "__slots__") else "cancel() it instead"
+        raise OptionError(f"weak=True needs a weak reference, and {class_name(owner)} has none: {remedy}")
     if _flag(options, "replace") and not has_name_of_its_own(handler):
         name = handler_name(handler)
         raise OptionError(f"replace=True is for functions of a module or class, which it finds by name: {name} is none")
@@ -295,7 +297,7 @@ def _bases(classes: tuple[type, ...], options: Mapping[str, Any]) -> tuple[type,
         _check_instances(each, any(each is base for base in bases))
     for each in bases:
         try:
-            issubclass(int, each)
+            issubclass(type("_Probe", (), {}), each)  # a class that nobody has asked about before
         except Exception as error:
             hint = "; a protocol must be runtime_checkable, and have methods only" if is_protocol(each) else ""
             raise OptionError(f"{class_name(each)} cannot tell its subclasses: {error_says(error)}{hint}") from None
@@ -324,8 +326,13 @@ def _is_bound_method(handler: object) -> bool:
 
 def _refuse(options: Mapping[str, Any], why: str, *names: str) -> None:
     for name in names:
-        if options[name] is not None and options[name] is not DEFAULTS[name]:
+        if not _is_default(options[name], DEFAULTS[name]):
             raise OptionError(f"{name}= does not go with this subscription: {why}")
+
+
+def _is_default(value: object, default: object) -> bool:
+    number = None if default is None else plain_int(value)  # any integer of that value, and no code of other classes
+    return value is default or (number is not None and number == default)
 
 
 def _flag(options: Mapping[str, Any], name: str) -> bool:

@@ -18,6 +18,7 @@ import struct
 import sys
 import typing
 import weakref
+from types import AsyncGeneratorType, CoroutineType
 from typing import (
     TYPE_CHECKING,
     Annotated,
@@ -33,7 +34,7 @@ from typing import (
 
 from ringcast._core import Layout, Record, RecordBatch, RecordField
 from ringcast.annotations import annotation_text
-from ringcast.callables import class_attribute
+from ringcast.callables import class_attribute, is_a
 from ringcast.errors import EventClassError, RecordError
 from ringcast.events import brief, class_name, error_says, is_class, short, shown
 
@@ -138,6 +139,9 @@ def record(declaration: Any, /, *, name: str | None = None) -> Any:
     return _from_dtype(declaration, name, sys._getframe(1).f_globals.get("__name__", "__main__"))
 
 
+_AWAITED = {CoroutineType: "await it", AsyncGeneratorType: "publish each of its events, in an async for"}
+
+
 def check_batch(events: object, event_class: object) -> tuple[type[Record], object] | None:
     """Find out whether what `publish_many` was given is a buffer of records.
 
@@ -165,7 +169,8 @@ def check_batch(events: object, event_class: object) -> tuple[type[Record], obje
     dtype = getattr(events, "dtype", None)
     if event_class is None and getattr(dtype, "names", None) is None:
         if not any(class_attribute(type(events), name) for name in ("__iter__", "__getitem__")):
-            raise EventClassError(f"publish_many takes an iterable of events, not {shown(events)}: publish takes one")
+            remedy = next((way for kind, way in _AWAITED.items() if is_a(events, kind)), "publish takes one")
+            raise EventClassError(f"publish_many takes an iterable of events, not {shown(events)}: {remedy}")
         return None
     if event_class is None:
         event_class = _declared_as(dtype)
@@ -324,9 +329,9 @@ def _make(
     name: str, namespace: dict[str, Any], fields: list[RecordField], defaults: tuple[object, ...], size: int
 ) -> type[Record]:
     if not fields:
-        raise RecordError(f"{name} has no fields")
+        raise RecordError(f"{short(name)} has no fields")
     if size > MAX_RECORD_SIZE:
-        raise RecordError(f"a record of {name} has {size} bytes; {MAX_RECORD_SIZE} is the most")
+        raise RecordError(f"a record of {short(name)} has {size} bytes; {MAX_RECORD_SIZE} is the most")
     end = 0
     for field in fields:
         if field.offset < end:

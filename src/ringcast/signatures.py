@@ -31,8 +31,10 @@ def shown_as(positional: str) -> Callable[[F], F]:
     def decorate(function: F) -> F:
         assert isinstance(function, FunctionType)
         made: dict[str, Any] = {}
-        exec(f"def {function.__name__}({positional}, *, {keywords}): ...", function.__globals__, made)
+        source = f"def {function.__name__}({positional}, *, {keywords}): raise NotImplementedError"
+        exec(source, function.__globals__, made)
         shown = made[function.__name__]
+        shown.__annotations__["return"] = function.__annotations__["return"]
         shown.__doc__, shown.__qualname__ = function.__doc__, function.__qualname__
         # where inspect.getsource looks for the source
         place = function.__code__

@@ -220,7 +220,9 @@ def subscribe_native(
 def on(dispatcher: Dispatcher, target: Any, frame: FrameType, options: Any) -> Any:
     """See Dispatcher.on. `frame` is that of its caller; without a target it is an ellipsis."""
     check_dispatcher(dispatcher, "on")
-    check_names(options)  # here and below: at this call, not at that of the decorator
+    # here and below: at this call, not at that of the decorator
+    dispatcher._check_open()
+    check_names(options)
     are_several = is_a(target, tuple) or is_several(target)
     if target is not ... and not is_class(target) and not are_several:
         if not callable(plain(target)):
@@ -369,7 +371,7 @@ def _check_id_for(method: str, value: object) -> int:
     try:
         return check_type_id(value)
     except TypeIdError as error:
-        raise TypeIdError(f"{method}() takes an event class or a type id: {error}") from None
+        raise TypeIdError(f"{method}() takes an event class or a type id: {error}{no_class_hint(value)}") from None
 
 
 def _are_swapped(handler: object, event_class: object) -> bool:

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ringcast.dispatcher import Dispatcher
+from ringcast.dispatcher import EXIT_TIMEOUT, Dispatcher
 from ringcast.errors import CloseTimeoutError
 from ringcast.events import brief, short
 from ringcast.failures import HandlerFailure
@@ -48,7 +48,7 @@ def drain(dispatcher: Dispatcher, timeout: float = TIMEOUT) -> None:
     Raises:
         AssertionError: the time is over; the message names the handlers that have events pending, and how many. Or this
             is inside a handler.
-        ValueError: a negative timeout.
+        OptionError: the timeout is no time.
     """
     if not dispatcher.wait_idle(timeout):
         if dispatcher._is_in_handler():
@@ -66,12 +66,14 @@ class CheckedDispatcher(Dispatcher):
         max_workers: as for `Dispatcher`.
         name: as for `Dispatcher`.
         policy: as for `Dispatcher`.
+        timing: as for `Dispatcher`.
+        exit_timeout: as for `Dispatcher`.
 
     Attributes:
         failures: what `on_error` was given, in the order in which the handlers failed.
 
     Raises:
-        TypeError, ValueError: as for `Dispatcher`.
+        OptionError: as for `Dispatcher`.
     """
 
     failures: list[HandlerFailure]
@@ -83,10 +85,14 @@ class CheckedDispatcher(Dispatcher):
         name: str | None = None,
         *,
         policy: Policy = "block",
+        timing: bool = True,
+        exit_timeout: float | None = EXIT_TIMEOUT,
     ) -> None:
         # Not a method of this class: the dispatcher would hold itself, and be freed by the garbage collector only.
         failures: list[HandlerFailure] = []
-        super().__init__(max_queue, max_workers, failures.append, name, policy=policy)
+        super().__init__(
+            max_queue, max_workers, failures.append, name, policy=policy, timing=timing, exit_timeout=exit_timeout
+        )
         self.failures = failures
 
     def check(self) -> None:

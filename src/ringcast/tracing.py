@@ -27,7 +27,7 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, Trac
 
 from ringcast._core import MODES, Options, RecordBatch, Subscription
 from ringcast.aio import Feed
-from ringcast.callables import handler_name
+from ringcast.callables import full_handler_name, handler_name
 from ringcast.dispatcher import Dispatcher, Handler
 from ringcast.events import class_name, error_says, error_text
 from ringcast.failures import own_traceback
@@ -156,7 +156,7 @@ def _wrapper(tracer: Tracer, handler: Any, function: Any, options: Options) -> C
 
         wrapper = call
     # It is to have the handler's name in logs and stats, but not its attributes, as it would by functools.wraps.
-    wrapper.__module__, wrapper.__qualname__, wrapper.__wrapped__ = None, name, function
+    wrapper.__module__, wrapper.__qualname__, wrapper.__wrapped__ = None, full_handler_name(handler), function
     return wrapper  # type: ignore[no-any-return]
 
 

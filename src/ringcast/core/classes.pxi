@@ -79,6 +79,8 @@ cdef rc_topic *find_event_id(Core core, type_id, event) except? NULL:
             if topic is None:
                 return NULL
             owner = class_of(core, topic)
+            if is_doubtful and owner is None and topic.reach() == 0:
+                return topic.c   # an id that is still open does not become that of what publish will refuse
             if not is_doubtful or owner is None or is_instance(event, owner):
                 check_event(core, topic, type(event))
                 return topic.c   # of an automatic id: the event keeps the class, and that the topic
@@ -164,7 +166,10 @@ cdef bind_class(Core core, Topic topic, event_class):
             raise EventClassError(
                 f"type id {topic.type_id:#x} belongs to "
                 f"{'a class that is just being freed' if owner is None else class_name(owner)}: "
-                f"{class_name(event_class)}{another_of_that_name(owner, event_class)} needs an id of its own"
+                f"{class_name(event_class)}{another_of_that_name(owner, event_class)} "
+                + ("takes its place in a new dispatcher only: records lie in the queue as the first class has them"
+                   if owner is not None and topic.layout is not None and is_defined_again(owner, event_class)
+                   else "needs an id of its own")
             )
         former = entry_of(core, owner)
         former.topics = tuple([each for each in former.topics if each is not topic])

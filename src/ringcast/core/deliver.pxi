@@ -113,8 +113,10 @@ cdef PyObject *checked(rc_member *member, PyObject *result) noexcept:
         return result
     try:
         remedy = "a plain function is needed"
-        if hasattr(<object>result, "cr_code"):
+        if PyCoro_CheckExact(result):
             remedy = "subscribe the async def function itself, or make what wraps it async def as well"
+        elif is_like_coroutine(result):
+            remedy = "make the handler async def, and await it there"
         refuse_unrun(<object>result, f"handler {handler_name((<Subscription>member.host).handler)}", remedy)
     except BaseException as exception:
         kind = type(exception)
@@ -125,10 +127,12 @@ cdef PyObject *checked(rc_member *member, PyObject *result) noexcept:
 
 cdef refuse_unrun(result, str name, str remedy):
     """Raises HandlerTypeError for a coroutine or generator that `name` has returned (is_unrun)."""
-    if hasattr(result, "cr_code"):
+    if PyCoro_CheckExact(<PyObject *>result):
         what = "a coroutine"
+    elif PyGen_CheckExact(<PyObject *>result):
+        what = "a generator"
     else:
-        what = "an asynchronous generator" if hasattr(result, "ag_code") else "a generator"
+        what = "an asynchronous generator" if PyAsyncGen_CheckExact(<PyObject *>result) else shown(result)
     if hasattr(result, "close"):   # else Python warns that it was never awaited, and does not say by whom
         result.close()
     raise HandlerTypeError(f"{name} has returned {what}, which nobody runs: {remedy}")

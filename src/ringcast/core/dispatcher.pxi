@@ -14,9 +14,9 @@ cdef class Core:
     cdef bint ended             # begin_close has done all it has to
     cdef rc_u32 shut            # as `closing`, for publish_to_all: see await_sharing
     cdef rc_u32 sharing         # threads that are just claiming in several rings, which all stay open for that
-    cdef readonly uint64_t max_queue
-    cdef readonly uint32_t max_workers
-    cdef readonly str name
+    cdef uint64_t most_waiting   # max_queue
+    cdef uint32_t most_workers   # max_workers
+    cdef str prefix              # name
     cdef Pool pool
     cdef Pool native_pool
     cdef uint64_t natives       # native subscriptions that have not had their last record
@@ -62,9 +62,9 @@ cdef class Core:
     ):
         if self.pool is not None:
             raise RuntimeError("a dispatcher is initialised once")
-        self.max_queue = max_queue
-        self.max_workers = max_workers
-        self.name = name
+        self.most_waiting = max_queue
+        self.most_workers = max_workers
+        self.prefix = name
         self.raises = raises
         self.is_timed = timing
         self.first_position = first_position
@@ -123,12 +123,13 @@ cdef class Core:
 
         Returns:
             How many subscriptions it reaches, an int. (Those that are subscribed or cancelled at the very moment may
-            or may not be among them.)
+            or may not be among them. Where the event loop of one has ended, the first event that it cannot be told
+            of is counted here, dropped and reported.)
 
         Raises:
             ClosedError: the dispatcher is closed, or was closed while this waited.
-            EventClassError: the event's type id belongs to another class; or a class, in place of an event, would reach
-                nobody; or this was given anything but one event.
+            EventClassError: the event's type id belongs to another class; or a class, a coroutine or a generator, in
+                place of an event, would reach nobody; or this was given anything but one event.
             TypeIdError: its `__event_type__` is no integer from 0 to 2**32 - 1.
             QueueFullError: a subscription of policy "raise" is `max_queue` behind; or inside a handler, 65,536 events
                 past `max_queue`.
@@ -206,6 +207,7 @@ cdef class Core:
         cdef int64_t left = nanoseconds(timeout)
         cdef int64_t deadline = -1 if left < 0 else time.monotonic_ns() + left
         cdef uint64_t done = 0
+        self.check_open()
         if record_type is None and (type(events) is list or type(events) is tuple):
             return publish_events(self, tuple(events), done, deadline)
         from ringcast.records import check_batch   # which needs this module
@@ -239,7 +241,7 @@ cdef class Core:
             if self.native_pool is None:
                 name = class_name(type(self))
                 raise closed_error(f"this dispatcher is not made: {name}.__init__ is to call super().__init__()")
-            raise closed_error(f"dispatcher {self.name!r} is closed: it takes no events and no subscriptions")
+            raise closed_error(f"dispatcher {short(self.prefix)!r} is closed: it takes no events and no subscriptions")
 
     def _check_open(self):
         """Raises ClosedError where it is closed, or was never made."""
@@ -314,6 +316,22 @@ cdef class Core:
     def on_error(self):
         """What is called with a HandlerFailure; "raise" where the constructor was given that."""
         return "raise" if self.raises else self._on_error
+
+    @property
+    def max_queue(self):
+        """How many events of one type may wait for the slowest of its subscribers, an int."""
+        return self.most_waiting
+
+    @property
+    def max_workers(self):
+        """How many threads may run handlers, an int; but for the places of those that are stuck in a call, where none
+        was given."""
+        return self.most_workers
+
+    @property
+    def name(self):
+        """The prefix of the threads' names, a str."""
+        return self.prefix
 
     @property
     def timing(self):

@@ -96,7 +96,7 @@ cdef publish_to_all(Core core, list topics, event, int64_t timeout):
             # Looked at before anything is stored: with the GIL nobody takes the room or the memory from the claims.
             # A publisher in C may, but it leaves the reserve.
             for topic, what in targets:
-                claim = rc_ring_look(&topic.c.ring, core.max_queue + RESERVE)
+                claim = rc_ring_look(&topic.c.ring, core.most_waiting + RESERVE)
                 if claim != RC_CLAIMED:
                     break
         # from here to the wake nothing is allocated, as that may fail
@@ -105,7 +105,7 @@ cdef publish_to_all(Core core, list topics, event, int64_t timeout):
                 reached += rc_u32_load(&topic.c.subscribers)
                 # there was room; if others came in between, this goes a little past it rather than to stay half
                 # done
-                claim = put(topic.c, <PyObject *>what, core.max_queue + RESERVE)
+                claim = put(topic.c, <PyObject *>what, core.most_waiting + RESERVE)
                 if claim != RC_CLAIMED:
                     break
                 stored += 1
@@ -138,9 +138,11 @@ cdef prepare(Core core, Topic topic):
 
 
 cdef inline bint may_be_mistaken(PyObject *event) noexcept nogil:
-    """Whether it is what the missing or surplus parentheses, or the missing await, of a call that makes an event leave:
-    a class, a coroutine or a generator."""
-    return PyType_Check(event) or PyCoro_CheckExact(event) or PyGen_CheckExact(event)
+    """Whether it is what is left by a call that makes events where the parentheses or the await are missing, or where
+    there are several: a class, a coroutine or a generator."""
+    return (
+        PyType_Check(event) or PyCoro_CheckExact(event) or PyGen_CheckExact(event) or PyAsyncGen_CheckExact(event)
+    )
 
 
 cdef refuse_mistaken(event):
@@ -153,10 +155,14 @@ cdef refuse_mistaken(event):
                 f"an event is published, and {name} is a class: publish({name}(...)). "
                 f"(Where classes are the events, subscribe to {class_name(cls)} first)"
             )
-    elif PyCoro_CheckExact(<PyObject *>event):
-        raise EventClassError(f"an event is published, and {shown(event)} is a coroutine: publish(await ...)")
+        return
+    if PyCoro_CheckExact(<PyObject *>event):
+        remedy = "await it: publish(await ...)"
+    elif PyGen_CheckExact(<PyObject *>event):
+        remedy = "publish_many takes one"
     else:
-        raise EventClassError(f"an event is published, and {shown(event)} is a generator: publish_many(...) takes one")
+        remedy = "publish each of its events, in an async for"
+    raise EventClassError(f"an event is published, and this is {shown(event)}: {remedy}")
 
 
 def direct_rank_of_all(Subscription sub):
@@ -225,11 +231,12 @@ cdef check_arguments(Py_ssize_t count, tuple names):
     if count == 1 and not others:
         return
     given = "nothing" if count == 0 else "an object" if count == 1 else f"{count} objects"
+    also = "" if not others else "; the only option is timeout="
     if others:
         given += f" and {', '.join([f'{name}=' for name in others[:3]])}{', ...' if len(others) > 3 else ''}"
     raise EventClassError(
         f"publish takes one object, the event, without a name, and was given {given}: publish(event), or "
-        "publish(Saved('a.txt', 12)) of an event class for what belongs together"
+        f"publish(Saved('a.txt', 12)) of an event class for what belongs together{also}"
     )
 
 

@@ -19,7 +19,7 @@ cdef tuple publish_when_room(Core core, Topic topic, event, int64_t timeout):
                 topic.make_room()
             direct = topic.take_direct()   # before the claim, as in publish_in_one
             if reserve:
-                claim = put(topic.c, <PyObject *>event, core.max_queue + RESERVE)
+                claim = put(topic.c, <PyObject *>event, core.most_waiting + RESERVE)
             else:
                 claim = topic.put_where_room(<PyObject *>event)
             if claim == RC_CLAIMED:
@@ -46,7 +46,7 @@ cdef await_room(Core core, Topic topic, int64_t deadline):
                 return
             core.check_open()
             if wait_for_room(core, topic, gate, ticket, deadline):
-                if rc_ring_tail(&topic.c.ring) - gate >= core.max_queue + RESERVE:
+                if rc_ring_tail(&topic.c.ring) - gate >= core.most_waiting + RESERVE:
                     raise_refusal(core, topic, RC_FULL)
                 return
         finally:
@@ -63,12 +63,12 @@ cdef raise_refusal(Core core, Topic topic, rc_claim claim):
         coroutine = current_coroutine()
         if coroutine is not None and not core.is_worker():
             raise QueueFullError(
-                f"the coroutine {coroutine} has published {RESERVE} events beyond max_queue={core.max_queue} to "
+                f"the coroutine {coroutine} has published {RESERVE} events beyond max_queue={core.most_waiting} to "
                 f"{describe_topic(core, topic)} that wait for the event loop which it does not let go on: "
                 "`await bus.apublish(event)` waits for room"
             )
         raise QueueFullError(
-            f"handlers have published {RESERVE} events beyond max_queue={core.max_queue} to "
+            f"handlers have published {RESERVE} events beyond max_queue={core.most_waiting} to "
             f"{describe_topic(core, topic)} that wait for these very handlers: raise max_queue, or publish "
             "fewer events for each event handled"
         )

@@ -7,17 +7,13 @@ cdef class Subscription:
 
     Calling it or `cancel()` ends it; so does leaving a `with` or `async with` block, which also waits until all that
     was accepted for it is delivered. Any thread may use it. A subscription does not keep its dispatcher alive.
-
-    Attributes:
-        event_class: the class of the events; of several classes a tuple of them; None where `subscribe_to` was told
-            none.
     """
     cdef rc_member c
     cdef vectorcallfunc call   # what is called for each event, and on what: the handler, or guarded_call on this. Not
     cdef PyObject *callee      # owned
     cdef Topic topic
     cdef object target         # the handler, or a weak reference to it
-    cdef readonly object event_class
+    cdef object classes   # event_class
     cdef object core_reference
     cdef object where
     cdef bint once
@@ -146,7 +142,7 @@ cdef class Subscription:
             HandlerTypeError: it is code that nobody would run.
         """
         if is_unrun(<PyObject *>answer):
-            remedy = "await it in the handler" if hasattr(answer, "cr_code") else "go through it in the handler"
+            remedy = f"{'await' if is_like_coroutine(<PyObject *>answer) else 'go through'} it in the handler"
             refuse_unrun(answer, f"handler {handler_name(self.handler)}", remedy)
 
     def _done(self, uint64_t events):
@@ -282,7 +278,7 @@ cdef class Subscription:
     def _name(self):
         """What messages and numbers call its handler, a str. A stream has no name, but what it is of."""
         if self._is_stream():
-            return f"stream of {class_names(self.event_class)}"
+            return f"stream of {class_names(self.classes)}"
         handler = self.handler
         return "a method of an object that is gone" if handler is None else handler_name(handler)
 
@@ -310,6 +306,11 @@ cdef class Subscription:
     def mode(self):
         """Where its handler runs: "queued", "direct", "asyncio" or "native"."""
         return MODES[self.c.mode]
+
+    @property
+    def event_class(self):
+        """The class of its events; of several classes a tuple of them; None where `subscribe_to` was told no class."""
+        return self.classes
 
     @property
     def policy(self):
@@ -386,7 +387,7 @@ cdef class Subscription:
 
     @property
     def high_water(self):
-        """The most events that were seen waiting for it, an int."""
+        """The most events that were seen waiting when its handler began a turn, an int; see `pending` for now."""
         return rc_u64_load(&self.c.high_water)
 
     @property
@@ -398,7 +399,7 @@ cdef class Subscription:
     def __repr__(self):
         state = "active" if self.active else "cancelled"
         return (
-            f"<Subscription of {self._name()} to {describe(self.event_class, self.topic)}, "
+            f"<Subscription of {self._name()} to {describe(self.classes, self.topic)}, "
             f"{self.mode}{' in a thread of its own' if self.own_thread else ''}, {self.policy}: "
             f"{state}, {self.pending} pending, {self.delivered} delivered, {self.dropped} dropped, "
             f"{self.errors} errors>"
@@ -443,7 +444,7 @@ cdef Subscription new_subscription(
     sub.core_reference = weakref.ref(core)
     sub.topic = topic
     sub.target = handler
-    sub.event_class = event_class
+    sub.classes = event_class
     sub.where = options.where
     sub.once = options.once
     sub.weak = options.weak

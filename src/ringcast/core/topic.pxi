@@ -47,7 +47,7 @@ cdef class Topic:
         self.native_pool = core.native_pool
         self.c = <rc_topic *>rc_aligned_zalloc(sizeof(rc_topic))
         if self.c == NULL or rc_topic_init(
-            self.c, &core.pool.c, &core.native_pool.c, core.max_queue, RESERVE, core.first_position,
+            self.c, &core.pool.c, &core.native_pool.c, core.most_waiting, RESERVE, core.first_position,
             0 if layout is None else layout.size,
         ):
             rc_aligned_free(self.c)
