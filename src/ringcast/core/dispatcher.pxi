@@ -27,6 +27,7 @@ cdef class Core:
     cdef dict routes            # address of a class -> Route
     # where a topic goes, by a new list: a finalizer that cancels may come in while the old one is walked
     cdef list wide              # Topics of the events of several classes: see core/route.pxi
+    cdef rc_u32 wide_topics     # how many these are, for whoever has no lock
     cdef rc_u32 unions          # how many of these have classes without their subclasses
     cdef list context_topics    # Topics of other topics' events, with contexts
     cdef list parted            # Topics whose class has gone, until their subscriptions have left
@@ -170,7 +171,7 @@ cdef class Core:
             except TypeIdError as error:
                 raise TypeIdError(f"{error}: publish(event) finds the id by the event's class") from None
         c = find_event_id(self, type_id, event)
-        if self.wide:
+        if rc_u32_load(&self.wide_topics) != 0:
             by_class = find_class(self, type(event))
             if by_class.kind == RC_ROUTE:
                 wide = (<Route>by_class.host).wide_topics()

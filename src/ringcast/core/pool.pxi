@@ -209,11 +209,11 @@ cdef class Pool:
 
     cdef bint needs_loop(self, Subscription sub, Core core) except -1:
         """Whether what is waited for needs the event loop that runs here: `sub`, or all if it is None."""
-        cdef const rc_ring *ring
+        cdef Topic full
         if sub is None:
             return is_run_here(core)
-        ring = rc_pool_waits_for(&self.c, &sub.c.lane)   # a ring is the first field of its topic
-        return ring != NULL and stops_its_loop(core, <Topic>(<rc_topic *>ring).host)
+        full = waited_for(core, &self.c, &sub.c.lane)
+        return full is not None and stops_its_loop(core, full)
 
 
 @cython.final

@@ -192,6 +192,7 @@ cdef Topic make_wide_topic(Core core, Scope scope, list known):
         if rc_registry_put(&core.by_class, class_key(<PyTypeObject *>one), found) != 0:
             raise MemoryError
     core.wide.append(topic)
+    rc_u32_store(&core.wide_topics, <uint32_t>len(core.wide))
     if scope.ids:
         rc_u32_store(&core.unions, rc_u32_load(&core.unions) + 1)
     return topic
@@ -220,6 +221,7 @@ cdef drop_deserted(Core core, Topic topic):
             return
         if topic in core.wide:
             core.wide = [other for other in core.wide if other is not topic]
+            rc_u32_store(&core.wide_topics, <uint32_t>len(core.wide))
             if (<Scope>topic.scope).ids:
                 rc_u32_store(&core.unions, rc_u32_load(&core.unions) - 1)
             end_routes(core, topic)

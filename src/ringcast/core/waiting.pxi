@@ -44,7 +44,7 @@ cdef list blocks_of(Topic topic, loop):
     calls that are under way the topics of which it waits for room. No calls: it does not go on in any case."""
     cdef Subscription sub
     cdef uint64_t in_hand
-    cdef const rc_ring *ring
+    cdef Topic full
     cdef list blocks = []
     for sub in topic.members():
         if not topic.is_behind(sub):
@@ -63,10 +63,22 @@ cdef list blocks_of(Topic topic, loop):
                 continue   # another call can begin, or one is under way
             blocks.append(list(sub.waits))
         else:
-            ring = rc_pool_waits_for(topic.c.pool, &sub.c.lane)   # a ring is the first field of its topic
-            if ring != NULL:
-                blocks.append([[<Topic>(<rc_topic *>ring).host]])
+            full = waited_for(<Core>topic.c.bus, topic.c.pool, &sub.c.lane)
+            if full is not None:
+                blocks.append([[full]])
     return blocks
+
+
+cdef Topic waited_for(Core core, rc_pool *pool, const rc_task *lane):
+    """The topic in which the handler of a lane, in a call on a worker, waits for room; or None. It is looked for by its
+    address: when the wait has ended meanwhile the topic may have gone."""
+    cdef const rc_ring *ring = rc_pool_waits_for(pool, lane)
+    cdef Topic topic
+    if ring != NULL:
+        for topic in core.all_topics():
+            if &topic.c.ring == ring:
+                return topic
+    return None
 
 
 def begin_wait(Core core, event, Subscription sub):
