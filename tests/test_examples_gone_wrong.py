@@ -412,7 +412,7 @@ EXAMPLES: dict[str, dict[str, list[Wrong]]] = {
             Wrong(
                 "a word in place of the loop",
                 {"@bus.on": '@bus.on(loop="asyncio")'},
-                raised(OptionError, "loop must be an asyncio event loop, not str"),
+                raised(OptionError, "loop must be an asyncio event loop, not 'asyncio' .str."),
             ),
         ],
         "One at a time, or several": [
@@ -670,7 +670,7 @@ EXAMPLES: dict[str, dict[str, list[Wrong]]] = {
             Wrong(
                 "a base class",
                 {"class Trade:": "class Trade(dict):"},
-                raised(RecordError, "a record type has no base class; __main__.Trade has"),
+                raised(RecordError, "a record type has no base class but Record; __main__.Trade has"),
             ),
         ],
         "Record types, 2": [

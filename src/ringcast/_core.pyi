@@ -44,7 +44,8 @@ class Options:
 
 @final
 class Subscription(Generic[E]):
-    event_class: type[E] | tuple[type[E], ...] | None
+    @property
+    def event_class(self) -> type[E] | tuple[type[E], ...] | None: ...
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None: ...
     @property
