@@ -630,11 +630,6 @@ REFUSED_BY_ITSELF = {
         "say how many at most: batch=100$",
         lambda bus: bus.subscribe(on_bare_records),
     ),
-    "several keys, and no key": (
-        OptionError,
-        'policy="latest" keeps one event, or with key= one of each key, at most max_queue=5',
-        lambda bus: bus.subscribe(Tick, print, policy="latest", max_queue=5),
-    ),
     "a closed dispatcher": (ClosedError, "is closed", lambda bus: (bus.close(), bus.on(Tick))),
     "nothing for a closed one": (ClosedError, "is closed", lambda bus: (bus.close(), bus.publish_many([]))),
     "count": (TypeIdError, "instances of all Box.* are of class Box", lambda bus: bus.count(Box[int])),

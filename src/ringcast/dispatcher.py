@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
 from ringcast import closing, subscribing
 from ringcast._core import Core, Options, RecordBatch, Subscription, nanoseconds
-from ringcast.events import short
+from ringcast.events import brief, short
 from ringcast.exit_and_fork import register
 from ringcast.failures import HandlerFailure, log_failure, report_failure
 from ringcast.handlers import Accepts
@@ -597,4 +597,4 @@ class Dispatcher(Core):
         pending = [subscription.pending for subscription in self._subscriptions()]
         state = f"{'closed' if self.closed else 'open'}, {len(pending)} subscriptions"
         most = f"at most {max(pending, default=0)} of {self.max_queue} events pending"
-        return f"<{short(type(self).__name__)} {short(self.name)!r}: {state}, {most}>"
+        return f"<{short(type(self).__name__)} {brief(self.name)}: {state}, {most}>"

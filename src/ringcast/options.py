@@ -235,8 +235,6 @@ def resolve(
     key, where = options["key"], options["where"]
     if key is not None and policy != "latest":
         raise OptionError('key= is for policy="latest"')
-    if key is None and policy == "latest" and max_queue is not None and most > 1:
-        raise OptionError(f'policy="latest" keeps one event, or with key= one of each key, at most max_queue={most}')
     for name, value in (("key", key), ("where", where)):
         if value is not None:
             check_hook(name, value)

@@ -242,7 +242,8 @@ cdef class Core:
             if self.native_pool is None:
                 name = class_name(type(self))
                 raise closed_error(f"this dispatcher is not made: {name}.__init__ is to call super().__init__()")
-            raise closed_error(f"dispatcher {short(self.prefix)!r} is closed: it takes no events and no subscriptions")
+            # no function of Python: finalizers come here when there are no modules any more
+            raise closed_error(f"dispatcher {self.prefix[:200]!r} is closed: it takes no events and no subscriptions")
 
     def _check_open(self):
         """Raises ClosedError where it is closed, or was never made."""
