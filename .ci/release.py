@@ -31,7 +31,7 @@ CONFIG = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 GLIBC = "2.17"  # the oldest that has what csrc/ needs: clock_gettime in libc itself
 MAX_README_LINES = 75  # a screen and a half
 MAX_WHEEL_BYTES = 2**20
-MAX_IMPORT_SECONDS = 0.023  # beyond `import threading`; 0.020 was measured
+MAX_IMPORT_SECONDS = 0.023  # beyond `import threading`
 ASYNCIO_IMPORT_SECONDS = 0.050  # `import asyncio` on the machine that the limit was set for
 
 PLATFORMS = {
